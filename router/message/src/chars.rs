@@ -1,0 +1,245 @@
+//! Byte classes of the SIP grammar (RFC 3261 25.1), and the few cuts all parsers share.
+
+/// `token`.
+pub(crate) const TOKEN: u8 = 1;
+/// User part of a URI, escapes apart.
+pub(crate) const USER: u8 = 1 << 1;
+/// Password of a URI, escapes apart.
+pub(crate) const PASSWORD: u8 = 1 << 2;
+/// `paramchar` of a URI parameter, escapes apart.
+pub(crate) const PARAM: u8 = 1 << 3;
+/// Names and values behind `?` in a URI, escapes apart.
+pub(crate) const HEADER: u8 = 1 << 4;
+/// Host name.
+pub(crate) const HOST: u8 = 1 << 5;
+/// What follows the scheme of a URI we do not take apart (RFC 2396 `uric`), escapes apart.
+pub(crate) const OPAQUE: u8 = 1 << 6;
+
+const MARK: &[u8] = b"-_.!~*'()";
+
+/// Header parameter value without quotes. By the grammar it is a token or a host. Devices put
+/// base64, `=` and `@` there as well; only what could end the value early, or hide, is refused.
+/// Octets above ASCII cannot be mistaken for a separator.
+pub(crate) const VALUE: u8 = 1 << 7;
+
+static CLASS: [u8; 256] = classes();
+
+#[allow(clippy::indexing_slicing)] // runs at compile time, where a bad index does not build
+const fn classes() -> [u8; 256] {
+    let mut class = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if (byte as u8).is_ascii_alphanumeric() {
+            class[byte] = TOKEN | USER | PASSWORD | PARAM | HEADER | HOST | OPAQUE;
+        }
+        if byte > 0x20 && byte != 0x7f && !matches!(byte as u8, b'"' | b';' | b',' | b'<'..=b'>') {
+            class[byte] |= VALUE;
+        }
+        byte += 1;
+    }
+    class[b'=' as usize] |= VALUE;
+    class[b'\\' as usize] &= !VALUE;
+    class = add(class, b"-.!%*_+`'~", TOKEN);
+    class = add(class, MARK, USER | PASSWORD | PARAM | HEADER | OPAQUE);
+    // `#` should be escaped in a user part, but phones send service codes (`*21#`) as dialled.
+    class = add(class, b"&=+$,;?/#", USER);
+    class = add(class, b"&=+$,", PASSWORD);
+    class = add(class, b"[]/:&+$", PARAM);
+    class = add(class, b"[]/?:+$", HEADER);
+    // `_` is no host name character, but private networks are full of it.
+    class = add(class, b"-._", HOST);
+    add(class, b";/?:@&=+$,#[]", OPAQUE)
+}
+
+#[allow(clippy::indexing_slicing)] // runs at compile time
+const fn add(mut class: [u8; 256], bytes: &[u8], bit: u8) -> [u8; 256] {
+    let mut i = 0;
+    while i < bytes.len() {
+        class[bytes[i] as usize] |= bit;
+        i += 1;
+    }
+    class
+}
+
+/// Is the byte of that class?
+#[inline]
+pub(crate) fn is(byte: u8, class: u8) -> bool {
+    CLASS.get(usize::from(byte)).is_some_and(|c| c & class != 0)
+}
+
+/// Are all bytes of that class? True for none.
+#[inline]
+pub(crate) fn all(text: &[u8], class: u8) -> bool {
+    text.iter().all(|b| is(*b, class))
+}
+
+/// At least one byte, and all are token bytes?
+#[inline]
+pub(crate) fn is_token(text: &[u8]) -> bool {
+    !text.is_empty() && all(text, TOKEN)
+}
+
+/// Splits behind the leading bytes of that class.
+#[inline]
+pub(crate) fn span_of(text: &[u8], class: u8) -> (&[u8], &[u8]) {
+    split(text, text.iter().position(|b| !is(*b, class)).unwrap_or(text.len()))
+}
+
+/// Bytes of that class and whole `%` escapes only?
+#[inline]
+pub(crate) fn all_or_escaped(text: &[u8], class: u8) -> bool {
+    span_or_escaped(text, class).1.is_empty()
+}
+
+/// Splits behind the leading bytes of that class and whole `%` escapes.
+#[inline]
+pub(crate) fn span_or_escaped(text: &[u8], class: u8) -> (&[u8], &[u8]) {
+    let mut rest = text;
+    loop {
+        rest = span_of(rest, class).1;
+        match rest {
+            [b'%', high, low, tail @ ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {
+                rest = tail;
+            }
+            _ => return (split(text, text.len() - rest.len()).0, rest),
+        }
+    }
+}
+
+/// The value of an escape's two hex digits.
+pub(crate) fn hex_pair(high: u8, low: u8) -> Option<u8> {
+    let digit = |byte: u8| (byte as char).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    Some(digit(high)? << 4 | digit(low)?)
+}
+
+/// White space of the grammar, line ends of folds included.
+#[inline]
+pub(crate) fn is_lws(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// Without leading white space.
+#[inline]
+pub(crate) fn skip_lws(mut text: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = text {
+        if !is_lws(*first) {
+            break;
+        }
+        text = rest;
+    }
+    text
+}
+
+/// Without leading and trailing white space.
+#[inline]
+pub(crate) fn trim_lws(text: &[u8]) -> &[u8] {
+    let mut text = skip_lws(text);
+    while let [rest @ .., last] = text {
+        if !is_lws(*last) {
+            break;
+        }
+        text = rest;
+    }
+    text
+}
+
+/// Splits before `at`; all of it where `at` is out of range.
+#[inline]
+pub(crate) fn split(text: &[u8], at: usize) -> (&[u8], &[u8]) {
+    text.split_at_checked(at).unwrap_or((text, &[]))
+}
+
+/// Splits around the first `byte`, which is in neither part.
+#[inline]
+pub(crate) fn split_once(text: &[u8], byte: u8) -> Option<(&[u8], &[u8])> {
+    split_around(text, memchr::memchr(byte, text)?)
+}
+
+/// Splits around the byte at `at`.
+#[inline]
+pub(crate) fn split_around(text: &[u8], at: usize) -> Option<(&[u8], &[u8])> {
+    let (before, rest) = text.split_at_checked(at)?;
+    Some((before, rest.get(1..)?))
+}
+
+/// Length of the quoted string that `text` begins with, both quotes included.
+pub(crate) fn quoted_len(text: &[u8]) -> Option<usize> {
+    if text.first() != Some(&b'"') {
+        return None;
+    }
+    let mut at = 1;
+    loop {
+        let found = at + memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        match text.get(found) {
+            Some(b'"') => return Some(found + 1),
+            _ => at = found + 2, // the backslash and what it escapes, a quote or not
+        }
+    }
+}
+
+/// Offset of the first `wanted` outside quoted strings. An open quote runs to the end.
+pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let rest = text.get(at..)?;
+        let found = memchr::memchr2(wanted, b'"', rest)?;
+        if rest.get(found) == Some(&wanted) {
+            return Some(at + found);
+        }
+        at += found + quoted_len(rest.get(found..)?)?;
+    }
+}
+
+/// A decimal number: digits only, at least one, fits.
+#[inline]
+pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
+    if text.is_empty() || text.len() > 9 {
+        return saturating_decimal(text).and_then(|number| u32::try_from(number).ok());
+    }
+    text.iter().try_fold(0u32, |number, byte| {
+        byte.is_ascii_digit().then(|| number * 10 + u32::from(byte - b'0')) // nine digits fit
+    })
+}
+
+/// Digits only, at least one; `u64::MAX` where there are too many.
+pub(crate) fn saturating_decimal(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0u64, |number, byte| {
+        byte.is_ascii_digit()
+            .then(|| number.saturating_mul(10).saturating_add(u64::from(byte - b'0')))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_hide_separators_and_escapes_hide_quotes() {
+        assert_eq!(quoted_len(br#""a\"b" x"#), Some(6));
+        assert_eq!(quoted_len(br#""open"#), None);
+        assert_eq!(quoted_len(br#""open\"#), None);
+        assert_eq!(find_unquoted(br#"a="x;y";b"#, b';'), Some(7));
+        assert_eq!(find_unquoted(br#"a="x;y;b"#, b';'), None);
+    }
+
+    #[test]
+    fn numbers_are_digits_only_and_never_wrap() {
+        assert_eq!(decimal(b"0068"), Some(68));
+        assert_eq!(decimal(b"4294967295"), Some(u32::MAX));
+        for bad in ["", "-1", "+1", " 1", "1 ", "4294967296", "18446744073709551616", "0x10"] {
+            assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
+        }
+        assert_eq!(saturating_decimal(&[b'9'; 100]), Some(u64::MAX));
+    }
+
+    #[test]
+    fn escapes_are_whole_or_refused() {
+        assert!(all_or_escaped(b"a%00b%fF", USER));
+        for bad in ["%", "%4", "%4g", "a%zz", "a b", "a@b", "a\0"] {
+            assert!(!all_or_escaped(bad.as_bytes(), USER), "{bad}");
+        }
+    }
+}

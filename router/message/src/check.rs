@@ -1,0 +1,115 @@
+//! The syntax a proxy or registrar needs before it acts on a message (RFC 3261 16.3 item 1).
+//!
+//! Unknown headers, and known ones we do not use, are not looked at.
+
+use crate::header::{Contacts, Value};
+use crate::{Fault, HeaderName, Message, Method, NameAddr, Start, Via};
+
+/// Headers that may be there once. The same value again is harmless; two values are two messages.
+const SINGLE: [HeaderName; 9] = [
+    HeaderName::From,
+    HeaderName::To,
+    HeaderName::CallId,
+    HeaderName::CSeq,
+    HeaderName::MaxForwards,
+    HeaderName::ContentLength,
+    HeaderName::Expires,
+    HeaderName::MinExpires,
+    HeaderName::MaxBreadth,
+];
+
+/// Checks a request: version, Request-URI, Via, From, To, Call-ID, CSeq (with the same method),
+/// Max-Forwards, Content-Length against the datagram, single-value headers not repeated with
+/// another value. Route and Record-Route values must parse; REGISTER's Contact and Path too.
+///
+/// The version is checked by the scan. An unknown scheme, an unknown method, a missing
+/// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax.
+pub fn request(message: Message<'_>) -> Result<(), Fault> {
+    let uri = message.parse_request_uri()?;
+    // RFC 3261 19.1.1: no headers in a Request-URI. Sent on, they could become real ones.
+    if uri.headers.is_some() {
+        return Err(Fault::RequestUri);
+    }
+    common(message)?;
+    message.max_forwards()?;
+    if message.cseq()?.token != message.method_token() {
+        return Err(Fault::CSeqMethod);
+    }
+    routes(message, HeaderName::Route)?;
+    routes(message, HeaderName::RecordRoute)?;
+    if message.method() == Method::Register {
+        routes(message, HeaderName::Path)?;
+        contacts(message)?;
+    }
+    Ok(())
+}
+
+/// Checks a response: status code, Via, From, To, Call-ID, CSeq, Content-Length against the
+/// datagram.
+pub fn response(message: Message<'_>) -> Result<(), Fault> {
+    match message.start() {
+        Start::Response { status: 100..=699, .. } => common(message),
+        Start::Response { .. } => Err(Fault::StatusCode),
+        Start::Request { .. } => Err(Fault::StartLine),
+    }
+}
+
+fn common(message: Message<'_>) -> Result<(), Fault> {
+    for name in SINGLE {
+        if message.is_repeated(name) {
+            let mut values = message.lines_of(name).map(|line| line.value.of(message.bytes()));
+            let first = values.next();
+            if values.any(|value| Some(value) != first) {
+                return Err(Fault::Repeated(name));
+            }
+        }
+    }
+    vias(message)?;
+    message.from()?.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
+    message.to()?.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?;
+    message.call_id()?;
+    message.cseq()?;
+    // RFC 3261 18.3: a datagram that ends before its body does is an error.
+    match message.content_length()? {
+        Some(length) if (length as usize) > message.body().len() => Err(Fault::BodyShort),
+        _ => Ok(()),
+    }
+}
+
+/// All Via values must parse, not the topmost only: loop detection reads them (RFC 3261 16.3
+/// item 4), and the response goes by them. An unknown transport in one of them is no fault.
+fn vias(message: Message<'_>) -> Result<(), Fault> {
+    message.top_via()?;
+    each(message, HeaderName::Via, |value| Via::parse(value.bytes).map(|_| ()))
+}
+
+/// Route, Record-Route and Path values: `<...>` always (R-P2).
+fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
+    each(message, name, |value| {
+        let route = NameAddr::parse(value.bytes).and_then(|r| r.parse_uri().map(|_| r.bracketed));
+        if route == Ok(true) { Ok(()) } else { Err(Fault::Header(name)) }
+    })
+}
+
+fn contacts(message: Message<'_>) -> Result<(), Fault> {
+    if let Contacts::Star = message.contacts() {
+        return Ok(());
+    }
+    each(message, HeaderName::Contact, |value| {
+        NameAddr::parse(value.bytes)
+            .and_then(|contact| contact.parse_uri())
+            .map_or(Err(Fault::Header(HeaderName::Contact)), |_| Ok(()))
+    })
+}
+
+/// Checks each value of a header whose grammar wants at least one on every line.
+fn each<'a>(
+    message: Message<'a>,
+    name: HeaderName,
+    check: impl FnMut(Value<'a>) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    if message.lines_of(name).any(|line| line.value.is_empty()) {
+        return Err(Fault::Header(name));
+    }
+    message.values(name).try_for_each(check)
+}

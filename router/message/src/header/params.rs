@@ -1,0 +1,149 @@
+//! `;name=value` parameters of headers and URIs.
+
+use crate::chars;
+
+/// Parameters as written, without the leading semicolon of the first. Names compare without case.
+///
+/// Parameters of a URI may be escaped: ask [`crate::Uri::param`] for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Params<'a>(pub &'a [u8]);
+
+/// One parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Param<'a> {
+    /// From the name to the end of the value, without the semicolon: what to replace.
+    pub text: &'a [u8],
+    /// The name.
+    pub name: &'a [u8],
+    /// The value as written, quotes included; `None` without `=`.
+    pub value: Option<&'a [u8]>,
+}
+
+impl<'a> Params<'a> {
+    /// Value of a parameter: `None` where absent, `Some(None)` where it has no `=`. A quoted
+    /// string's quotes are stripped, its escapes are kept. Of several, the first.
+    pub fn get(self, name: &[u8]) -> Option<Option<&'a [u8]>> {
+        self.find(name).map(|param| param.value.map(unquote))
+    }
+    /// Is the parameter there, with or without a value?
+    pub fn has(self, name: &[u8]) -> bool {
+        self.find(name).is_some()
+    }
+    /// Name and value of each, in order; quotes of values are stripped.
+    pub fn iter(self) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        self.all().map(|param| (param.name, param.value.map(unquote)))
+    }
+    /// The first parameter of that name.
+    pub fn find(self, name: &[u8]) -> Option<Param<'a>> {
+        self.all().find(|param| param.name.eq_ignore_ascii_case(name))
+    }
+    /// Each parameter as written, in order.
+    pub fn all(self) -> impl Iterator<Item = Param<'a>> {
+        Pieces { rest: Some(self.0) }.filter(|param| !param.name.is_empty())
+    }
+
+    /// What follows a header's first semicolon: one or more `generic-param`, where an empty value
+    /// is let pass. Calls `seen` with the name of each.
+    #[inline]
+    pub(crate) fn parse(text: &'a [u8], mut seen: impl FnMut(&[u8])) -> Option<Params<'a>> {
+        let mut rest = text;
+        loop {
+            let (name, after) = chars::span_of(chars::skip_lws(rest), chars::TOKEN);
+            if name.is_empty() {
+                return None;
+            }
+            seen(name);
+            rest = chars::skip_lws(after);
+            if let Some(value) = rest.strip_prefix(b"=") {
+                let value = chars::skip_lws(value);
+                rest = match value.first() {
+                    Some(b'"') => value.get(chars::quoted_len(value)?..)?,
+                    _ => chars::span_of(value, chars::VALUE).1,
+                };
+                rest = chars::skip_lws(rest);
+            }
+            match rest.split_first() {
+                None => return Some(Params(chars::trim_lws(text))),
+                Some((b';', more)) => rest = more,
+                Some(_) => return None,
+            }
+        }
+    }
+
+    /// What follows a URI's first semicolon: one or more `uri-parameter`.
+    pub(crate) fn parse_uri(text: &'a [u8]) -> Option<Params<'a>> {
+        let good = |part: &[u8]| chars::all_or_escaped(part, chars::PARAM);
+        text.split(|b| *b == b';')
+            .all(|param| match chars::split_once(param, b'=') {
+                Some((name, value)) => !name.is_empty() && good(name) && good(value),
+                None => !param.is_empty() && good(param),
+            })
+            .then_some(Params(text))
+    }
+}
+
+fn unquote(value: &[u8]) -> &[u8] {
+    match value {
+        [b'"', inner @ .., b'"'] => inner,
+        _ => value,
+    }
+}
+
+/// Everything between semicolons, empty pieces included.
+struct Pieces<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Pieces<'a> {
+    type Item = Param<'a>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Param<'a>> {
+        let rest = self.rest?;
+        let piece = match chars::find_unquoted(rest, b';') {
+            Some(at) => {
+                let (piece, rest) = chars::split_around(rest, at)?;
+                self.rest = Some(rest);
+                piece
+            }
+            None => {
+                self.rest = None;
+                rest
+            }
+        };
+        let text = chars::trim_lws(piece);
+        Some(match chars::split_once(text, b'=') {
+            Some((name, value)) => {
+                Param { text, name: chars::trim_lws(name), value: Some(chars::trim_lws(value)) }
+            }
+            None => Param { text, name: text, value: None },
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_semicolons_do_not_separate() {
+        let params = Params(br#" q = 0.5 ;x="a;tag=b" ; TAG = c;flag"#);
+        assert_eq!(params.get(b"tag"), Some(Some(&b"c"[..])));
+        assert_eq!(params.get(b"x"), Some(Some(&b"a;tag=b"[..])));
+        assert_eq!(params.get(b"flag"), Some(None));
+        assert_eq!(params.get(b"q"), Some(Some(&b"0.5"[..])));
+        assert_eq!(params.get(b"lag"), None);
+        assert_eq!(params.iter().count(), 4);
+    }
+
+    #[test]
+    fn stray_separators_are_refused() {
+        for bad in ["", ";", "a;", ";a", "a;;b", "=b", "a=b c", "a=\"b", "a=\"b\"c", "a b", "a=<b>"]
+        {
+            assert!(Params::parse(bad.as_bytes(), |_| ()).is_none(), "{bad}");
+        }
+        for good in ["a", "a=b", "a=", "a = \"b;c\" ; d", "received=[2001:db8::1]"] {
+            assert!(Params::parse(good.as_bytes(), |_| ()).is_some(), "{good}");
+        }
+    }
+}

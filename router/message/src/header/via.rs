@@ -1,0 +1,147 @@
+//! Via (RFC 3261 20.42, RFC 3581).
+
+use super::Params;
+use crate::host::{self, Host};
+use crate::{Fault, HeaderName, chars};
+
+/// One Via value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Via<'a> {
+    /// Transport as written (`UDP`, `tcp`, ...).
+    pub transport: &'a [u8],
+    /// Host part of sent-by.
+    pub host: Host<'a>,
+    /// Host part of sent-by as written (IPv6 with its brackets).
+    pub host_text: &'a [u8],
+    /// Port of sent-by, where written.
+    pub port: Option<u16>,
+    /// Parameters.
+    pub params: Params<'a>,
+    /// The whole value: use [`crate::Span::locate`] to edit at its end.
+    pub text: &'a [u8],
+}
+
+impl<'a> Via<'a> {
+    /// The magic cookie of RFC 3261 17.2.3.
+    pub const COOKIE: &'static [u8] = b"z9hG4bK";
+
+    /// Parses one Via value. White space around `/` and before the sent-by port is legal.
+    /// A second `branch`, `received` or `rport` is refused.
+    pub fn parse(value: &'a [u8]) -> Result<Via<'a>, Fault> {
+        parse(chars::trim_lws(value)).ok_or(Fault::Header(HeaderName::Via))
+    }
+    /// The branch, where there is one.
+    pub fn branch(self) -> Option<&'a [u8]> {
+        self.params.get(b"branch").flatten()
+    }
+    /// The branch, where it begins with the cookie and has more after it.
+    pub fn rfc3261_branch(self) -> Option<&'a [u8]> {
+        self.branch().filter(|b| {
+            b.len() > 7 && b.get(..7).is_some_and(|c| c.eq_ignore_ascii_case(Self::COOKIE))
+        })
+    }
+    /// The slice of `text` holding the `rport` parameter without its semicolon, for replacement.
+    pub fn rport_text(self) -> Option<&'a [u8]> {
+        self.params.find(b"rport").map(|param| param.text)
+    }
+    /// The slice of `text` holding the `received` parameter without its semicolon.
+    pub fn received_text(self) -> Option<&'a [u8]> {
+        self.params.find(b"received").map(|param| param.text)
+    }
+}
+
+fn parse(text: &[u8]) -> Option<Via<'_>> {
+    let rest = match text.strip_prefix(b"SIP/2.0/") {
+        Some(rest) => rest,
+        None => slash(token(slash(token(text)?.1)?)?.1)?,
+    };
+    let (transport, rest) = token(chars::skip_lws(rest))?;
+    let sent_by = chars::skip_lws(rest);
+    if sent_by.len() == rest.len() {
+        return None;
+    }
+    let (sent_by, params) = match chars::split_once(sent_by, b';') {
+        Some((sent_by, params)) => (sent_by, parse_params(params)?),
+        None => (sent_by, Params::default()),
+    };
+    let at = host::sent_by(chars::trim_lws(sent_by))?;
+    Some(Via { transport, host: at.host, host_text: at.text, port: at.port, params, text })
+}
+
+fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    let len = text.iter().position(|b| !chars::is(*b, chars::TOKEN))?;
+    (len > 0).then_some(chars::split(text, len))
+}
+
+fn slash(text: &[u8]) -> Option<&[u8]> {
+    chars::skip_lws(text).strip_prefix(b"/").map(chars::skip_lws)
+}
+
+fn parse_params(text: &[u8]) -> Option<Params<'_>> {
+    let mut seen = [0u8; 3];
+    let params = Params::parse(text, |seen_name| {
+        for (name, count) in [&b"branch"[..], b"received", b"rport"].iter().zip(&mut seen) {
+            *count = count.saturating_add(u8::from(seen_name.eq_ignore_ascii_case(name)));
+        }
+    })?;
+    seen.iter().all(|count| *count < 2).then_some(params)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_is_legal_around_every_separator() {
+        let via = Via::parse(
+            b"SIP  / 2.0\r\n  / TCP     spindle.example.com : 5070  ;\r\n branch  = \
+            z9hG4bK9ikj8 ; rport ",
+        )
+        .expect("legal");
+        assert_eq!(via.transport, b"TCP");
+        assert_eq!(via.host, Host::Name(b"spindle.example.com"));
+        assert_eq!(via.port, Some(5070));
+        assert_eq!(via.rfc3261_branch(), Some(&b"z9hG4bK9ikj8"[..]));
+        assert_eq!(via.rport_text(), Some(&b"rport"[..]));
+    }
+
+    #[test]
+    fn received_is_found_with_and_without_brackets() {
+        for text in ["received=2001:db8::1", "received=[2001:db8::1]", "received = 192.0.2.1"] {
+            let value = format!("SIP/2.0/UDP [2001:db8::9];{text};branch=z9hG4bKx");
+            let via = Via::parse(value.as_bytes()).expect(text);
+            assert_eq!(via.received_text(), Some(text.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn the_cookie_alone_is_no_branch() {
+        let via = Via::parse(b"SIP/2.0/UDP a;branch=z9hG4bK").expect("legal");
+        assert_eq!(via.rfc3261_branch(), None);
+        assert_eq!(via.branch(), Some(&b"z9hG4bK"[..]));
+    }
+
+    #[test]
+    fn broken_values_are_refused() {
+        for bad in [
+            "",
+            "SIP/2.0/UDP",
+            "SIP/2.0/UDP ",
+            "SIP/2.0 a",
+            "SIP/2.0/UDP a;;",
+            "SIP/2.0/UDP a;",
+            "SIP/2.0/UDP a b",
+            "SIP/2.0/UDP a:0",
+            "SIP/2.0/UDP 2001:db8::1",
+            "SIP/2.0/UDPa;x",
+            "SIP/2.0/UDP a;branch=1;branch=2",
+            "SIP/2.0/UDP a;rport;RPORT=1",
+            "/2.0/UDP a",
+            "SIP/2.0/UDP a, SIP/2.0/UDP b",
+            "SIP/2.0/UDP a;x=\"",
+            "SIP/2.0/UDP ;branch=z9hG4bKx",
+        ] {
+            assert_eq!(Via::parse(bad.as_bytes()), Err(Fault::Header(HeaderName::Via)), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Header field names we have a rule for.
+
+/// `prefix` and the full name in one static text.
+macro_rules! header_name_text {
+    ($name:expr, $prefix:literal) => {
+        header_name_text!($name, $prefix,
+            Via "Via", From "From", To "To", CallId "Call-ID", CSeq "CSeq",
+            MaxForwards "Max-Forwards", Contact "Contact", Route "Route",
+            RecordRoute "Record-Route", Path "Path", ServiceRoute "Service-Route",
+            Expires "Expires", MinExpires "Min-Expires", ContentLength "Content-Length",
+            ContentType "Content-Type", Require "Require", ProxyRequire "Proxy-Require",
+            Supported "Supported", Unsupported "Unsupported", Authorization "Authorization",
+            ProxyAuthorization "Proxy-Authorization", WwwAuthenticate "WWW-Authenticate",
+            ProxyAuthenticate "Proxy-Authenticate", Allow "Allow", UserAgent "User-Agent",
+            Date "Date", RetryAfter "Retry-After", Reason "Reason", Event "Event",
+            MaxBreadth "Max-Breadth", Other "header")
+    };
+    ($name:expr, $prefix:literal, $($variant:ident $text:literal),*) => {
+        match $name {
+            $($crate::HeaderName::$variant => concat!($prefix, $text),)*
+        }
+    };
+}
+pub(crate) use header_name_text;
+
+/// A header field by its meaning; compact and full forms are the same header (RFC 3261 7.3.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(u8)]
+#[allow(missing_docs)] // each variant is the header of that name
+pub enum HeaderName {
+    Via,
+    From,
+    To,
+    CallId,
+    CSeq,
+    MaxForwards,
+    Contact,
+    Route,
+    RecordRoute,
+    Path,
+    ServiceRoute,
+    Expires,
+    MinExpires,
+    ContentLength,
+    ContentType,
+    Require,
+    ProxyRequire,
+    Supported,
+    Unsupported,
+    Authorization,
+    ProxyAuthorization,
+    WwwAuthenticate,
+    ProxyAuthenticate,
+    Allow,
+    UserAgent,
+    Date,
+    RetryAfter,
+    Reason,
+    Event,
+    MaxBreadth,
+    Other,
+}
+
+impl HeaderName {
+    /// How many names there are, `Other` included.
+    pub const COUNT: usize = HeaderName::Other as usize + 1;
+
+    /// The header a label names, in any case, in the full or the compact form.
+    #[inline]
+    pub fn from_label(label: &[u8]) -> HeaderName {
+        use HeaderName::*;
+        let Some(first) = label.first() else {
+            return Other;
+        };
+        // Length and first letter leave one or two candidates, compared without case.
+        match (label.len(), first | 0x20) {
+            (1, letter) => compact(letter),
+            (2, b't') => one(label, b"to", To),
+            (3, b'v') => one(label, b"via", Via),
+            (4, b'f') => one(label, b"from", From),
+            (4, b'c') => one(label, b"cseq", CSeq),
+            (4, b'p') => one(label, b"path", Path),
+            (4, b'd') => one(label, b"date", Date),
+            (5, b'r') => one(label, b"route", Route),
+            (5, b'a') => one(label, b"allow", Allow),
+            (5, b'e') => one(label, b"event", Event),
+            (6, b'r') => one(label, b"reason", Reason),
+            (7, b'c') => two(label, (b"call-id", CallId), (b"contact", Contact)),
+            (7, b'e') => one(label, b"expires", Expires),
+            (7, b'r') => one(label, b"require", Require),
+            (9, b's') => one(label, b"supported", Supported),
+            (10, b'u') => one(label, b"user-agent", UserAgent),
+            (11, b'm') => two(label, (b"min-expires", MinExpires), (b"max-breadth", MaxBreadth)),
+            (11, b'u') => one(label, b"unsupported", Unsupported),
+            (11, b'r') => one(label, b"retry-after", RetryAfter),
+            (12, b'm') => one(label, b"max-forwards", MaxForwards),
+            (12, b'r') => one(label, b"record-route", RecordRoute),
+            (12, b'c') => one(label, b"content-type", ContentType),
+            (13, b's') => one(label, b"service-route", ServiceRoute),
+            (13, b'a') => one(label, b"authorization", Authorization),
+            (13, b'p') => one(label, b"proxy-require", ProxyRequire),
+            (14, b'c') => one(label, b"content-length", ContentLength),
+            (16, b'w') => one(label, b"www-authenticate", WwwAuthenticate),
+            (18, b'p') => one(label, b"proxy-authenticate", ProxyAuthenticate),
+            (19, b'p') => one(label, b"proxy-authorization", ProxyAuthorization),
+            _ => Other,
+        }
+    }
+
+    /// The full name in its usual spelling; `header` for `Other`.
+    pub fn as_str(self) -> &'static str {
+        header_name_text!(self, "")
+    }
+}
+
+#[inline]
+fn one<const N: usize>(label: &[u8], lower: &[u8; N], name: HeaderName) -> HeaderName {
+    if same(label, lower) { name } else { HeaderName::Other }
+}
+
+#[inline]
+fn two<const N: usize>(
+    label: &[u8],
+    first: (&[u8; N], HeaderName),
+    second: (&[u8; N], HeaderName),
+) -> HeaderName {
+    if same(label, first.0) { first.1 } else { one(label, second.0, second.1) }
+}
+
+/// Compares without a branch for each byte; the length is known when compiled.
+#[inline]
+fn same<const N: usize>(label: &[u8], lower: &[u8; N]) -> bool {
+    let Ok(label) = <&[u8; N]>::try_from(label) else {
+        return false;
+    };
+    label.iter().zip(lower).fold(0, |d, (a, b)| d | (a.to_ascii_lowercase() ^ b)) == 0
+}
+
+/// Compact forms (RFC 3261 7.3.3; RFC 6665 for `o`).
+fn compact(letter: u8) -> HeaderName {
+    match letter {
+        b'v' => HeaderName::Via,
+        b'f' => HeaderName::From,
+        b't' => HeaderName::To,
+        b'i' => HeaderName::CallId,
+        b'm' => HeaderName::Contact,
+        b'l' => HeaderName::ContentLength,
+        b'c' => HeaderName::ContentType,
+        b'k' => HeaderName::Supported,
+        b'o' => HeaderName::Event,
+        _ => HeaderName::Other,
+    }
+}
+
+/// The full name behind a registered compact form we have no rule for; other labels unchanged.
+pub(crate) fn expand(label: &[u8]) -> &[u8] {
+    let [letter] = label else { return label };
+    match letter.to_ascii_lowercase() {
+        b'a' => b"Accept-Contact",
+        b'b' => b"Referred-By",
+        b'd' => b"Request-Disposition",
+        b'e' => b"Content-Encoding",
+        b'j' => b"Reject-Contact",
+        b'n' => b"Identity-Info",
+        b'r' => b"Refer-To",
+        b's' => b"Subject",
+        b'u' => b"Allow-Events",
+        b'x' => b"Session-Expires",
+        b'y' => b"Identity",
+        _ => label,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_by_its_text_in_any_case() {
+        let mut found = 0;
+        for name in (0..HeaderName::COUNT).filter_map(all) {
+            let text = name.as_str();
+            for label in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
+                assert_eq!(HeaderName::from_label(label.as_bytes()), name, "{label}");
+            }
+            found += 1;
+        }
+        assert_eq!(found, HeaderName::COUNT);
+    }
+
+    /// The name with that number, by its own spelling.
+    fn all(number: usize) -> Option<HeaderName> {
+        const LABELS: [&str; HeaderName::COUNT] = [
+            "Via",
+            "From",
+            "To",
+            "Call-ID",
+            "CSeq",
+            "Max-Forwards",
+            "Contact",
+            "Route",
+            "Record-Route",
+            "Path",
+            "Service-Route",
+            "Expires",
+            "Min-Expires",
+            "Content-Length",
+            "Content-Type",
+            "Require",
+            "Proxy-Require",
+            "Supported",
+            "Unsupported",
+            "Authorization",
+            "Proxy-Authorization",
+            "WWW-Authenticate",
+            "Proxy-Authenticate",
+            "Allow",
+            "User-Agent",
+            "Date",
+            "Retry-After",
+            "Reason",
+            "Event",
+            "Max-Breadth",
+            "header",
+        ];
+        let name = HeaderName::from_label(LABELS.get(number)?.as_bytes());
+        (name as usize == number).then_some(name)
+    }
+
+    #[test]
+    fn compact_forms_are_the_same_header() {
+        for (letter, name) in [
+            (b"v", HeaderName::Via),
+            (b"F", HeaderName::From),
+            (b"t", HeaderName::To),
+            (b"I", HeaderName::CallId),
+            (b"m", HeaderName::Contact),
+            (b"L", HeaderName::ContentLength),
+            (b"c", HeaderName::ContentType),
+            (b"K", HeaderName::Supported),
+            (b"o", HeaderName::Event),
+            (b"s", HeaderName::Other),
+        ] {
+            assert_eq!(HeaderName::from_label(letter), name);
+        }
+        assert_eq!(expand(b"S"), b"Subject");
+    }
+
+    #[test]
+    fn near_misses_are_other_headers() {
+        for label in ["", "vi", "Via ", "C%6Fntact", "Call\rID", "Contact-", "Rout\0", "\u{16}"] {
+            assert_eq!(HeaderName::from_label(label.as_bytes()), HeaderName::Other, "{label:?}");
+        }
+    }
+}
