@@ -1,0 +1,54 @@
+//! What an engine has counted since its start: plain numbers, read by the worker between batches.
+
+use viaduct_message::Method;
+
+/// Counters of one engine.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Requests by method, retransmissions included; index: `Method as usize`.
+    pub requests: [u64; Method::Other as usize + 1],
+    /// Responses sent by class, ours and forwarded ones; index: first digit, 0 unused.
+    pub responses: [u64; 7],
+    /// Requests sent on, retransmissions not counted.
+    pub forwarded: u64,
+    /// Requests and responses sent again by a timer.
+    pub retransmitted: u64,
+    /// Requests recognised as retransmissions.
+    pub absorbed: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Responses that matched no transaction, or another's branch.
+    pub stray_responses: u64,
+    /// Requests answered 503 because a bound was reached.
+    pub shed: u64,
+    /// Policy runs, all phases.
+    pub policy_runs: u64,
+    /// Failed policy runs; index: `FailureKind as usize`.
+    pub policy_failures: [u64; 6],
+    /// REGISTERs whose bindings were saved.
+    pub registrations: u64,
+    /// REGISTERs refused.
+    pub registrations_refused: u64,
+    /// Branches that ended by Timer B, F or C.
+    pub timeouts: u64,
+}
+
+impl Counters {
+    pub(crate) fn request(&mut self, method: Method) {
+        if let Some(n) = self.requests.get_mut(method as usize) {
+            *n = n.wrapping_add(1);
+        }
+    }
+
+    pub(crate) fn response(&mut self, status: u16) {
+        if let Some(n) = self.responses.get_mut(usize::from(status / 100)) {
+            *n = n.wrapping_add(1);
+        }
+    }
+
+    pub(crate) fn policy_failure(&mut self, kind: crate::FailureKind) {
+        if let Some(n) = self.policy_failures.get_mut(kind as usize) {
+            *n = n.wrapping_add(1);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! The policy is asked, and its verdict carried out.
+
+use std::sync::Arc;
+
+use viaduct_message::Method;
+
+use super::Engine;
+use super::ids::{Id, Ticket};
+use super::respond::reply_flow;
+use super::server::{Server, ServerEvent, ServerMachine};
+use crate::flow::Flow;
+use crate::hook::{Phase, Policy, PolicyFailure, Verdict};
+use crate::io::{Event, Output, Token};
+use crate::location::CommitFault;
+use crate::proxy::route::Routing;
+use crate::run::Run;
+use crate::transaction::ServerKey;
+
+/// A request may be decided again when another REGISTER of its AoR came between; then it is refused.
+const MAX_ROUNDS: u8 = 4;
+
+/// A new request on its way through the policy.
+#[derive(Clone, Debug)]
+pub(crate) struct Incoming {
+    pub(crate) flow: Flow,
+    pub(crate) key: ServerKey,
+    pub(crate) routing: Routing,
+    pub(crate) loop_hash: u32,
+    pub(crate) rounds: u8,
+}
+
+/// A verdict that waits for its changes to be stored.
+pub(crate) struct Parked {
+    incoming: Incoming,
+    run: Box<Run>,
+    verdict: Verdict,
+}
+
+impl<P: Policy> Engine<P> {
+    /// Runs one phase. After a failure nothing is left of what the run had staged.
+    pub(super) fn run_policy(
+        &mut self,
+        version: &P::Version,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        self.counters.policy_runs = self.counters.policy_runs.wrapping_add(1);
+        let (mut run, verdict) = self.policy.decide(version, phase, run);
+        match &verdict {
+            Ok(_) => {
+                for (level, text) in run.effects.logs.drain(..) {
+                    self.out.push(Output::Event(Event::PolicyLog { level, text }));
+                }
+                for (name, by) in run.effects.counters.drain(..) {
+                    self.out.push(Output::Event(Event::PolicyCount { name, by }));
+                }
+            }
+            Err(failure) => {
+                run.effects.clear();
+                self.counters.policy_failure(failure.kind);
+                self.event(Event::PolicyFailed { kind: failure.kind, status: failure.status });
+            }
+        }
+        (run, verdict)
+    }
+
+    /// Stages become effects: changes are committed first, and what follows waits for them.
+    pub(super) fn on_verdict(
+        &mut self,
+        incoming: Incoming,
+        version: P::Version,
+        mut run: Box<Run>,
+        verdict: Result<Verdict, PolicyFailure>,
+    ) {
+        let verdict = match verdict {
+            Ok(verdict) => verdict,
+            Err(failure) => {
+                let reason = viaduct_message::response::reason_phrase(failure.status);
+                return self.answer(incoming, version, None, run, failure.status, reason, b"");
+            }
+        };
+        if run.effects.changes.is_empty() {
+            return self.carry_out(incoming, version, None, run, verdict);
+        }
+        let changes = std::mem::take(&mut run.effects.changes);
+        let id = self.open_server(&incoming, version, &run);
+        if let Some(server) = self.server(id) {
+            server.parked = Some(Box::new(Parked { incoming, run, verdict }));
+        }
+        self.out.push(Output::Commit { token: Ticket::Commit(id).token(), changes });
+    }
+
+    /// A commit has ended: the verdict that waited for it goes on.
+    pub(super) fn on_committed(&mut self, token: Token, result: Result<(), CommitFault>) {
+        let Some(Ticket::Commit(id)) = Ticket::of(token) else { return };
+        let Some(server) = self.server(id) else { return };
+        let Some(parked) = server.parked.take() else { return };
+        let version = server.version.clone();
+        let Parked { mut incoming, mut run, verdict } = *parked;
+        match result {
+            Ok(()) => self.carry_out(incoming, version, Some(id), run, verdict),
+            Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
+                // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
+                incoming.rounds = incoming.rounds.saturating_add(1);
+                run.effects.clear();
+                run.fix_nat = false;
+                self.remove_server(id);
+                let (run, verdict) = self.run_policy(&version, Phase::Request, run);
+                self.on_verdict(incoming, version, run, verdict);
+            }
+            Err(_) => {
+                // Nothing was stored and nothing is acknowledged; the UA tries again.
+                let seconds = self.settings.registrar.retry_after_s.max(1);
+                let headers = format!("Retry-After: {seconds}\r\n");
+                let (status, reason) = (503, "Service Unavailable");
+                self.counters.registrations_refused =
+                    self.counters.registrations_refused.wrapping_add(1);
+                let headers = headers.as_bytes();
+                self.answer(incoming, version, Some(id), run, status, reason, headers);
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        incoming: Incoming,
+        version: P::Version,
+        id: Option<Id>,
+        mut run: Box<Run>,
+        verdict: Verdict,
+    ) {
+        match verdict {
+            Verdict::Relay => self.relay(incoming, version, id, run),
+            Verdict::Reply { status, reason } => {
+                let headers = std::mem::take(&mut run.effects.reply_headers);
+                self.answer(incoming, version, id, run, status, &reason, &headers);
+            }
+            Verdict::Answered => match run.effects.answer.take() {
+                Some(mut answer) => {
+                    answer.headers.extend_from_slice(&run.effects.reply_headers);
+                    self.tell_registration(&mut run, answer.status);
+                    let reason = &answer.reason;
+                    let headers = &answer.headers;
+                    self.answer(incoming, version, id, run, answer.status, reason, headers);
+                }
+                // `save` with no-reply: nothing is to be sent.
+                None => self.give_up(id, run),
+            },
+            // `Continue` means nothing for a request; the host refuses it, a test's closure may not.
+            Verdict::Drop | Verdict::Continue => self.give_up(id, run),
+        }
+    }
+
+    fn give_up(&mut self, id: Option<Id>, run: Box<Run>) {
+        if let Some(id) = id {
+            self.server_event(id, ServerEvent::Abandon, &[]);
+        }
+        self.put_run(run);
+    }
+
+    /// Counts a REGISTER that `save` answered, and tells who watches.
+    fn tell_registration(&mut self, run: &mut Run, status: u16) {
+        if run.method() != Method::Register {
+            return;
+        }
+        if status != 200 {
+            self.counters.registrations_refused =
+                self.counters.registrations_refused.wrapping_add(1);
+            return;
+        }
+        self.counters.registrations = self.counters.registrations.wrapping_add(1);
+        if let Some(event) = run.effects.registered.take() {
+            self.event(event);
+        }
+    }
+
+    /// Answers a request without forwarding it. An INVITE needs a transaction, for its ACK; other
+    /// requests are answered without state (RFC 3261 8.2.7), as a retransmission is decided alike.
+    #[allow(clippy::too_many_arguments)]
+    pub(super) fn answer(
+        &mut self,
+        incoming: Incoming,
+        version: P::Version,
+        id: Option<Id>,
+        run: Box<Run>,
+        status: u16,
+        reason: &str,
+        headers: &[u8],
+    ) {
+        let invite = run.method() == Method::Invite;
+        let force = run.effects.force_rport;
+        let id = match id {
+            None if invite => Some(self.open_server(&incoming, version, &run)),
+            id => id,
+        };
+        match id {
+            Some(id) if invite => {
+                self.respond_own(id, run.message(), status, reason, headers, force);
+            }
+            _ => {
+                self.respond_stateless(
+                    run.message(),
+                    incoming.flow,
+                    status,
+                    reason,
+                    headers,
+                    force,
+                );
+                if let Some(id) = id {
+                    self.remove_server(id);
+                }
+            }
+        }
+        self.put_run(run);
+    }
+
+    /// A server transaction for a new request, in the first state of its machine.
+    pub(super) fn open_server(
+        &mut self,
+        incoming: &Incoming,
+        version: P::Version,
+        run: &Run,
+    ) -> Id {
+        let generation = self.next_generation();
+        let reliable = incoming.flow.transport.is_reliable();
+        let (machine, _) = ServerMachine::start(run.method(), reliable);
+        let force = run.effects.force_rport || self.settings.force_rport;
+        let reply_flow = reply_flow(run.message(), incoming.flow, force, &self.settings);
+        let slot = self.servers.insert(Server {
+            generation,
+            key: incoming.key,
+            machine,
+            attempt: 0,
+            flow: incoming.flow,
+            reply_flow,
+            request: run.bytes.as_slice().into(),
+            response: Box::default(),
+            version,
+            vars: run.vars.clone(),
+            traits: run.traits,
+            loop_hash: incoming.loop_hash,
+            plan: Arc::default(),
+            branches: Vec::new(),
+            waiting: std::collections::VecDeque::new(),
+            finished: false,
+            closed: false,
+            cancelled: false,
+            parked: None,
+        });
+        let id = Id { slot: slot as u32, generation };
+        self.keys.insert(incoming.key, id);
+        id
+    }
+}

@@ -1,0 +1,463 @@
+//! Responses come back (RFC 3261 16.7) and branches end.
+
+use viaduct_message::{HeaderName, Message, Method};
+
+use super::Engine;
+use super::client::{Cancelling, ClientEvent, ClientMachine};
+use super::ids::{Id, Ticket};
+use super::server::ServerEvent;
+use crate::flow::Flow;
+use crate::hook::{Phase, Policy, Verdict};
+use crate::io::Event;
+use crate::proxy::best::best;
+use crate::proxy::derived;
+use crate::proxy::forward::header_edits;
+use crate::run::Run;
+use crate::timer::Letter;
+use crate::transaction::duration::AT_T2;
+use crate::transaction::{Actions, OwnBranch, duration_us};
+
+/// A response with the way it came.
+#[derive(Clone, Copy)]
+pub(super) struct Arrived<'a> {
+    message: Message<'a>,
+    flow: Flow,
+}
+
+impl<P: Policy> Engine<P> {
+    /// A response: found by the branch we wrote. What matches nothing is dropped (RFC 6026 8.9).
+    pub(super) fn on_response(&mut self, message: Message<'_>, flow: Flow) {
+        let own = message
+            .top_via()
+            .ok()
+            .and_then(|via| OwnBranch::parse(via.branch()?, &self.settings.secret))
+            .filter(|own| own.worker == self.settings.worker);
+        let Some(own) = own else { return self.stray_response() };
+        let mut id = Id { slot: own.slot, generation: own.generation };
+        let Some(client) = self.client(id) else { return self.stray_response() };
+        let method = message.method();
+        match (client.machine, client.cancelling) {
+            // RFC 3261 17.1.3: branch and CSeq method. A CANCEL has the branch of its INVITE.
+            (ClientMachine::Invite(_), Cancelling::Sent(cancel)) if method == Method::Cancel => {
+                id = cancel;
+            }
+            (ClientMachine::Invite(_), _) if method == Method::Invite => {}
+            (ClientMachine::Other(_), _) if method != Method::Invite => {}
+            _ => return self.stray_response(),
+        }
+        let Some(client) = self.client(id) else { return };
+        let reliable = client.flow.transport.is_reliable();
+        let status = message.status();
+        let actions = client.machine.step(ClientEvent::Response(status), reliable);
+        self.client_actions(id, actions, Some(Arrived { message, flow }));
+        if (101..200).contains(&status) {
+            self.restart_timer_c(id);
+        }
+        if status < 200 {
+            self.send_wanted_cancel(id);
+        }
+    }
+
+    fn stray_response(&mut self) {
+        self.counters.stray_responses = self.counters.stray_responses.wrapping_add(1);
+    }
+
+    /// RFC 3261 16.7 step 2: a provisional other than 100 restarts Timer C.
+    fn restart_timer_c(&mut self, id: Id) {
+        let deadline = self.now.mono_us.saturating_add(self.settings.timers.c_us);
+        if let Some(client) = self.client(id) {
+            client.c_deadline_us = deadline;
+        }
+    }
+
+    /// Steps a client transaction on anything but a response.
+    pub(super) fn client_event(&mut self, id: Id, event: ClientEvent) {
+        let Some(client) = self.client(id) else { return };
+        let reliable = client.flow.transport.is_reliable();
+        let actions = client.machine.step(event, reliable);
+        self.client_actions(id, actions, None);
+    }
+
+    /// Does what a client machine's table says: arm, send, pass up, forget.
+    pub(super) fn client_actions(
+        &mut self,
+        id: Id,
+        actions: Actions,
+        response: Option<Arrived<'_>>,
+    ) {
+        for letter in actions.armed() {
+            self.arm_client(id, letter, actions.has(Actions::E_AT_T2));
+        }
+        if actions.has(Actions::SEND_REQUEST) {
+            self.transmit_request(id);
+        }
+        if actions.has(Actions::SEND_ACK) {
+            if let Some(response) = response {
+                self.send_ack(id, response.message);
+            }
+        }
+        let (owner, lost) = match self.client(id) {
+            Some(client) => (client.owner, client.lost_status()),
+            None => return,
+        };
+        if actions.has(Actions::FORGET) {
+            self.remove_client(id);
+        } else if actions.has(Actions::ARM_M) || actions.has(Actions::ARM_K) {
+            // Accepted and Completed send no request again, and live for long.
+            if let Some(client) = self.client(id) {
+                client.request = Box::default();
+            }
+        }
+        let Some((server, branch)) = owner else { return };
+        if actions.has(Actions::PASS_RESPONSE) {
+            if let Some(response) = response {
+                self.on_branch_response(server, branch, response);
+            }
+        }
+        if actions.has(Actions::INFORM_TIMEOUT) {
+            self.counters.timeouts = self.counters.timeouts.wrapping_add(1);
+            self.end_branch(server, branch, 408);
+        }
+        if actions.has(Actions::INFORM_TRANSPORT) {
+            self.end_branch(server, branch, lost);
+        }
+    }
+
+    fn arm_client(&mut self, id: Id, letter: Letter, at_t2: bool) {
+        let now_us = self.now.mono_us;
+        let values = self.settings.timers;
+        let Some(client) = self.client(id) else { return };
+        let doubling = matches!(letter, Letter::A | Letter::E);
+        let attempt = match doubling {
+            true if at_t2 => AT_T2,
+            true => client.attempt,
+            false => 0,
+        };
+        if doubling {
+            client.attempt = client.attempt.saturating_add(1);
+        }
+        let after = duration_us(letter, attempt, client.flow.transport.is_reliable(), &values);
+        let generation = client.generation;
+        self.timers.arm(now_us, after, letter, id.slot, generation);
+    }
+
+    fn transmit_request(&mut self, id: Id) {
+        let Some(client) = self.clients.get(id.slot as usize) else { return };
+        let token = Ticket::Client(id).token();
+        let request = &client.request;
+        self.out.transmit(client.flow, token, client.may_open, |out| {
+            out.extend_from_slice(request);
+        });
+    }
+
+    /// RFC 3261 17.1.1.3.
+    fn send_ack(&mut self, id: Id, response: Message<'_>) {
+        let mut run = self.take_run();
+        let limits = self.settings.bounds.message;
+        let Some(client) = self.clients.get(id.slot as usize) else { return self.put_run(run) };
+        run.bytes.clear();
+        run.bytes.extend_from_slice(&client.request);
+        if run.head.scan(&run.bytes, &limits).is_ok() {
+            let flow = client.flow;
+            let may_open = client.may_open;
+            let token = Ticket::Client(id).token();
+            self.out.transmit(flow, token, may_open, |out| {
+                derived::write_ack(run.message(), response, out);
+            });
+        }
+        self.put_run(run);
+    }
+
+    /// RFC 3261 16.7 steps 3 to 5 and 10.
+    fn on_branch_response(&mut self, id: Id, branch: usize, arrived: Arrived<'_>) {
+        let message = arrived.message;
+        let status = message.status();
+        if status == 100 {
+            return; // step 5: never forwarded
+        }
+        let Some(server) = self.server(id) else { return };
+        let invite = server.machine.is_invite();
+        let finished = server.finished;
+        if let Some(state) = server.branches.get_mut(branch) {
+            if status >= 200 {
+                state.status = status;
+                state.client = None;
+                if status >= 300 {
+                    state.response = message.bytes().into();
+                    state.came_by = Some(arrived.flow);
+                }
+            }
+        }
+        match status {
+            // RFC 4320 4.1: a non-INVITE gets no provisional but 100.
+            101..=199 if invite && !finished => self.forward_response(id, arrived, b""),
+            101..=199 => {}
+            // RFC 6026: every 2xx to an INVITE goes up, late ones too.
+            200..=299 if invite || !finished => {
+                self.forward_response(id, arrived, b"");
+                self.close_context(id);
+                self.tell_call(id, message);
+                self.give_back(id);
+            }
+            200..=299 => {}
+            _ => {
+                if status >= 600 {
+                    self.close_context(id); // step 5: no new branches, cancel the others
+                }
+                self.after_final(id, branch, status);
+            }
+        }
+    }
+
+    /// A branch ended without a response of its own.
+    pub(super) fn end_branch(&mut self, id: Id, branch: usize, status: u16) {
+        let Some(server) = self.server(id) else { return };
+        if let Some(state) = server.branches.get_mut(branch) {
+            state.status = status;
+            state.client = None;
+            state.response = Box::default();
+        }
+        self.after_final(id, branch, status);
+    }
+
+    /// As [`Engine::end_branch`], with the request at hand: the branch could not even be sent.
+    pub(super) fn branch_failed(&mut self, id: Id, branch: usize, status: u16, run: &Run) {
+        if let Some(state) = self.server(id).and_then(|s| s.branches.get_mut(branch)) {
+            state.status = status;
+            state.client = None;
+        }
+        if status == 503 && self.try_next_hop(id, branch, run) {
+            return self.reopen(id, branch);
+        }
+        self.check_context(id);
+    }
+
+    fn after_final(&mut self, id: Id, branch: usize, status: u16) {
+        let more = self
+            .server(id)
+            .filter(|server| !server.finished && !server.closed)
+            .and_then(|server| server.branches.get(branch))
+            .is_some_and(|state| !state.hops.is_empty());
+        // RFC 3263 4.3: the next hop is tried on timeout, transport error and 503.
+        if more && matches!(status, 408 | 503) {
+            if let Some(run) = self.load_request(id) {
+                let tried = self.try_next_hop(id, branch, &run);
+                self.put_run(run);
+                if tried {
+                    return self.reopen(id, branch);
+                }
+            }
+        }
+        self.check_context(id);
+    }
+
+    fn reopen(&mut self, id: Id, branch: usize) {
+        if let Some(state) = self.server(id).and_then(|s| s.branches.get_mut(branch)) {
+            if state.client.is_some() {
+                state.status = 0;
+                state.response = Box::default();
+            }
+        }
+    }
+
+    /// Are all branches final? Then the next group is tried, or the best response goes back.
+    pub(super) fn check_context(&mut self, id: Id) {
+        let Some(server) = self.server(id) else { return };
+        if server.finished || server.branches.iter().any(|state| state.status == 0) {
+            return;
+        }
+        if !server.closed && !server.waiting.is_empty() {
+            if let Some(run) = self.load_request(id) {
+                self.start_group(id, &run);
+                self.put_run(run);
+            }
+            return;
+        }
+        self.finish_context(id);
+    }
+
+    /// RFC 3261 16.7 step 6, after the failure route has had its say.
+    fn finish_context(&mut self, id: Id) {
+        let Some(server) = self.server(id) else { return };
+        let index = best(server.branches.iter().map(|state| state.status));
+        let Some(state) = index.and_then(|index| server.branches.get_mut(index)) else { return };
+        let status = state.status;
+        let response = std::mem::take(&mut state.response);
+        let came_by = state.came_by;
+        let invite = server.machine.is_invite();
+        let cancelled = server.cancelled;
+        if !cancelled && self.ask_failure_policy(id, status) {
+            return;
+        }
+        if response.is_empty() || status == 503 {
+            return self.finish_own(id, status, invite);
+        }
+        let mut run = self.take_run();
+        run.bytes.clear();
+        run.bytes.extend_from_slice(&response);
+        if run.head.scan(&run.bytes, &self.settings.bounds.message).is_ok() {
+            let more = self.other_challenges(id, status, &response);
+            let message = run.message();
+            let flow = came_by.unwrap_or(run.flow);
+            self.forward_response(id, Arrived { message, flow }, &more);
+            self.tell_call(id, message);
+        }
+        self.put_run(run);
+        self.give_back(id);
+    }
+
+    /// No response to pass on: our own. 408 goes to an INVITE only (RFC 4320 4.2); a 503 of
+    /// downstream becomes 500, as it would tell the client that *we* are overloaded (16.7 step 6).
+    fn finish_own(&mut self, id: Id, status: u16, invite: bool) {
+        let status = match status {
+            408 if !invite => return self.server_event(id, ServerEvent::Abandon, &[]),
+            503 => 500,
+            status => status,
+        };
+        self.respond_later(id, status, "", b"");
+        self.give_back(id);
+    }
+
+    /// What the transaction holds is not needed after its final response.
+    pub(super) fn give_back(&mut self, id: Id) {
+        if let Some(server) = self.server(id).filter(|server| server.finished) {
+            server.shrink();
+        }
+    }
+
+    /// RFC 3261 16.7 step 7: a 401 or 407 carries the challenges of all branches.
+    fn other_challenges(&mut self, id: Id, status: u16, chosen: &[u8]) -> Vec<u8> {
+        let mut lines = Vec::new();
+        if !matches!(status, 401 | 407) {
+            return lines;
+        }
+        let limits = self.settings.bounds.message;
+        let mut run = self.take_run();
+        let branches = self.server(id).map(|s| std::mem::take(&mut s.branches));
+        for state in branches.iter().flatten() {
+            if !matches!(state.status, 401 | 407) || *state.response == *chosen {
+                continue;
+            }
+            run.bytes.clear();
+            run.bytes.extend_from_slice(&state.response);
+            if run.head.scan(&run.bytes, &limits).is_err() {
+                continue;
+            }
+            let message = run.message();
+            for name in [HeaderName::WwwAuthenticate, HeaderName::ProxyAuthenticate] {
+                for line in message.lines_of(name) {
+                    lines.extend_from_slice(line.whole.of(message.bytes()));
+                }
+            }
+        }
+        if let (Some(branches), Some(server)) = (branches, self.server(id)) {
+            server.branches = branches;
+        }
+        self.put_run(run);
+        lines
+    }
+
+    /// Passes a response up, after the reply route (RFC 3261 16.7 steps 8 and 9). `more` are header
+    /// lines to add.
+    fn forward_response(&mut self, id: Id, arrived: Arrived<'_>, more: &[u8]) {
+        let Arrived { message, flow } = arrived;
+        let Some(server) = self.server(id) else { return };
+        let version = server.version.clone();
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        self.edits.clear();
+        let mut forward = remove_top_via(message, &mut self.edits);
+        if !more.is_empty() {
+            self.edits.insert(message.headers_end(), more);
+        }
+        if forward && self.policy.wants(&version, Phase::Reply) {
+            let mut run = self.take_run();
+            run.bytes.clear();
+            run.bytes.extend_from_slice(message.bytes());
+            run.flow = flow;
+            run.now = self.now;
+            if let Some(server) = self.server(id) {
+                run.vars.clone_from(&server.vars);
+            }
+            if run.head.scan(&run.bytes, &self.settings.bounds.message).is_ok() {
+                let (after, verdict) = self.run_policy(&version, Phase::Reply, run);
+                run = after;
+                // Only a provisional may be dropped: a transaction must get its final answer.
+                forward = !(matches!(verdict, Ok(Verdict::Drop)) && message.status() < 200);
+                header_edits(message, &run.effects.edits, &mut self.edits);
+                if let Some(server) = self.server(id) {
+                    server.vars.clone_from(&run.vars);
+                }
+            }
+            self.put_run(run);
+        }
+        if forward {
+            self.edits.write(message.bytes(), &mut bytes);
+            self.server_event(id, ServerEvent::Respond(message.status()), &bytes);
+        }
+        self.scratch = bytes;
+    }
+
+    /// The failure route. True where it took the matter into its hands.
+    fn ask_failure_policy(&mut self, id: Id, status: u16) -> bool {
+        let Some(server) = self.server(id) else { return false };
+        let version = server.version.clone();
+        let tried = server.branches.len();
+        if !self.policy.wants(&version, Phase::Failure) {
+            return false;
+        }
+        let Some(mut run) = self.load_request(id) else { return false };
+        run.status = status;
+        let (mut run, verdict) = self.run_policy(&version, Phase::Failure, run);
+        if let Some(server) = self.server(id) {
+            server.vars.clone_from(&run.vars);
+        }
+        let room = self.settings.bounds.branches.saturating_sub(tried);
+        let taken = match verdict {
+            Ok(Verdict::Relay) if room > 0 && !run.effects.targets.is_empty() => {
+                let targets = std::mem::take(&mut run.effects.targets);
+                if let Some(server) = self.server(id) {
+                    server.waiting = super::fork::in_order(targets, room);
+                    server.closed = false;
+                }
+                self.start_group(id, &run);
+                true
+            }
+            Ok(Verdict::Reply { status, reason }) => {
+                let headers = std::mem::take(&mut run.effects.reply_headers);
+                let force = run.effects.force_rport;
+                self.respond_own(id, run.message(), status, &reason, &headers, force);
+                self.give_back(id);
+                true
+            }
+            _ => false,
+        };
+        self.put_run(run);
+        taken
+    }
+
+    fn tell_call(&mut self, id: Id, response: Message<'_>) {
+        let invite = self.server(id).is_some_and(|server| server.machine.is_invite());
+        if !self.settings.events || !invite {
+            return;
+        }
+        let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned().into_boxed_str();
+        self.event(Event::Call {
+            call_id: lossy(response.call_id().unwrap_or_default()),
+            from: lossy(response.from().map(|from| from.uri).unwrap_or_default()),
+            to: lossy(response.to().map(|to| to.uri).unwrap_or_default()),
+            status: response.status(),
+        });
+    }
+}
+
+/// RFC 3261 16.7 step 3. False where no other Via is left: the response was for us.
+fn remove_top_via(message: Message<'_>, edits: &mut viaduct_message::Edits) -> bool {
+    let mut values = message.values(HeaderName::Via);
+    let Some(top) = values.next() else { return false };
+    if values.next().is_none() {
+        return false;
+    }
+    edits.remove_value(message, &top);
+    true
+}

@@ -1,0 +1,304 @@
+//! Branches go out (RFC 3261 16.5, 16.6): targets in groups of equal q, a client transaction each.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use viaduct_message::{Message, Method};
+
+use super::Engine;
+use super::client::{Cancelling, Client, ClientMachine};
+use super::decide::Incoming;
+use super::ids::{Id, Ticket};
+use super::server::BranchState;
+use crate::flow::{ConnId, Flow};
+use crate::hook::{Phase, Policy, Verdict};
+use crate::io::{Hop, Output, Token};
+use crate::proxy::forward::{Branch, Plan, header_edits};
+use crate::proxy::hop::{NextHop, NoHop, next_hop};
+use crate::registrar::Target;
+use crate::run::Run;
+use crate::timer::Letter;
+use crate::transaction::OwnBranch;
+
+/// Hops one name may give; the rest are not tried.
+const MAX_HOPS: usize = 8;
+
+impl<P: Policy> Engine<P> {
+    /// Forwards a request to the staged targets, or to where it says itself.
+    pub(super) fn relay(
+        &mut self,
+        incoming: Incoming,
+        version: P::Version,
+        id: Option<Id>,
+        mut run: Box<Run>,
+    ) {
+        let targets = std::mem::take(&mut run.effects.targets);
+        let traits = run.traits;
+        let elsewhere = run.effects.destination.is_some()
+            || run.effects.request_uri.is_some()
+            || incoming.routing.received.is_some()
+            || incoming.routing.more_routes;
+        if targets.is_empty() && traits.uri_is_ours && !elsewhere {
+            // RFC 3261 16.5: the Request-URI is ours, so only the location service can say where.
+            let (status, reason) = (404, "Not Found");
+            return self.answer(incoming, version, id, run, status, reason, b"");
+        }
+        let plan = plan_of(&mut run, &incoming);
+        let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
+        let invite = run.method() == Method::Invite;
+        let most = self.settings.bounds.branches;
+        if let Some(server) = self.server(id) {
+            server.plan = Arc::new(plan);
+            server.waiting = in_order(targets, most);
+            server.vars.clone_from(&run.vars);
+        }
+        if invite {
+            // 17.2.1 gives the TU 200 ms; a proxy never has the answer by then, so it says 100 at
+            // once and keeps a timer less per call.
+            self.send_trying_for(id, run.message());
+        } else {
+            self.arm_late_trying(id);
+        }
+        self.start_group(id, &run);
+        self.put_run(run);
+    }
+
+    /// Starts all waiting targets of the highest q (RFC 3261 16.6: parallel within one q).
+    pub(super) fn start_group(&mut self, id: Id, run: &Run) {
+        let mut group = Vec::new();
+        if let Some(server) = self.server(id) {
+            let q = server.waiting.front().map(|target| target.q_milli);
+            while let Some(next) = server.waiting.front() {
+                if Some(next.q_milli) != q {
+                    break;
+                }
+                group.extend(server.waiting.pop_front());
+            }
+        }
+        let mut started = Vec::with_capacity(group.len());
+        if let Some(server) = self.server(id) {
+            for target in group {
+                started.push(server.branches.len());
+                server.branches.push(BranchState { target, ..BranchState::default() });
+            }
+        }
+        for branch in started {
+            self.route_branch(id, branch, run);
+        }
+    }
+
+    /// Finds the next hop of a branch and sends it there, or asks for the name.
+    fn route_branch(&mut self, id: Id, branch: usize, run: &Run) {
+        let Some(server) = self.server(id) else { return };
+        let plan = Arc::clone(&server.plan);
+        let inbound = server.flow;
+        let Some(state) = server.branches.get(branch) else { return };
+        let first_route = plan.routes_left(run.message()).next().map(|value| value.bytes);
+        let target = &state.target;
+        let uri = if target.uri.is_empty() { plan.request_uri(run.message()) } else { &target.uri };
+        let hop = next_hop(target, &plan.routing, plan.destination.as_deref(), first_route, uri);
+        let preferred = target.local.or(plan.routing.local).or(Some(inbound.local));
+        match hop {
+            Ok(NextHop::Flow(flow)) => self.send_branch(id, branch, run, flow, false),
+            Ok(NextHop::Existing(hop)) => match self.flow_to(hop, preferred) {
+                Some(flow) => self.send_branch(id, branch, run, flow, false),
+                None => self.branch_failed(id, branch, 503, run),
+            },
+            Ok(NextHop::Address(hop)) => match self.flow_to(hop, preferred) {
+                Some(flow) => self.send_branch(id, branch, run, flow, true),
+                None => self.branch_failed(id, branch, 503, run),
+            },
+            Ok(NextHop::Name(question)) => {
+                let token = Ticket::Resolve(id, branch as u8).token();
+                self.out.push(Output::Resolve { token, question });
+            }
+            Err(NoHop::Scheme) => self.branch_failed(id, branch, 416, run),
+            Err(NoHop::Syntax) => self.branch_failed(id, branch, 500, run),
+        }
+    }
+
+    /// A name has been resolved: the branch goes to the first hop, and to the others when it fails
+    /// (RFC 3263 4.3).
+    pub(super) fn on_resolved(&mut self, token: Token, hops: Vec<Hop>) {
+        match Ticket::of(token) {
+            Some(Ticket::Resolve(id, branch)) => {
+                let branch = usize::from(branch);
+                let Some(run) = self.load_request(id) else { return };
+                let open = self
+                    .server(id)
+                    .and_then(|server| server.branches.get_mut(branch))
+                    .filter(|state| state.status == 0 && state.client.is_none());
+                if let Some(state) = open {
+                    state.hops = hops.into_iter().take(MAX_HOPS).collect();
+                    if !self.try_next_hop(id, branch, &run) {
+                        self.branch_failed(id, branch, 503, &run);
+                    }
+                }
+                self.put_run(run);
+            }
+            Some(Ticket::Stray(id)) => self.resume_stray(id, &hops),
+            _ => {}
+        }
+    }
+
+    /// Sends a branch to its next untried hop that we have a socket for. Was there one?
+    pub(super) fn try_next_hop(&mut self, id: Id, branch: usize, run: &Run) -> bool {
+        loop {
+            let Some(server) = self.server(id) else { return false };
+            let local = server.flow.local;
+            if server.closed {
+                return false;
+            }
+            let Some(state) = server.branches.get_mut(branch) else { return false };
+            let Some(hop) = state.hops.pop_front() else { return false };
+            if let Some(flow) = self.flow_to(hop, Some(local)) {
+                self.send_branch(id, branch, run, flow, true);
+                return true;
+            }
+        }
+    }
+
+    /// The flow to a hop: which of our sockets to use.
+    pub(super) fn flow_to(
+        &self,
+        hop: Hop,
+        preferred: Option<std::net::SocketAddr>,
+    ) -> Option<Flow> {
+        let listener = self.settings.listener_for(hop.transport, hop.addr.ip(), preferred)?;
+        Some(Flow {
+            transport: hop.transport,
+            local: listener.addr,
+            remote: hop.addr,
+            conn: ConnId::NONE,
+        })
+    }
+
+    /// Writes the branch's request and starts its client transaction.
+    fn send_branch(&mut self, id: Id, branch: usize, run: &Run, flow: Flow, may_open: bool) {
+        let generation = self.next_generation();
+        let slot = self.clients.vacant_key() as u32;
+        let client = Id { slot, generation };
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        let written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
+        let wanted = written && self.ask_branch_policy(id, &mut bytes);
+        if !wanted {
+            self.scratch = bytes;
+            return self.branch_failed(id, branch, if written { 480 } else { 503 }, run);
+        }
+        let invite = run.method() == Method::Invite;
+        let reliable = flow.transport.is_reliable();
+        let (machine, actions) = ClientMachine::start(invite, reliable);
+        let now_us = self.now.mono_us;
+        let c_deadline_us = now_us.saturating_add(self.settings.timers.c_us);
+        self.clients.insert(Client {
+            generation,
+            machine,
+            owner: Some((id, branch)),
+            flow,
+            may_open,
+            request: bytes.as_slice().into(),
+            attempt: 0,
+            c_deadline_us,
+            cancelling: Cancelling::No,
+        });
+        self.scratch = bytes;
+        if let Some(state) = self.server(id).and_then(|s| s.branches.get_mut(branch)) {
+            state.client = Some(client);
+        }
+        self.counters.forwarded = self.counters.forwarded.wrapping_add(1);
+        if invite {
+            // RFC 3261 16.6 step 11.
+            let after = self.settings.timers.c_us;
+            self.timers.arm(now_us, after, Letter::C, slot, generation);
+        }
+        self.client_actions(client, actions, None);
+    }
+
+    /// Appends the request as the branch sends it. False where we have no socket for the flow.
+    fn write_branch(
+        &mut self,
+        id: Id,
+        branch: usize,
+        message: Message<'_>,
+        flow: Flow,
+        client: Id,
+        out: &mut Vec<u8>,
+    ) -> bool {
+        let Some(server) = self.servers.get(id.slot as usize) else { return false };
+        let Some(state) = server.branches.get(branch) else { return false };
+        let remote = flow.remote.ip();
+        let listener = self.settings.listener_for(flow.transport, remote, Some(flow.local));
+        let Some(listener) = listener else { return false };
+        let mut via_branch = Vec::with_capacity(crate::transaction::branch::BRANCH_LEN);
+        OwnBranch {
+            worker: self.settings.worker,
+            slot: client.slot,
+            generation: client.generation,
+            loop_hash: server.loop_hash,
+        }
+        .write(&self.settings.secret, &mut via_branch);
+        Branch {
+            settings: &self.settings,
+            plan: &server.plan,
+            message,
+            inbound: server.flow,
+            target: &state.target,
+            outbound: flow,
+            listener,
+            branch: &via_branch,
+        }
+        .write(&mut self.edits, out);
+        true
+    }
+
+    /// The branch route: the policy sees the request as it is about to be sent, and may edit
+    /// headers or skip the branch.
+    fn ask_branch_policy(&mut self, id: Id, bytes: &mut Vec<u8>) -> bool {
+        let Some(server) = self.server(id) else { return false };
+        let version = server.version.clone();
+        if !self.policy.wants(&version, Phase::Branch) {
+            return true;
+        }
+        let Some(mut run) = self.load_request(id) else { return false };
+        std::mem::swap(&mut run.bytes, bytes);
+        if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
+            self.put_run(run);
+            return false;
+        }
+        let (run, verdict) = self.run_policy(&version, Phase::Branch, run);
+        bytes.clear();
+        self.edits.clear();
+        header_edits(run.message(), &run.effects.edits, &mut self.edits);
+        self.edits.write(&run.bytes, bytes);
+        if let Some(server) = self.server(id) {
+            server.vars.clone_from(&run.vars);
+        }
+        self.put_run(run);
+        // A branch route that fails has staged nothing: the branch goes as it is.
+        !matches!(verdict, Ok(Verdict::Drop))
+    }
+}
+
+/// What all branches share, taken from what the run has staged.
+fn plan_of(run: &mut Run, incoming: &Incoming) -> Plan {
+    Plan {
+        routing: incoming.routing.clone(),
+        request_uri: run.effects.request_uri.take(),
+        destination: run.effects.destination.take(),
+        path: run.effects.path.take(),
+        record_route: run.effects.record_route,
+        edits: std::mem::take(&mut run.effects.edits),
+        force_rport: run.effects.force_rport,
+    }
+}
+
+/// Targets by q, highest first, equal ones in the order given; without any, the Request-URI.
+pub(super) fn in_order(mut targets: Vec<Target>, most: usize) -> VecDeque<Target> {
+    if targets.is_empty() {
+        targets.push(Target { q_milli: 1000, ..Target::default() });
+    }
+    targets.sort_by_key(|target| std::cmp::Reverse(target.q_milli));
+    targets.truncate(most.clamp(1, 255));
+    targets.into()
+}

@@ -1,0 +1,33 @@
+//! The sans-IO core of the router: transactions, proxy, registrar, and the hook for policies.
+//!
+//! Nothing in here opens a socket, reads a clock, starts a thread, awaits, or knows WebAssembly.
+//! Time and randomness come in with the inputs. Start reading at [`engine`] (one door in, one door
+//! out), then [`run`] (what a policy sees), then `proxy` and [`registrar`].
+
+pub mod counters;
+pub mod engine;
+pub mod flow;
+pub mod hook;
+pub mod io;
+pub mod location;
+mod outbox;
+pub mod path;
+mod proxy;
+pub mod registrar;
+mod reject;
+pub mod run;
+pub mod settings;
+pub mod shard;
+pub mod time;
+pub mod timer;
+pub mod transaction;
+
+pub use counters::Counters;
+pub use engine::Engine;
+pub use flow::{ConnId, Flow, Transport};
+pub use hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
+pub use io::{Event, Hop, Input, Output, Question, Token};
+pub use location::{AorKey, Change, CommitFault, Location, Snapshot};
+pub use run::Run;
+pub use settings::{Bounds, Listener, Network, Settings, TimerValues};
+pub use time::Now;

@@ -1,0 +1,17 @@
+//! Path values we write and read (RFC 3327, sip-behaviour 1.5, 1.6, R-P6, R-P10).
+//!
+//! `received` says "send this packet there", so what we write is signed and what is not signed by
+//! us counts only from trusted peers. Start reading at [`write_path_value`] and [`read_received`];
+//! `keys` signs, `received` reads and writes addresses, `collect` reads a whole Path vector.
+
+mod collect;
+mod keys;
+mod received;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use collect::{PathFault, collect_path, first_value};
+pub use keys::{PathKeyError, PathKeys};
+pub use received::{parse_received, write_received};
+pub use value::{PathValue, Received, read_received, write_path_value};

@@ -1,0 +1,290 @@
+//! Writing a request for one branch (RFC 3261 16.6, sip-behaviour 3.5, 3.6, 1.5): the received
+//! bytes plus ordered edits.
+
+use std::io::Write;
+
+use viaduct_message::header::Value;
+use viaduct_message::{Edits, HeaderName, Message, NameAddr, Scheme, Uri, response};
+
+use super::route::Routing;
+use crate::flow::Flow;
+use crate::path::{PathValue, write_path_value};
+use crate::registrar::Target;
+use crate::run::{HeaderEdit, StagedPath};
+use crate::settings::{Listener, Settings};
+
+/// What all branches of one request share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Plan {
+    pub(crate) routing: Routing,
+    /// The policy's Request-URI.
+    pub(crate) request_uri: Option<Box<[u8]>>,
+    /// The policy's next hop.
+    pub(crate) destination: Option<Box<[u8]>>,
+    pub(crate) path: Option<StagedPath>,
+    pub(crate) record_route: bool,
+    pub(crate) edits: Vec<HeaderEdit>,
+    pub(crate) force_rport: bool,
+}
+
+impl Plan {
+    /// The Request-URI where no target says another.
+    pub(crate) fn request_uri<'a>(&'a self, message: Message<'a>) -> &'a [u8] {
+        let own = self.request_uri.as_deref().or(self.routing.request_uri.as_deref());
+        own.unwrap_or(message.request_uri())
+    }
+
+    /// Route values of the received request that are not ours, in order.
+    pub(crate) fn routes_left<'a>(&self, message: Message<'a>) -> impl Iterator<Item = Value<'a>> {
+        let all = message.values(HeaderName::Route).count();
+        let end = all.saturating_sub(usize::from(self.routing.drop_last));
+        let keep = end.saturating_sub(self.routing.removed);
+        message.values(HeaderName::Route).skip(self.routing.removed).take(keep)
+    }
+}
+
+/// One branch: everything that differs between branches.
+pub(crate) struct Branch<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) plan: &'a Plan,
+    pub(crate) message: Message<'a>,
+    /// How the request came.
+    pub(crate) inbound: Flow,
+    pub(crate) target: &'a Target,
+    /// How it goes.
+    pub(crate) outbound: Flow,
+    /// The listener it goes from.
+    pub(crate) listener: &'a Listener,
+    /// Via branch.
+    pub(crate) branch: &'a [u8],
+}
+
+impl Branch<'_> {
+    /// Appends the request as this branch sends it.
+    pub(crate) fn write(&self, edits: &mut Edits, out: &mut Vec<u8>) {
+        edits.clear();
+        let top = self.message.lines().first().map_or(0, |line| line.whole.start);
+        self.via(edits, top);
+        self.routes(edits, top);
+        if self.plan.record_route {
+            self.record_route(edits, top);
+        }
+        if let Some(path) = &self.plan.path {
+            self.path(edits, top, path);
+        }
+        self.max_forwards(edits, top);
+        header_edits(self.message, &self.plan.edits, edits);
+        self.content_length(edits);
+        edits.write(self.message.bytes(), out);
+    }
+
+    /// RFC 3261 16.6 step 8; and `received` and `rport` of the Via below (18.2.1, RFC 3581).
+    fn via(&self, edits: &mut Edits, top: u32) {
+        edits.insert_with(top, |out| {
+            out.extend_from_slice(b"Via: SIP/2.0/");
+            out.extend_from_slice(self.listener.transport.via_name().as_bytes());
+            out.push(b' ');
+            out.extend_from_slice(self.listener.host.as_bytes());
+            let _ = write!(out, ":{};branch=", self.listener.port);
+            out.extend_from_slice(self.branch);
+            out.extend_from_slice(b"\r\n");
+        });
+        let force = self.plan.force_rport || self.settings.force_rport;
+        response::via_source_edits(self.message, self.inbound.remote, force, edits);
+    }
+
+    /// Request-URI and Route (RFC 3261 16.6 steps 2, 4 and 6).
+    fn routes(&self, edits: &mut Edits, top: u32) {
+        let plan = self.plan;
+        let mut uri: &[u8] = &self.target.uri;
+        if uri.is_empty() {
+            uri = plan.request_uri(self.message);
+        }
+        let count = self.message.values(HeaderName::Route).count();
+        for (index, value) in self.message.values(HeaderName::Route).enumerate() {
+            let last = plan.routing.drop_last && index.saturating_add(1) == count;
+            if index < plan.routing.removed || last {
+                edits.remove_value(self.message, &value);
+            }
+        }
+        if !self.target.route.is_empty() {
+            edits.insert_with(top, |out| {
+                out.extend_from_slice(b"Route: ");
+                out.extend_from_slice(&self.target.route);
+                out.extend_from_slice(b"\r\n");
+            });
+        } else if let Some(first) = plan.routes_left(self.message).next() {
+            uri = self.strict_next_hop(edits, first, uri);
+        }
+        if uri != self.message.request_uri() {
+            let span = self.message.request_uri_span();
+            edits.remove(span);
+            edits.insert_with(span.start, |out| write_request_uri(uri, out));
+        }
+    }
+
+    /// RFC 3261 16.6 step 6: a next hop without `lr` gets its own URI as Request-URI, and the real
+    /// one as the last Route. Gives back the Request-URI to write.
+    fn strict_next_hop<'b>(&self, edits: &mut Edits, first: Value<'b>, uri: &'b [u8]) -> &'b [u8] {
+        let Ok(strict) = NameAddr::parse(first.bytes) else { return uri };
+        if strict.parse_uri().is_ok_and(|u| u.is_loose()) {
+            return uri;
+        }
+        edits.remove_value(self.message, &first);
+        let end = self.message.headers_end();
+        edits.insert_with(end, |out| {
+            out.extend_from_slice(b"Route: <");
+            out.extend_from_slice(uri);
+            out.extend_from_slice(b">\r\n");
+        });
+        strict.uri
+    }
+
+    /// Do the two sides differ, so that a pair of values is needed?
+    fn two_sided(&self) -> bool {
+        self.inbound.local != self.listener.addr
+            || self.inbound.transport != self.listener.transport
+    }
+
+    /// RFC 3261 16.6 step 4; a pair with `r2=on` where the sides differ (sip-behaviour 3.6).
+    fn record_route(&self, edits: &mut Edits, top: u32) {
+        let target: &[u8] = &self.target.uri;
+        let uri = if target.is_empty() { self.plan.request_uri(self.message) } else { target };
+        let secure = Uri::parse(uri).is_ok_and(|u| u.scheme == Scheme::Sips);
+        let double = self.two_sided();
+        edits.insert_with(top, |out| {
+            record_route_line(out, self.listener, secure, double);
+            if let Some(inside) = self.inbound_listener().filter(|_| double) {
+                record_route_line(out, inside, secure, true);
+            }
+        });
+    }
+
+    fn inbound_listener(&self) -> Option<&Listener> {
+        let inbound = &self.inbound;
+        self.settings
+            .listeners
+            .iter()
+            .find(|l| l.addr == inbound.local && l.transport == inbound.transport)
+    }
+
+    /// Our Path value, or the pair of them: outgoing side on top, `received` on the side that faces
+    /// the UA (sip-behaviour 1.5).
+    fn path(&self, edits: &mut Edits, top: u32, staged: &StagedPath) {
+        let received = staged.received.then_some(&self.inbound);
+        let double = self.two_sided();
+        let value = |listener: &Listener, received, out: &mut Vec<u8>| {
+            let value = PathValue {
+                user: &staged.user,
+                host: &listener.host,
+                port: listener.port,
+                transport: listener.transport,
+                received,
+                double,
+            };
+            write_path_value(&value, &self.settings.path_keys, out);
+        };
+        edits.insert_with(top, |out| {
+            out.extend_from_slice(b"Path: ");
+            match self.inbound_listener().filter(|_| double) {
+                Some(inside) => {
+                    value(self.listener, None, out);
+                    out.extend_from_slice(b", ");
+                    value(inside, received, out);
+                }
+                None => value(self.listener, received, out),
+            }
+            out.extend_from_slice(b"\r\n");
+            if staged.require && !self.message.has_option(HeaderName::Require, b"path") {
+                out.extend_from_slice(b"Require: path\r\n");
+            }
+        });
+    }
+
+    /// RFC 3261 16.6 step 3.
+    fn max_forwards(&self, edits: &mut Edits, top: u32) {
+        match (self.message.line(HeaderName::MaxForwards), self.message.max_forwards()) {
+            (Some(line), Ok(Some(hops))) => {
+                edits.remove(line.value);
+                edits.insert_with(line.value.start, |out| {
+                    let _ = write!(out, "{}", hops.saturating_sub(1));
+                });
+            }
+            _ => edits.insert(top, b"Max-Forwards: 70\r\n"),
+        }
+    }
+
+    /// RFC 3261 18.3: streams are framed by Content-Length.
+    fn content_length(&self, edits: &mut Edits) {
+        let missing = self.message.line(HeaderName::ContentLength).is_none();
+        if missing && self.outbound.transport.is_reliable() {
+            edits.insert_with(self.message.headers_end(), |out| {
+                let _ = write!(out, "Content-Length: {}\r\n", self.message.body().len());
+            });
+        }
+    }
+}
+
+fn record_route_line(out: &mut Vec<u8>, listener: &Listener, secure: bool, double: bool) {
+    let scheme = if secure { "sips" } else { "sip" };
+    let _ = write!(out, "Record-Route: <{scheme}:{}:{}", listener.host, listener.port);
+    if listener.transport.is_reliable() {
+        let _ = write!(out, ";transport={}", listener.transport.param_name());
+    }
+    out.extend_from_slice(b";lr");
+    if double {
+        out.extend_from_slice(b";r2=on");
+    }
+    out.extend_from_slice(b">\r\n");
+}
+
+/// A URI as Request-URI: headers and the `method` parameter are not allowed there (RFC 3261 19.1.1).
+fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
+    let Ok(parsed) = Uri::parse(uri) else {
+        out.extend_from_slice(uri);
+        return;
+    };
+    let has_method = parsed.is_sip() && parsed.params.has(b"method");
+    if !has_method && parsed.headers.is_none() {
+        out.extend_from_slice(uri);
+        return;
+    }
+    let params = parsed.params.0;
+    let cut = viaduct_message::Span::locate(uri, params).start as usize;
+    let start = if params.is_empty() { uri.len() } else { cut.saturating_sub(1) };
+    let before = uri.get(..start).unwrap_or(uri);
+    let before = before.split(|c| *c == b'?').next().unwrap_or(before);
+    out.extend_from_slice(before);
+    for (name, value) in parsed.params.iter() {
+        if name.eq_ignore_ascii_case(b"method") {
+            continue;
+        }
+        out.push(b';');
+        out.extend_from_slice(name);
+        if let Some(value) = value {
+            out.push(b'=');
+            out.extend_from_slice(value);
+        }
+    }
+}
+
+/// The policy's header edits: removals, and additions at the end of the head.
+pub(crate) fn header_edits(message: Message<'_>, staged: &[HeaderEdit], edits: &mut Edits) {
+    for edit in staged {
+        match edit {
+            HeaderEdit::Add { name, value } => edits.insert_with(message.headers_end(), |out| {
+                for part in [&**name, b": ", value, b"\r\n"] {
+                    out.extend_from_slice(part);
+                }
+            }),
+            HeaderEdit::Remove { name } => {
+                let name = std::str::from_utf8(name).unwrap_or_default();
+                for line in message.lines() {
+                    if crate::run::same_header(line.label.of(message.bytes()), name) {
+                        edits.remove(line.whole);
+                    }
+                }
+            }
+        }
+    }
+}

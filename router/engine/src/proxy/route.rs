@@ -1,0 +1,132 @@
+//! Route preprocessing (RFC 3261 16.4) and loose routing (sip-behaviour 3.3, 1.6).
+
+use std::net::SocketAddr;
+
+use viaduct_message::{Fault, HeaderName, Host, Message, NameAddr, Uri};
+
+use crate::flow::Transport;
+use crate::path::{Received, read_received};
+use crate::reject::Reject;
+use crate::settings::Settings;
+
+/// What preprocessing found: applied when the request is written for a branch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Routing {
+    /// How many leading Route values are ours and go.
+    pub(crate) removed: usize,
+    /// The last Route value became the Request-URI (strict previous hop) and goes too.
+    pub(crate) drop_last: bool,
+    /// Request-URI in place of the received one.
+    pub(crate) request_uri: Option<Box<[u8]>>,
+    /// Socket to send from: the one our second value of a pair names.
+    pub(crate) local: Option<SocketAddr>,
+    /// Next hop from a genuine `received` of ours (`use_received`).
+    pub(crate) received: Option<(Transport, SocketAddr)>,
+    /// Route values of others are left.
+    pub(crate) more_routes: bool,
+}
+
+/// Preprocesses the Route set. 403 where a signed value of ours was tampered with (R-P10).
+pub(crate) fn preprocess(
+    message: Message<'_>,
+    settings: &Settings,
+    trusted: bool,
+) -> Result<Routing, Reject> {
+    let mut routing = Routing::default();
+    let routes = message.values(HeaderName::Route).count();
+    strict_previous_hop(message, settings, &mut routing)?;
+    own_maddr(message, settings, &mut routing)?;
+    let mut values = message.values(HeaderName::Route);
+    let Some(first) = values.next() else { return Ok(routing) };
+    let kept = routes.saturating_sub(usize::from(routing.drop_last));
+    let first = parse_route(first.bytes)?;
+    if kept == 0 || !settings.is_ours(&first) {
+        routing.more_routes = kept > 0;
+        return Ok(routing);
+    }
+    routing.removed = 1;
+    let mut facing = first;
+    if first.params.has(b"r2") && kept > 1 {
+        // Our values come in pairs where the sides differ: the twin goes too, and names the
+        // socket of the other side.
+        if let Some(second) = values.next() {
+            let second = parse_route(second.bytes)?;
+            if settings.is_ours(&second) && second.params.has(b"r2") {
+                routing.removed = 2;
+                routing.local = settings.listener_of(&second).map(|l| l.addr);
+                facing = second;
+            }
+        }
+    }
+    routing.more_routes = kept > routing.removed;
+    if settings.use_received {
+        match read_received(&facing, trusted, &settings.path_keys) {
+            Received::Address(transport, addr) => routing.received = Some((transport, addr)),
+            Received::Forged => return Err(Reject::new(403, "Forged Route")),
+            Received::None | Received::Untrusted | Received::Malformed => {}
+        }
+    }
+    Ok(routing)
+}
+
+fn parse_route(value: &[u8]) -> Result<Uri<'_>, Fault> {
+    NameAddr::parse(value)?.parse_uri()
+}
+
+/// RFC 3261 16.4: a strict-routing previous hop has put our Record-Route URI into the Request-URI
+/// and the real one at the end of Route. Only within dialogs, and only for URIs as we write them
+/// (`lr`), because application servers put our plain address into Contact.
+fn strict_previous_hop(
+    message: Message<'_>,
+    settings: &Settings,
+    routing: &mut Routing,
+) -> Result<(), Reject> {
+    let in_dialog = message.to()?.tag().is_some();
+    let uri = message.parse_request_uri()?;
+    if !in_dialog || !uri.is_loose() || settings.listener_of(&uri).is_none() {
+        return Ok(());
+    }
+    if let Some(last) = message.values(HeaderName::Route).last() {
+        routing.request_uri = Some(NameAddr::parse(last.bytes)?.uri.into());
+        routing.drop_last = true;
+    }
+    Ok(())
+}
+
+/// RFC 3261 16.4: a `maddr` that is ours, with port and transport, is stripped.
+fn own_maddr(
+    message: Message<'_>,
+    settings: &Settings,
+    routing: &mut Routing,
+) -> Result<(), Reject> {
+    let text = routing.request_uri.as_deref().unwrap_or(message.request_uri());
+    let uri = Uri::parse(text).map_err(|_| Fault::RequestUri)?;
+    let Some(Some(maddr)) = uri.params.get(b"maddr") else { return Ok(()) };
+    let as_host = Uri { host: Host::Name(maddr), host_text: maddr, ..uri };
+    let by_ip = std::str::from_utf8(maddr).ok().and_then(|m| m.parse().ok());
+    let as_host = by_ip.map_or(as_host, |ip| Uri { host: Host::Ip(ip), ..as_host });
+    if !settings.is_ours(&as_host) {
+        return Ok(());
+    }
+    let mut stripped = Vec::with_capacity(text.len());
+    stripped.extend_from_slice(uri.scheme_text);
+    stripped.push(b':');
+    if let Some(user) = uri.user {
+        stripped.extend_from_slice(user);
+        stripped.push(b'@');
+    }
+    stripped.extend_from_slice(uri.host_text);
+    for (name, value) in uri.params.iter() {
+        if name.eq_ignore_ascii_case(b"maddr") || name.eq_ignore_ascii_case(b"transport") {
+            continue;
+        }
+        stripped.push(b';');
+        stripped.extend_from_slice(name);
+        if let Some(value) = value {
+            stripped.push(b'=');
+            stripped.extend_from_slice(value);
+        }
+    }
+    routing.request_uri = Some(stripped.into());
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `lookup()`: the targets of a request to an AoR (RFC 3261 16.5, RFC 3327 5.4).
+
+use std::net::{IpAddr, SocketAddr};
+
+use viaduct_message::uri::Host;
+use viaduct_message::{Method, NameAddr, Uri};
+
+use super::save::method_bit;
+use super::{Binding, BindingFields, BindingSet, LookupFlags};
+use crate::flow::{ConnId, Flow, Transport};
+use crate::path::{first_value, parse_received};
+
+/// One target: where a branch goes. Used for looked-up contacts and for those a policy names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Target {
+    /// Becomes the Request-URI.
+    pub uri: Box<[u8]>,
+    /// Route values to go in front of those in the request, joined by `, `; empty: none.
+    pub route: Box<[u8]>,
+    /// Next hop URI, instead of the first Route or the Request-URI; empty: none.
+    pub destination: Box<[u8]>,
+    /// Send over exactly this flow (a phone reached by the connection it registered with).
+    pub flow: Option<Flow>,
+    /// Socket to send from, where the binding says one that fits (R-P18).
+    pub local: Option<SocketAddr>,
+    /// Priority in thousandths; targets of equal q are tried together, higher first.
+    pub q_milli: u16,
+}
+
+/// Why there is no target.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LookupFault {
+    /// No bindings.
+    #[error("no bindings")]
+    NotFound,
+    /// Bindings, but none that allows the method.
+    #[error("no binding allows the method")]
+    Method,
+}
+
+/// Targets in order: q descending (unset is 1000), newest first among equals.
+/// Path becomes the Route set with the topmost value as next hop; without Path the received URI is
+/// the next hop, over the very connection the REGISTER came by where it was a stream (R-P9).
+///
+/// Left out are contacts nothing can be sent to: URIs other than `sip` and `sips`, a Path that does
+/// not parse, and phones behind NAT on a stream whose connection a restart has taken.
+pub fn lookup(
+    set: &BindingSet,
+    method: Method,
+    flags: &LookupFlags,
+    unix_ms: u64,
+) -> Result<Vec<Target>, LookupFault> {
+    let mut refused = false;
+    let mut found: Vec<(&Binding, Target)> = Vec::with_capacity(set.bindings.len());
+    // Latest in the set first: the sort below is stable and keeps that among equals.
+    for binding in set.bindings.iter().rev().filter(|binding| binding.is_live(unix_ms)) {
+        let fields = binding.fields();
+        if flags.method_filtering && !allows(&fields, method) {
+            refused = true;
+            continue;
+        }
+        if let Some(target) = target(&fields) {
+            found.push((binding, target));
+        }
+    }
+    if found.is_empty() {
+        return Err(if refused { LookupFault::Method } else { LookupFault::NotFound });
+    }
+    found.sort_by_key(|(binding, target)| {
+        std::cmp::Reverse((target.q_milli, binding.fields().modified_ms))
+    });
+    if flags.no_branches {
+        found.truncate(1);
+    }
+    Ok(found.into_iter().map(|(_, target)| target).collect())
+}
+
+/// Methods unknown to us are not in the mask: the UA decides.
+fn allows(fields: &BindingFields<'_>, method: Method) -> bool {
+    let bit = method_bit(method);
+    bit == 0 || fields.methods.is_none_or(|methods| methods & bit != 0)
+}
+
+fn target(fields: &BindingFields<'_>) -> Option<Target> {
+    if !is_sip(fields.contact) {
+        return None;
+    }
+    let mut target = Target {
+        uri: fields.contact.into(),
+        q_milli: fields.q_milli.unwrap_or(1000),
+        ..Target::default()
+    };
+    if let Some((first, _)) = first_value(fields.path) {
+        let first = NameAddr::parse(first).ok()?;
+        let first = first.parse_uri().ok()?;
+        target.route = fields.path.into();
+        // R-P18: the topmost Path value is the next hop, not the phone.
+        target.local = fits(&first, fields).then_some(fields.local);
+        return Some(target);
+    }
+    let source = parse_received(fields.received);
+    if fields.transport.is_reliable() {
+        let remote = source.map(|(_, remote)| remote);
+        target.flow = remote.filter(|_| fields.conn != ConnId::NONE).map(|remote| Flow {
+            transport: fields.transport,
+            local: fields.local,
+            remote,
+            conn: fields.conn,
+        });
+        // R-P9: nobody can connect to a phone behind NAT.
+        if fields.nat && target.flow.is_none() {
+            return None;
+        }
+    }
+    if fields.nat {
+        target.destination = fields.received.into();
+        let fits = source.is_some_and(|(transport, remote)| {
+            transport == fields.transport && same_family(remote.ip(), fields.local)
+        });
+        target.local = fits.then_some(fields.local);
+    } else {
+        let contact = Uri::parse(fields.contact).ok()?;
+        target.local = fits(&contact, fields).then_some(fields.local);
+    }
+    Some(target)
+}
+
+fn is_sip(uri: &[u8]) -> bool {
+    let scheme = uri.split(|byte| *byte == b':').next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"sip") || scheme.eq_ignore_ascii_case(b"sips")
+}
+
+/// Can the socket of the REGISTER send there? Behind a name may be either family, so only a number
+/// is known to fit.
+fn fits(uri: &Uri<'_>, fields: &BindingFields<'_>) -> bool {
+    let transport = match uri.transport() {
+        Some(name) => Transport::from_name(name),
+        None if uri.scheme == viaduct_message::Scheme::Sips => Some(Transport::Tls),
+        None => Some(Transport::Udp),
+    };
+    let Host::Ip(ip) = uri.host else { return false };
+    transport == Some(fields.transport) && same_family(ip, fields.local)
+}
+
+fn same_family(ip: IpAddr, local: SocketAddr) -> bool {
+    ip.to_canonical().is_ipv4() == local.ip().to_canonical().is_ipv4()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Targets by requirement (sip-behaviour 1.7.4).
+
+use super::*;
+
+const NOW_MS: u64 = 1_900_000_000_000;
+
+fn fields(contact: &'static str) -> BindingFields<'static> {
+    BindingFields {
+        contact: contact.as_bytes(),
+        contact_params: b"",
+        path: b"",
+        received: b"",
+        call_id: b"c",
+        user_agent: b"",
+        instance: b"",
+        cseq: 1,
+        q_milli: None,
+        reg_id: 0,
+        methods: None,
+        expires_ms: NOW_MS + 60_000,
+        modified_ms: NOW_MS,
+        transport: Transport::Udp,
+        local: "192.0.2.1:5060".parse().unwrap(),
+        conn: ConnId::NONE,
+        nat: false,
+    }
+}
+
+fn find(
+    all: &[BindingFields<'_>],
+    method: Method,
+    flags: &str,
+) -> Result<Vec<Target>, LookupFault> {
+    let set = BindingSet { bindings: all.iter().map(Binding::pack).collect() };
+    lookup(&set, method, &LookupFlags::parse(flags).unwrap(), NOW_MS)
+}
+
+fn only(fields: BindingFields<'_>) -> Target {
+    let mut targets = find(&[fields], Method::Invite, "").unwrap();
+    assert_eq!(targets.len(), 1);
+    targets.remove(0)
+}
+
+fn uris(targets: &[Target]) -> Vec<&str> {
+    targets.iter().map(|target| std::str::from_utf8(&target.uri).unwrap()).collect()
+}
+
+#[test]
+fn targets_are_ordered_by_q_then_newest_first() {
+    let mut all = [
+        fields("sip:low@h"),
+        fields("sip:old@h"),
+        fields("sip:new@h"),
+        fields("sip:half@h"),
+        fields("sip:gone@h"),
+        fields("sip:new2@h"),
+    ];
+    all[0].q_milli = Some(100);
+    all[1].modified_ms = NOW_MS - 5;
+    all[3].q_milli = Some(500);
+    all[4].expires_ms = NOW_MS;
+    let targets = find(&all, Method::Invite, "").unwrap();
+    let expected = ["sip:new2@h", "sip:new@h", "sip:old@h", "sip:half@h", "sip:low@h"];
+    assert_eq!(uris(&targets), expected);
+    assert_eq!(targets[0].q_milli, 1000);
+    let best = find(&all, Method::Invite, "no-branches").unwrap();
+    assert_eq!(uris(&best), ["sip:new2@h"]);
+}
+
+#[test]
+fn no_bindings_and_none_for_the_method_are_told_apart() {
+    assert_eq!(find(&[], Method::Invite, ""), Err(LookupFault::NotFound));
+    let mut invite_only = fields("sip:1@h");
+    invite_only.methods = Some(1 << (Method::Invite as u32));
+    let all = [invite_only];
+    assert_eq!(find(&all, Method::Message, "m"), Err(LookupFault::Method));
+    assert_eq!(find(&all, Method::Invite, "m").map(|t| t.len()), Ok(1));
+    assert_eq!(find(&all, Method::Message, "").map(|t| t.len()), Ok(1));
+    assert_eq!(find(&all, Method::Other, "m").map(|t| t.len()), Ok(1));
+    assert_eq!(find(&[fields("sip:1@h")], Method::Message, "m").map(|t| t.len()), Ok(1));
+}
+
+#[test]
+fn path_becomes_the_route_set_and_beats_received() {
+    let mut binding = fields("sip:ua1@192.0.2.4");
+    binding.path = b"<sip:p2.example;lr>, <sip:p1.example;lr>";
+    binding.received = b"sip:203.0.113.5:1024";
+    binding.nat = true;
+    let target = only(binding);
+    assert_eq!(&*target.uri, b"sip:ua1@192.0.2.4");
+    assert_eq!(&*target.route, b"<sip:p2.example;lr>, <sip:p1.example;lr>");
+    assert_eq!((&*target.destination, target.flow), (&b""[..], None));
+}
+
+#[test]
+fn of_two_contacts_each_has_its_own_path() {
+    let mut with_path = fields("sip:1@h");
+    with_path.path = b"<sip:p1.example;lr>";
+    let targets = find(&[with_path, fields("sip:2@h")], Method::Invite, "").unwrap();
+    assert_eq!(uris(&targets), ["sip:2@h", "sip:1@h"]);
+    assert_eq!((&*targets[0].route, &*targets[1].route), (&b""[..], &b"<sip:p1.example;lr>"[..]));
+}
+
+#[test]
+fn without_path_the_received_address_is_the_next_hop() {
+    let mut binding = fields("sip:ua1@10.0.0.4");
+    binding.received = b"sip:203.0.113.5:1024";
+    binding.nat = true;
+    let target = only(binding);
+    assert_eq!(&*target.destination, b"sip:203.0.113.5:1024");
+    assert_eq!(target.local, Some("192.0.2.1:5060".parse().unwrap()));
+    assert_eq!(target.flow, None);
+}
+
+#[test]
+fn r_p9_a_stream_is_reached_by_its_connection_or_not_at_all() {
+    let mut binding = fields("sip:ua1@10.0.0.4;transport=tcp");
+    binding.transport = Transport::Tcp;
+    binding.received = b"sip:203.0.113.5:1024;transport=tcp";
+    binding.conn = ConnId::new(1, 7);
+    binding.nat = true;
+    let flow = only(binding.clone()).flow.unwrap();
+    assert_eq!(flow.conn, ConnId::new(1, 7));
+    assert_eq!(flow.remote, "203.0.113.5:1024".parse().unwrap());
+    assert_eq!((flow.transport, flow.local), (Transport::Tcp, "192.0.2.1:5060".parse().unwrap()));
+    // After a restart the connection is gone; nobody can connect to a phone behind NAT.
+    binding.conn = ConnId::NONE;
+    assert_eq!(find(&[binding.clone()], Method::Invite, ""), Err(LookupFault::NotFound));
+    binding.nat = false;
+    assert_eq!(only(binding).flow, None, "a phone that can be connected to");
+}
+
+#[test]
+fn r_p18_the_stored_socket_is_used_where_it_fits() {
+    let local = |path: &'static str, contact: &'static str| {
+        let mut binding = fields(contact);
+        binding.path = path.as_bytes();
+        only(binding).local.is_some()
+    };
+    assert!(local("", "sip:1@192.0.2.4"));
+    assert!(local("<sip:192.0.2.7;lr>", "sip:1@[2001:db8::4]"));
+    assert!(!local("<sip:192.0.2.7;lr;transport=tcp>", "sip:1@192.0.2.4"));
+    assert!(!local("<sip:[2001:db8::7];lr>", "sip:1@192.0.2.4"));
+    assert!(!local("<sip:p1.example;lr>, <sip:192.0.2.7;lr>", "sip:1@192.0.2.4"));
+    assert!(!local("", "sip:1@phone.example"));
+    assert!(!local("", "sips:1@192.0.2.4"));
+    assert!(!local("", "sip:1@[2001:db8::4]"));
+}
+
+#[test]
+fn contacts_nothing_can_be_sent_to_are_left_out() {
+    let mut broken = fields("sip:2@h");
+    broken.path = b"<sip:p1.example;lr";
+    let all = [fields("mailto:a@b"), broken, fields("sip:3@h"), fields("tel:+4930")];
+    assert_eq!(uris(&find(&all, Method::Invite, "").unwrap()), ["sip:3@h"]);
+}

@@ -1,0 +1,18 @@
+//! Registrar core (RFC 3261 10.3, RFC 3327): what a REGISTER does to an AoR's bindings, and which
+//! targets a lookup gives. Pure functions over values; storing is the location service's part.
+//!
+//! Start reading at [`save`] (one REGISTER) and [`lookup`] (one request to an AoR).
+
+pub mod aor;
+pub mod binding;
+pub mod flags;
+pub mod lookup;
+pub mod remove;
+pub mod save;
+
+pub use aor::{aor_of, check_aor};
+pub use binding::{Binding, BindingFields, BindingSet};
+pub use flags::{FlagError, LookupFlags, PathMode, SaveFlags};
+pub use lookup::{LookupFault, Target, lookup};
+pub use remove::remove;
+pub use save::{Registrar, SaveAnswer, SaveCode, SaveInput, SaveRefusal, save};

@@ -1,0 +1,148 @@
+//! Header lines of the 200 (RFC 3261 10.3 step 8).
+
+use std::io::Write as _;
+
+use super::SaveInput;
+use super::apply::Outcome;
+use super::request::Request;
+
+/// Contact lines with what is left of each binding, Path where due, Date.
+pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Outcome) -> Vec<u8> {
+    let only_named = input.flags.only_request_contacts;
+    let listed = || outcome.bindings.iter().filter(|entry| entry.named || !only_named);
+    let contacts: usize = listed()
+        .map(|entry| {
+            let fields = entry.binding.fields();
+            fields.contact.len() + fields.contact_params.len() + 48
+        })
+        .sum();
+    let mut out = Vec::with_capacity(contacts + request.path.len() + 64);
+    let now_ms = input.now.unix_ms;
+    for entry in listed() {
+        let fields = entry.binding.fields();
+        out.extend_from_slice(b"Contact: <");
+        out.extend_from_slice(fields.contact);
+        out.push(b'>');
+        if !fields.contact_params.is_empty() {
+            out.push(b';');
+            out.extend_from_slice(fields.contact_params);
+        }
+        // Writing to a Vec cannot fail.
+        if let Some(q) = fields.q_milli {
+            let _ = write!(out, ";q={}.{:03}", q / 1000, q % 1000);
+        }
+        // Rounded up: a binding that is listed is not yet gone.
+        let left_s = fields.expires_ms.saturating_sub(now_ms).div_ceil(1000);
+        out.extend_from_slice(b";expires=");
+        write_number(left_s, &mut out);
+        out.extend_from_slice(b"\r\n");
+    }
+    if request.path_in_answer && !request.path.is_empty() {
+        // R-P16: the values as received, in one header field.
+        out.extend_from_slice(b"Path: ");
+        out.extend_from_slice(&request.path);
+        out.extend_from_slice(b"\r\n");
+    }
+    write_date(now_ms / 1000, &mut out);
+    out
+}
+
+fn write_number(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
+        start -= 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+/// Appends a Date line in GMT, the only zone SIP has (RFC 3261 20.17).
+fn write_date(unix_s: u64, out: &mut Vec<u8>) {
+    const DAYS: [&[u8]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
+    const MONTHS: [&[u8]; 12] = [
+        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
+        b"Dec",
+    ];
+    let (days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let (year, month, day) = civil(days);
+    let name = |names: &[&'static [u8]], index: u64| {
+        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or(b"")
+    };
+    let two = |number: u64, out: &mut Vec<u8>| {
+        out.extend_from_slice(&[b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]);
+    };
+    out.extend_from_slice(b"Date: ");
+    // 1970-01-01 was a Thursday.
+    out.extend_from_slice(name(&DAYS, days % 7));
+    out.extend_from_slice(b", ");
+    two(day, out);
+    out.push(b' ');
+    out.extend_from_slice(name(&MONTHS, month - 1));
+    out.push(b' ');
+    write_number(year, out);
+    for (separator, number) in
+        [(b' ', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
+    {
+        out.push(separator);
+        two(number, out);
+    }
+    out.extend_from_slice(b" GMT\r\n");
+}
+
+/// Year, month (1 to 12) and day (1 to 31) of a day counted from 1970-01-01, by the Gregorian rule:
+/// years are counted from March, so that the leap day is a year's last.
+fn civil(days: u64) -> (u64, u64, u64) {
+    const DAYS_OF_400_YEARS: u64 = 146_097;
+    // 719,468 days lie between 0000-03-01 and 1970-01-01.
+    let days = days.saturating_add(719_468);
+    let (era, day_of_era) = (days / DAYS_OF_400_YEARS, days % DAYS_OF_400_YEARS);
+    let leap_days_skipped = day_of_era / 1460 + day_of_era / 146_096;
+    let year_of_era = (day_of_era + day_of_era / 36_524 - leap_days_skipped) / 365;
+    let first = year_of_era * 365 + year_of_era / 4 - year_of_era / 100;
+    let day_of_year = day_of_era - first;
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let (month, carry) = match month_from_march {
+        0..=9 => (month_from_march + 3, 0),
+        _ => (month_from_march - 9, 1),
+    };
+    (era * 400 + year_of_era + carry, month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn date(unix_s: u64) -> String {
+        let mut out = Vec::new();
+        write_date(unix_s, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn dates_are_gmt_and_know_leap_years() {
+        assert_eq!(date(0), "Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n");
+        assert_eq!(date(951_782_400), "Date: Tue, 29 Feb 2000 00:00:00 GMT\r\n");
+        assert_eq!(date(1_289_690_940), "Date: Sat, 13 Nov 2010 23:29:00 GMT\r\n");
+        assert_eq!(date(1_735_689_599), "Date: Tue, 31 Dec 2024 23:59:59 GMT\r\n");
+        assert_eq!(date(4_107_542_400), "Date: Mon, 01 Mar 2100 00:00:00 GMT\r\n");
+    }
+
+    #[test]
+    fn each_day_follows_the_one_before() {
+        let mut last = civil(0);
+        for day in 1..150_000 {
+            let next = civil(day);
+            let following = next == (last.0, last.1, last.2 + 1)
+                || next == (last.0, last.1 + 1, 1)
+                || next == (last.0 + 1, 1, 1);
+            assert!(following, "{last:?} {next:?}");
+            last = next;
+        }
+    }
+}

@@ -1,0 +1,370 @@
+//! RFC 3261 10.3 steps 6 and 7 on a copy of the bindings.
+
+use smallvec::SmallVec;
+use viaduct_message::{Contacts, Method, NameAddr, Uri, uri};
+
+use super::request::{Expires, MALFORMED_EXPIRES_S, Request, method_bit, unfold};
+use super::{MAX_CONTACTS, SaveCode, SaveInput, SaveRefusal};
+use crate::registrar::binding::{Binding, BindingFields};
+use crate::registrar::flags::Matching;
+
+/// Contact values one REGISTER may have: enough to replace every binding of a full AoR.
+const MAX_CONTACT_VALUES: usize = 2 * MAX_CONTACTS;
+/// 423 is for intervals below an hour only (RFC 3261 10.3 step 7), seconds.
+const SHORT_EXPIRES_S: u32 = 3600;
+
+/// The bindings as the REGISTER leaves them.
+pub(super) struct Outcome {
+    pub(super) code: SaveCode,
+    /// Differs from what was there.
+    pub(super) changed: bool,
+    pub(super) bindings: SmallVec<[Entry; 4]>,
+}
+
+pub(super) struct Entry {
+    pub(super) binding: Binding,
+    /// Named by this REGISTER.
+    pub(super) named: bool,
+}
+
+/// One Contact value, read.
+struct Contact<'a> {
+    uri: &'a [u8],
+    parsed: Uri<'a>,
+    params: SmallVec<[u8; 128]>,
+    instance: &'a [u8],
+    q_milli: Option<u16>,
+    methods: Option<u32>,
+    expires_s: u32,
+}
+
+#[derive(Default)]
+struct Counts {
+    inserted: usize,
+    updated: usize,
+    removed: usize,
+    repeated: usize,
+}
+
+pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outcome, SaveRefusal> {
+    let current = input.current.map(|set| &*set.bindings).unwrap_or_default();
+    let live = current.iter().filter(|binding| binding.is_live(input.now.unix_ms));
+    let bindings = live.map(|b| Entry { binding: b.clone(), named: false }).collect();
+    match &request.contacts {
+        Contacts::None => Ok(Outcome { code: SaveCode::Listed, changed: false, bindings }),
+        Contacts::Star => remove_all(request, bindings),
+        Contacts::List(values) => {
+            let mut sheet = Sheet { input, request, bindings, counts: Counts::default() };
+            for (index, value) in values.clone().enumerate() {
+                if index >= MAX_CONTACT_VALUES {
+                    return Err(SaveRefusal::new(400, "Too Many Contact Values"));
+                }
+                let contact = Contact::read(value.bytes, input, request)?;
+                sheet.apply(&contact)?;
+            }
+            sheet.finish()
+        }
+    }
+}
+
+/// Step 6: `*` removes everything, if Expires is 0 and no binding of the same Call-ID has this CSeq
+/// or a higher one.
+fn remove_all(
+    request: &Request<'_>,
+    bindings: SmallVec<[Entry; 4]>,
+) -> Result<Outcome, SaveRefusal> {
+    if request.expires != Expires::Seconds(0) {
+        return Err(SaveRefusal::new(400, "Contact * Without Expires 0"));
+    }
+    for entry in &bindings {
+        let fields = entry.binding.fields();
+        if fields.call_id == request.call_id && request.cseq <= fields.cseq {
+            return Err(out_of_order());
+        }
+    }
+    let changed = !bindings.is_empty();
+    Ok(Outcome { code: SaveCode::Deleted, changed, bindings: SmallVec::new() })
+}
+
+/// R-S5: RFC 3261 names no code for a CSeq that is not higher; 400 as others do.
+fn out_of_order() -> SaveRefusal {
+    SaveRefusal::new(400, "CSeq Out Of Order")
+}
+
+impl<'a> Contact<'a> {
+    fn read(
+        value: &'a [u8],
+        input: &SaveInput<'_>,
+        request: &Request<'_>,
+    ) -> Result<Contact<'a>, SaveRefusal> {
+        let bad = |_| SaveRefusal::new(400, "Bad Contact");
+        let address = NameAddr::parse(value).map_err(bad)?;
+        let parsed = address.parse_uri().map_err(bad)?;
+        let limit = usize::from(input.registrar.max_contact_bytes);
+        if address.uri.len() > limit {
+            return Err(SaveRefusal::new(400, "Contact Too Long"));
+        }
+        let mut contact = Contact {
+            uri: address.uri,
+            parsed,
+            params: SmallVec::new(),
+            instance: b"",
+            q_milli: None,
+            methods: request.methods,
+            expires_s: match request.expires {
+                Expires::Absent => input.registrar.default_expires_s,
+                Expires::Malformed => MALFORMED_EXPIRES_S,
+                Expires::Seconds(seconds) => seconds,
+            },
+        };
+        for param in address.params.all() {
+            contact.take_param(param.name, param.value, param.text)?;
+        }
+        // What is given back is bounded like the URI itself; a usual set is under 300 bytes.
+        if contact.params.len() > limit.max(1024) {
+            return Err(SaveRefusal::new(400, "Contact Too Long"));
+        }
+        contact.expires_s = bounded_expires_s(contact.expires_s, input)?;
+        Ok(contact)
+    }
+
+    fn take_param(
+        &mut self,
+        name: &[u8],
+        value: Option<&'a [u8]>,
+        text: &[u8],
+    ) -> Result<(), SaveRefusal> {
+        if name.eq_ignore_ascii_case(b"expires") {
+            // RFC 3261 10.2.1.1: malformed counts as 3600.
+            self.expires_s = value.and_then(seconds).unwrap_or(MALFORMED_EXPIRES_S);
+            return Ok(());
+        }
+        if name.eq_ignore_ascii_case(b"q") {
+            let q = value.and_then(q_milli);
+            self.q_milli = Some(q.ok_or_else(|| SaveRefusal::new(400, "Bad q Value"))?);
+            return Ok(());
+        }
+        // `reg-id` means nothing without outbound support and is only given back (RFC 5626 6).
+        if name.eq_ignore_ascii_case(b"+sip.instance") {
+            self.instance = value.map(unquote).unwrap_or_default();
+        } else if name.eq_ignore_ascii_case(b"methods") {
+            self.methods = value.map(|value| method_list(unquote(value))).or(self.methods);
+        }
+        if !self.params.is_empty() {
+            self.params.push(b';');
+        }
+        self.params.extend_from_slice(&unfold(text));
+        Ok(())
+    }
+}
+
+fn unquote(value: &[u8]) -> &[u8] {
+    value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)
+}
+
+/// RFC 3840 9: a quoted, comma-separated list.
+fn method_list(value: &[u8]) -> u32 {
+    let tokens = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token)))
+}
+
+/// Digits only, capped at 2^32-1; `None` where malformed.
+fn seconds(value: &[u8]) -> Option<u32> {
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let add = |sum: u32, digit: &u8| {
+        sum.saturating_mul(10).saturating_add(u32::from(digit.saturating_sub(b'0')))
+    };
+    Some(value.iter().fold(0, add))
+}
+
+/// `qvalue` of RFC 3261 25.1 in thousandths: 0 to 1 with up to three decimals.
+fn q_milli(value: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match value {
+        [whole] => (*whole, &[][..]),
+        [whole, b'.', decimals @ ..] => (*whole, decimals),
+        _ => return None,
+    };
+    if decimals.len() > 3 || !decimals.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digit = |index| decimals.get(index).map_or(0, |digit: &u8| u16::from(digit - b'0'));
+    let thousandths = digit(0) * 100 + digit(1) * 10 + digit(2);
+    match (whole, thousandths) {
+        (b'0', thousandths) => Some(thousandths),
+        (b'1', 0) => Some(1000),
+        _ => None,
+    }
+}
+
+/// Step 7: the registrar may shorten an interval, and refuses those too short, if it is told to.
+fn bounded_expires_s(asked_s: u32, input: &SaveInput<'_>) -> Result<u32, SaveRefusal> {
+    let registrar = input.registrar;
+    let min_s = input.flags.min_expires_s.unwrap_or(registrar.min_expires_s);
+    let max_s = input.flags.max_expires_s.unwrap_or(registrar.max_expires_s);
+    if asked_s == 0 {
+        return Ok(0);
+    }
+    if asked_s < min_s && asked_s < SHORT_EXPIRES_S && registrar.reject_short_expires {
+        let refusal = SaveRefusal::new(423, "Interval Too Brief");
+        return Err(refusal.with_header("Min-Expires", min_s));
+    }
+    let raised = asked_s.max(min_s);
+    Ok(if max_s == 0 { raised } else { raised.min(max_s) })
+}
+
+/// The bindings while the contacts are applied one after another.
+struct Sheet<'a> {
+    input: &'a SaveInput<'a>,
+    request: &'a Request<'a>,
+    bindings: SmallVec<[Entry; 4]>,
+    counts: Counts,
+}
+
+impl Sheet<'_> {
+    fn apply(&mut self, contact: &Contact<'_>) -> Result<(), SaveRefusal> {
+        let found = self.bindings.iter().position(|entry| self.matches(entry, contact));
+        let Some(index) = found else {
+            if contact.expires_s > 0 {
+                let binding = self.pack(contact, None);
+                self.bindings.push(Entry { binding, named: true });
+                self.counts.inserted += 1;
+            }
+            return Ok(());
+        };
+        if !self.is_newer(index)? {
+            self.counts.repeated += 1;
+            self.name(index);
+            return Ok(());
+        }
+        if contact.expires_s == 0 {
+            self.bindings.remove(index);
+            self.counts.removed += 1;
+            return Ok(());
+        }
+        let binding = self.pack(contact, self.bindings.get(index).map(|entry| &entry.binding));
+        if let Some(entry) = self.bindings.get_mut(index) {
+            *entry = Entry { binding, named: true };
+            self.counts.updated += 1;
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, index: usize) {
+        if let Some(entry) = self.bindings.get_mut(index) {
+            entry.named = true;
+        }
+    }
+
+    fn matches(&self, entry: &Entry, contact: &Contact<'_>) -> bool {
+        let bound = entry.binding.contact();
+        let same = || uri::equivalent(bound, contact.uri);
+        match &self.request.matching {
+            Matching::Contact => same(),
+            Matching::ContactAndCallId => {
+                entry.binding.fields().call_id == self.request.call_id && same()
+            }
+            Matching::Param(name) => {
+                let value = |uri: &Uri<'_>| {
+                    uri.param(name.as_bytes()).map(Option::unwrap_or_default).map(<[u8]>::to_vec)
+                };
+                let of_bound = Uri::parse(bound).ok().and_then(|uri| value(&uri));
+                match (of_bound, value(&contact.parsed)) {
+                    (Some(a), Some(b)) => a == b,
+                    _ => same(),
+                }
+            }
+        }
+    }
+
+    /// May this REGISTER change the binding? `false`: it is a retransmission, leave the binding
+    /// alone. A higher CSeq is needed for the same Call-ID only.
+    fn is_newer(&self, index: usize) -> Result<bool, SaveRefusal> {
+        let Some(entry) = self.bindings.get(index) else { return Ok(true) };
+        let fields = entry.binding.fields();
+        // Two values of one request that name one contact: the later counts.
+        if entry.named || fields.call_id != self.request.call_id {
+            return Ok(true);
+        }
+        let registrar = self.input.registrar;
+        let age_ms = self.input.now.unix_ms.saturating_sub(fields.modified_ms);
+        match self.request.cseq.cmp(&fields.cseq) {
+            std::cmp::Ordering::Greater => Ok(true),
+            std::cmp::Ordering::Less => Err(out_of_order()),
+            std::cmp::Ordering::Equal if age_ms <= u64::from(registrar.cseq_delay_ms) => Ok(false),
+            // R-S6
+            std::cmp::Ordering::Equal if registrar.allow_dup_cseq => Ok(true),
+            std::cmp::Ordering::Equal => Err(out_of_order()),
+        }
+    }
+
+    fn pack(&self, contact: &Contact<'_>, earlier: Option<&Binding>) -> Binding {
+        let (request, now_ms) = (self.request, self.input.now.unix_ms);
+        let fields = BindingFields {
+            contact: contact.uri,
+            contact_params: &contact.params,
+            path: &request.path,
+            received: &request.received,
+            call_id: request.call_id,
+            user_agent: &request.user_agent,
+            instance: contact.instance,
+            cseq: request.cseq,
+            q_milli: contact.q_milli,
+            reg_id: 0,
+            methods: contact.methods,
+            expires_ms: now_ms.saturating_add(u64::from(contact.expires_s).saturating_mul(1000)),
+            modified_ms: now_ms,
+            transport: request.transport,
+            local: request.local,
+            conn: request.conn,
+            nat: request.nat,
+        };
+        Binding::pack_from(&fields, earlier)
+    }
+
+    fn finish(mut self) -> Result<Outcome, SaveRefusal> {
+        self.enforce_limit()?;
+        let counts = self.counts;
+        let changed = counts.inserted + counts.updated + counts.removed > 0;
+        let code = if counts.inserted > 0 {
+            SaveCode::Inserted
+        } else if counts.updated + counts.repeated > 0 {
+            SaveCode::Updated
+        } else {
+            SaveCode::Deleted
+        };
+        Ok(Outcome { code, changed, bindings: self.bindings })
+    }
+
+    /// A refresh is never refused, also where the limit has been lowered meanwhile.
+    fn enforce_limit(&mut self) -> Result<(), SaveRefusal> {
+        if self.counts.inserted == 0 {
+            return Ok(());
+        }
+        let registrar = self.input.registrar;
+        let limit = self.input.flags.max_contacts.unwrap_or(registrar.max_contacts);
+        let limit = if limit == 0 { MAX_CONTACTS } else { usize::from(limit).min(MAX_CONTACTS) };
+        while self.bindings.len() > limit {
+            // R-S7: the one longest not refreshed goes, never one this REGISTER names.
+            let others = self.bindings.iter().enumerate().filter(|(_, entry)| !entry.named);
+            let oldest = others.min_by_key(|(_, entry)| entry.binding.fields().modified_ms);
+            match oldest.map(|(index, _)| index) {
+                Some(index) if self.input.flags.force => {
+                    self.bindings.remove(index);
+                    self.counts.removed += 1;
+                }
+                _ => return Err(too_many(registrar.retry_after_s)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_many(retry_after_s: u32) -> SaveRefusal {
+    let refusal = SaveRefusal::new(503, "Too Many Contacts");
+    if retry_after_s == 0 {
+        return refusal;
+    }
+    refusal.with_header("Retry-After", retry_after_s)
+}

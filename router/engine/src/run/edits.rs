@@ -1,0 +1,141 @@
+//! Edits a policy may stage: headers, Request-URI, targets, next hop, variables.
+
+use viaduct_message::{HeaderName, Uri};
+
+use super::usrloc::MAX_TARGETS;
+use super::{EditFault, HeaderEdit, Run};
+use crate::registrar::Target;
+
+/// Header edits of one run.
+const MAX_EDITS: usize = 64;
+/// Bytes of all header edits of one run, and of all variables of a transaction.
+const MAX_BYTES: usize = 16 * 1024;
+/// Variables of one transaction.
+const MAX_VARS: usize = 32;
+
+impl Run {
+    /// Stages a header of the forwarded message.
+    pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), EditFault> {
+        check_header(name, value)?;
+        self.room_for(name.len().saturating_add(value.len()))?;
+        let (name, value) = (name.as_bytes().into(), value.as_bytes().into());
+        self.effects.edits.push(HeaderEdit::Add { name, value });
+        Ok(())
+    }
+
+    /// Stages the removal of a header from the forwarded message; how many lines it has.
+    pub fn remove_header(&mut self, name: &str) -> Result<usize, EditFault> {
+        check_header(name, "")?;
+        self.room_for(name.len())?;
+        let message = self.message();
+        let lines = message.lines().iter();
+        let count = lines.filter(|line| same_header(line.label.of(message.bytes()), name)).count();
+        self.effects.edits.push(HeaderEdit::Remove { name: name.as_bytes().into() });
+        Ok(count)
+    }
+
+    /// Stages a header of the reply the policy will make.
+    pub fn add_reply_header(&mut self, name: &str, value: &str) -> Result<(), EditFault> {
+        check_header(name, value)?;
+        let headers = &mut self.effects.reply_headers;
+        let more = name.len().saturating_add(value.len()).saturating_add(4);
+        if headers.len().saturating_add(more) > MAX_BYTES {
+            return Err(EditFault::TooLarge);
+        }
+        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+            headers.extend_from_slice(part);
+        }
+        Ok(())
+    }
+
+    /// Stages a new Request-URI.
+    pub fn set_request_uri(&mut self, uri: &str) -> Result<(), EditFault> {
+        Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)?;
+        self.effects.request_uri = Some(uri.as_bytes().into());
+        Ok(())
+    }
+
+    /// Stages the next hop of all targets that name none: a SIP URI.
+    pub fn set_destination(&mut self, uri: &str) -> Result<(), EditFault> {
+        check_sip_uri(uri)?;
+        self.effects.destination = Some(uri.as_bytes().into());
+        Ok(())
+    }
+
+    /// Stages a target; `q_milli` above 1000 counts as 1000.
+    pub fn add_target(&mut self, uri: &str, q_milli: u16) -> Result<(), EditFault> {
+        check_sip_uri(uri)?;
+        if self.effects.targets.len() >= MAX_TARGETS {
+            return Err(EditFault::TooLarge);
+        }
+        self.effects.targets.push(Target {
+            uri: uri.as_bytes().into(),
+            q_milli: q_milli.min(1000),
+            ..Target::default()
+        });
+        Ok(())
+    }
+
+    /// Sets a variable of the transaction; `None` removes it. At most 32 variables, 16 KiB in all.
+    pub fn set_var(&mut self, name: &str, value: Option<&str>) -> Result<(), EditFault> {
+        let Some(value) = value else {
+            self.vars.retain(|(n, _)| &**n != name);
+            return Ok(());
+        };
+        let others = self.vars.iter().filter(|(n, _)| &**n != name);
+        let used = others.fold(0usize, |sum, (n, v)| sum.saturating_add(n.len() + v.len()));
+        let new = name.len().saturating_add(value.len());
+        if used.saturating_add(new) > MAX_BYTES {
+            return Err(EditFault::TooLarge);
+        }
+        if let Some((_, v)) = self.vars.iter_mut().find(|(n, _)| &**n == name) {
+            *v = value.into();
+        } else if self.vars.len() < MAX_VARS {
+            self.vars.push((name.into(), value.into()));
+        } else {
+            return Err(EditFault::TooLarge);
+        }
+        Ok(())
+    }
+
+    fn room_for(&self, more: usize) -> Result<(), EditFault> {
+        let used = self.effects.edits.iter().fold(0usize, |sum, edit| match edit {
+            HeaderEdit::Add { name, value } => sum.saturating_add(name.len() + value.len()),
+            HeaderEdit::Remove { name } => sum.saturating_add(name.len()),
+        });
+        let fits = used.saturating_add(more) <= MAX_BYTES;
+        if fits && self.effects.edits.len() < MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }
+    }
+}
+
+/// Do two labels name the same header, compact and full form alike?
+pub(crate) fn same_header(label: &[u8], name: &str) -> bool {
+    match HeaderName::from_label(name.as_bytes()) {
+        HeaderName::Other => label.eq_ignore_ascii_case(name.as_bytes()),
+        known => HeaderName::from_label(label) == known,
+    }
+}
+
+/// A token as a name, a value on one line, and a header that is not the engine's own.
+fn check_header(name: &str, value: &str) -> Result<(), EditFault> {
+    let token = |c: u8| c.is_ascii_alphanumeric() || b"-.!%*_+`'~".contains(&c);
+    if name.is_empty() || !name.bytes().all(token) {
+        return Err(EditFault::Syntax);
+    }
+    if value.bytes().any(|c| c == b'\r' || c == b'\n' || c == 0) {
+        return Err(EditFault::Syntax);
+    }
+    use HeaderName::{
+        CSeq, CallId, ContentLength, From, MaxForwards, Path, RecordRoute, Route, To, Via,
+    };
+    match HeaderName::from_label(name.as_bytes()) {
+        Via | From | To | CallId | CSeq | MaxForwards | ContentLength | Route | RecordRoute
+        | Path => Err(EditFault::Forbidden),
+        _ => Ok(()),
+    }
+}
+
+fn check_sip_uri(uri: &str) -> Result<(), EditFault> {
+    let parsed = Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)?;
+    if parsed.is_sip() { Ok(()) } else { Err(EditFault::Syntax) }
+}

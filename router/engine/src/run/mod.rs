@@ -1,0 +1,204 @@
+//! One run of a policy: what it sees and what it stages.
+//!
+//! Everything a host function may do is a method of [`Run`]; the WebAssembly host only translates.
+//! [`effects`] lists what can be staged, the other files hold the methods by subject.
+
+mod edits;
+pub mod effects;
+mod path;
+mod usrloc;
+
+pub(crate) use edits::same_header;
+pub use effects::{
+    AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
+};
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use viaduct_message::{Contacts, Head, Host, Message, Method, NameAddr};
+
+use crate::flow::{Flow, Transport};
+use crate::location::Location;
+use crate::settings::Settings;
+use crate::time::Now;
+
+/// Yes-or-no facts about a request that policies branch on, computed by the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traits {
+    /// To has a tag: the request belongs to a dialog.
+    pub in_dialog: bool,
+    /// A Route of ours was removed: the rest of the Route set says where it goes.
+    pub loose_routed: bool,
+    /// Not in a dialog, and Route values of others are left (R-G2).
+    pub preloaded_route: bool,
+    /// Request-URI is in one of our domains, or names one of our addresses.
+    pub uri_is_ours: bool,
+    /// Request-URI is ours and has no user: it is meant for the router itself.
+    pub uri_is_router: bool,
+    /// From's host is one of our domains.
+    pub from_is_ours: bool,
+    /// The source is a configured trusted peer.
+    pub trusted: bool,
+    /// One Via: the sender is the UA itself.
+    pub first_hop: bool,
+    /// Has a Path header.
+    pub has_path: bool,
+    /// `Supported: path`.
+    pub supports_path: bool,
+    /// Has a body.
+    pub has_body: bool,
+    /// The removed Route of ours carried a genuine `received`: the next hop is set from it.
+    pub by_received: bool,
+}
+
+/// One run.
+pub struct Run {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) head: Head,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) location: Arc<dyn Location>,
+    pub(crate) flow: Flow,
+    pub(crate) now: Now,
+    pub(crate) seed: u64,
+    pub(crate) traits: Traits,
+    pub(crate) fix_nat: bool,
+    /// Best final status, in phase failure.
+    pub(crate) status: u16,
+    /// Variables of the transaction, kept from phase to phase.
+    pub(crate) vars: Vec<(Box<str>, Box<str>)>,
+    /// What is staged.
+    pub effects: Effects,
+}
+
+impl Run {
+    /// The message the phase is about: the request, or in phase reply the response.
+    pub fn message(&self) -> Message<'_> {
+        Message::new(&self.bytes, &self.head)
+    }
+    /// Method of the request.
+    pub fn method(&self) -> Method {
+        self.message().method()
+    }
+    /// Status of the response, in phase reply; the best final status, in phase failure; else 0.
+    pub fn status(&self) -> u16 {
+        if self.status == 0 { self.message().status() } else { self.status }
+    }
+    /// Facts.
+    pub fn traits(&self) -> Traits {
+        self.traits
+    }
+    /// How the message came.
+    pub fn flow(&self) -> Flow {
+        self.flow
+    }
+    /// Transport it came by.
+    pub fn transport(&self) -> Transport {
+        self.flow.transport
+    }
+    /// Where it came from.
+    pub fn source(&self) -> SocketAddr {
+        self.flow.remote
+    }
+    /// Time.
+    pub fn now(&self) -> Now {
+        self.now
+    }
+    /// Random number of this run.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+    /// Is this host name one of our domains?
+    pub fn is_our_domain(&self, host: &str) -> bool {
+        self.settings.is_our_domain(host.as_bytes())
+    }
+    /// A variable of the transaction.
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.vars.iter().find(|(n, _)| &**n == name).map(|(_, v)| &**v)
+    }
+    /// Answer to the source port in any case.
+    pub fn force_rport(&mut self) {
+        self.effects.force_rport = true;
+    }
+    /// Let `save` store where the REGISTER came from, and leave Contact alone.
+    pub fn fix_nat_register(&mut self) {
+        self.fix_nat = true;
+    }
+    /// Stages a Record-Route.
+    pub fn record_route(&mut self) {
+        self.effects.record_route = true;
+    }
+    /// Stages a log line of at most 1 KiB; the 33rd and later ones of a run are dropped.
+    pub fn log(&mut self, level: u8, text: &str) {
+        const LINES: usize = 32;
+        const LINE_BYTES: usize = 1024;
+        if self.effects.logs.len() < LINES {
+            let end = text.floor_char_boundary(LINE_BYTES);
+            let text = text.get(..end).unwrap_or_default();
+            // One line stays one line: whoever reads the log must not be fooled by a guest.
+            let text = text.replace(|c: char| c.is_control(), " ");
+            self.effects.logs.push((level.min(4), text));
+        }
+    }
+    /// Stages an addition to a counter; the 33rd and later ones of a run are dropped.
+    pub fn count(&mut self, name: &str, by: u64) {
+        const COUNTS: usize = 32;
+        const NAME_BYTES: usize = 64;
+        if self.effects.counters.len() < COUNTS && name.len() <= NAME_BYTES {
+            self.effects.counters.push((name.to_owned(), by));
+        }
+    }
+    /// Is the sender behind NAT: does the topmost Via, or the Contact, name another address than the
+    /// one the message came from?
+    pub fn is_behind_nat(&self) -> bool {
+        let message = self.message();
+        let source = self.flow.remote;
+        let via_differs = message
+            .top_via()
+            .is_ok_and(|via| !matches!(via.host, Host::Ip(ip) if ip == source.ip()));
+        let contact_differs = match message.contacts() {
+            Contacts::List(mut list) => list
+                .next()
+                .and_then(|value| NameAddr::parse(value.bytes).ok())
+                .and_then(|contact| contact.parse_uri().ok())
+                .is_some_and(|uri| !matches!(uri.host, Host::Ip(ip) if ip == source.ip())),
+            _ => false,
+        };
+        via_differs || contact_differs
+    }
+}
+
+impl Run {
+    /// A run outside an engine, for tests of hosts: `bytes` must scan.
+    pub fn for_tests(
+        settings: Arc<Settings>,
+        location: Arc<dyn Location>,
+        flow: Flow,
+        now: Now,
+        bytes: &[u8],
+    ) -> Result<Box<Run>, viaduct_message::Fault> {
+        let mut run = Run::new(settings, location, flow);
+        run.head.scan(bytes, &run.settings.bounds.message)?;
+        run.bytes.extend_from_slice(bytes);
+        run.now = now;
+        Ok(Box::new(run))
+    }
+
+    /// An empty run, to be filled for each message.
+    pub(crate) fn new(settings: Arc<Settings>, location: Arc<dyn Location>, flow: Flow) -> Run {
+        Run {
+            bytes: Vec::new(),
+            head: Head::new(),
+            settings,
+            location,
+            flow,
+            now: Now::default(),
+            seed: 0,
+            traits: Traits::default(),
+            fix_nat: false,
+            status: 0,
+            vars: Vec::new(),
+            effects: Effects::default(),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! What the shell tells the engine once, at start or on reload.
+
+use std::net::{IpAddr, SocketAddr};
+
+use viaduct_message::{Host, Uri};
+
+use crate::flow::Transport;
+use crate::path::PathKeys;
+use crate::registrar::Registrar;
+
+/// An address we receive on and send from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// Protocol.
+    pub transport: Transport,
+    /// The bound address; never a wildcard (the shell expands those).
+    pub addr: SocketAddr,
+    /// Host others are told (Via, Record-Route, Path); IPv6 in brackets.
+    pub host: Box<str>,
+    /// Port others are told.
+    pub port: u16,
+}
+
+/// A network of addresses, `10.0.0.0/8`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Network {
+    /// Any address in it.
+    pub addr: IpAddr,
+    /// Leading bits that count: at most 32 or 128.
+    pub bits: u8,
+}
+
+impl Network {
+    /// Is `ip` in the network? IPv4-mapped IPv6 addresses count as IPv4.
+    pub fn contains(&self, ip: IpAddr) -> bool {
+        match (self.addr.to_canonical(), ip.to_canonical()) {
+            (IpAddr::V4(net), IpAddr::V4(ip)) => {
+                let shift = 32u32.saturating_sub(u32::from(self.bits));
+                net.to_bits().checked_shr(shift).unwrap_or(0)
+                    == ip.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            (IpAddr::V6(net), IpAddr::V6(ip)) => {
+                let shift = 128u32.saturating_sub(u32::from(self.bits));
+                net.to_bits().checked_shr(shift).unwrap_or(0)
+                    == ip.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Timer values (RFC 3261 table 4); all in microseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimerValues {
+    /// Round-trip estimate, 500 ms.
+    pub t1_us: u64,
+    /// Longest retransmission interval, 4 s.
+    pub t2_us: u64,
+    /// Longest life of a message in the network, 5 s.
+    pub t4_us: u64,
+    /// Timer C, more than 3 minutes (RFC 3261 16.6 step 11).
+    pub c_us: u64,
+}
+
+impl Default for TimerValues {
+    fn default() -> Self {
+        TimerValues { t1_us: 500_000, t2_us: 4_000_000, t4_us: 5_000_000, c_us: 181_000_000 }
+    }
+}
+
+/// Bounds on what one engine holds; past them requests are answered 503 without state.
+#[derive(Clone, Copy, Debug)]
+pub struct Bounds {
+    /// Server transactions at a time.
+    pub transactions: usize,
+    /// Branches of one request, retries included.
+    pub branches: usize,
+    /// Message size and header count.
+    pub message: viaduct_message::Limits,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { transactions: 500_000, branches: 16, message: viaduct_message::Limits::default() }
+    }
+}
+
+/// All settings of an engine.
+#[derive(Clone)]
+pub struct Settings {
+    /// Which worker this engine is: written into our branches, so that responses find it.
+    pub worker: u8,
+    /// Where we listen. The first of a transport and family is the default to send from.
+    pub listeners: Vec<Listener>,
+    /// Domains that are ours, lower case.
+    pub domains: Vec<Box<str>>,
+    /// Peers whose Path, `received` and socket headers are believed (R-P10, R-P17, R-S2).
+    pub trusted: Vec<Network>,
+    /// Registrar parameters.
+    pub registrar: Registrar,
+    /// Keys that sign our Path values.
+    pub path_keys: PathKeys,
+    /// Use `received` of our own Route values as next hop (`use_received`, sip-behaviour 1.6).
+    pub use_received: bool,
+    /// Answer to the source port even where the client did not ask with `rport` (RFC 3581).
+    pub force_rport: bool,
+    /// Value of the Server header in our responses; empty: none.
+    pub server: Box<str>,
+    /// Make events of usual traffic too (registrations, calls), for whoever watches.
+    pub events: bool,
+    /// Timers.
+    pub timers: TimerValues,
+    /// Bounds.
+    pub bounds: Bounds,
+    /// Random per start, the same for all workers: To-tags of stateless replies, branch hashes.
+    pub secret: [u8; 16],
+}
+
+impl Settings {
+    /// Is the source a trusted peer?
+    pub fn is_trusted(&self, ip: IpAddr) -> bool {
+        self.trusted.iter().any(|net| net.contains(ip))
+    }
+    /// Does a SIP URI name us: one of our domains, or an address we listen on or advertise?
+    pub fn is_ours(&self, uri: &Uri<'_>) -> bool {
+        uri.is_sip() && (self.is_our_domain(uri.host_text) || self.listener_of(uri).is_some())
+    }
+    /// The listener a URI names by bound or advertised host and port, its transport respected where
+    /// it names one.
+    pub fn listener_of(&self, uri: &Uri<'_>) -> Option<&Listener> {
+        let transport = uri.transport().map(Transport::from_name);
+        self.listeners.iter().find(|l| {
+            let port = uri.port.unwrap_or(l.transport.default_port());
+            let host_fits = match uri.host {
+                Host::Ip(ip) if ip == l.addr.ip() => port == l.addr.port(),
+                _ => uri.host_text.eq_ignore_ascii_case(l.host.as_bytes()) && port == l.port,
+            };
+            host_fits && transport.is_none_or(|t| t == Some(l.transport))
+        })
+    }
+    /// The listener to send from: the one at `preferred` where it fits, else the first of that
+    /// transport and address family.
+    pub fn listener_for(
+        &self,
+        transport: Transport,
+        remote: IpAddr,
+        preferred: Option<SocketAddr>,
+    ) -> Option<&Listener> {
+        let fits = |l: &&Listener| {
+            l.transport == transport && l.addr.is_ipv4() == remote.to_canonical().is_ipv4()
+        };
+        let exact = self.listeners.iter().filter(fits).find(|l| Some(l.addr) == preferred);
+        exact.or_else(|| self.listeners.iter().find(fits))
+    }
+    /// Is the host name one of our domains? Without case.
+    pub fn is_our_domain(&self, host: &[u8]) -> bool {
+        self.domains.iter().any(|d| d.as_bytes().eq_ignore_ascii_case(host))
+    }
+}

@@ -1,0 +1,381 @@
+//! The proxy core as a whole (RFC 3261 16), driven through the engine's two doors.
+
+mod world;
+
+use viaduct_engine::{Hop, Input, Phase, Run, Transport, Verdict};
+use world::{ALICE, BOB, CAROL, Sent, US, World, in_dialog, request, settings};
+
+fn relay_to(targets: &'static [(&'static str, u16)]) -> World {
+    World::new(move |_, run: &mut Run| {
+        let first = !run.traits().in_dialog;
+        for (uri, q) in targets.iter().filter(|_| first) {
+            run.add_target(uri, *q).unwrap();
+        }
+        run.record_route();
+        Ok(Verdict::Relay)
+    })
+}
+
+const BOB_URI: &str = "sip:bob@192.0.2.12:5064";
+const CAROL_URI: &str = "sip:carol@192.0.2.13:5066";
+
+fn invite(world: &mut World, branch: &str) -> Vec<Sent> {
+    world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, branch, ""))
+}
+
+fn find<'a>(sent: &'a [Sent], to: &str, what: &str) -> &'a Sent {
+    sent.iter()
+        .find(|s| s.to == to.parse().unwrap() && s.first_line().contains(what))
+        .unwrap_or_else(|| panic!("no {what} to {to} in {sent:#?}"))
+}
+
+#[test]
+fn rfc_3261_16_6_an_invite_is_forwarded_with_via_record_route_and_fewer_hops() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "one");
+    assert_eq!(find(&sent, ALICE, "100 Trying").header("To"), "<sip:bob@example.com>");
+    let out = find(&sent, BOB, "INVITE");
+    assert_eq!(out.first_line(), "INVITE sip:bob@192.0.2.12:5064 SIP/2.0");
+    assert_eq!(out.header("Max-Forwards"), "69");
+    assert_eq!(out.header("Record-Route"), "<sip:192.0.2.1:5060;lr>");
+    let vias = out.headers("Via");
+    assert!(vias[0].starts_with("SIP/2.0/UDP 192.0.2.1:5060;branch=z9hG4bK"), "{vias:?}");
+    assert!(vias[1].contains("received=192.0.2.11") && vias[1].contains("rport=5062"), "{vias:?}");
+}
+
+#[test]
+fn a_whole_call_passes_and_nothing_of_it_stays() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "call");
+    let out = find(&sent, BOB, "INVITE").clone();
+    let ringing = world.udp(BOB, &out.answer(180, "Ringing", ""));
+    assert_eq!(find(&ringing, ALICE, "180").headers("Via").len(), 1);
+    let ok = world.udp(BOB, &out.answer(200, "OK", "Contact: <sip:bob@192.0.2.12:5064>\r\n"));
+    assert_eq!(find(&ok, ALICE, "200").header("Record-Route"), "<sip:192.0.2.1:5060;lr>");
+    let again = world.udp(BOB, &out.answer(200, "OK", ""));
+    assert_eq!(again.len(), 1, "RFC 6026: every 2xx goes up");
+    let route = "Route: <sip:192.0.2.1:5060;lr>\r\n";
+    let ack = world.udp(ALICE, &in_dialog("ACK", BOB_URI, ALICE, "ack", route));
+    let ack = find(&ack, BOB, "ACK");
+    assert!(ack.headers("Route").is_empty());
+    let bye = world.udp(ALICE, &in_dialog("BYE", BOB_URI, ALICE, "bye", route));
+    let bye = find(&bye, BOB, "BYE").clone();
+    let done = world.udp(BOB, &bye.answer(200, "OK", ""));
+    assert_eq!(done.len(), 1);
+    world.advance(200_000);
+    assert_eq!(world.engine.transactions(), 0);
+}
+
+#[test]
+fn rfc_3261_17_a_retransmitted_invite_gets_the_last_answer_and_is_not_forwarded_again() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    invite(&mut world, "re");
+    let again = invite(&mut world, "re");
+    assert_eq!(again.len(), 1);
+    assert_eq!(again[0].status(), 100);
+}
+
+#[test]
+fn rfc_3261_16_7_the_first_2xx_of_a_fork_cancels_the_other_branch() {
+    let mut world = relay_to(&[(BOB_URI, 1000), (CAROL_URI, 1000)]);
+    let sent = invite(&mut world, "fork");
+    let to_bob = find(&sent, BOB, "INVITE").clone();
+    let to_carol = find(&sent, CAROL, "INVITE").clone();
+    world.udp(CAROL, &to_carol.answer(180, "Ringing", ""));
+    let sent = world.udp(BOB, &to_bob.answer(200, "OK", ""));
+    find(&sent, ALICE, "200 OK");
+    let cancel = find(&sent, CAROL, "CANCEL").clone();
+    assert_eq!(cancel.header("Via"), to_carol.header("Via"), "same branch as the INVITE (9.1)");
+    assert!(world.udp(CAROL, &cancel.answer(200, "OK", "")).is_empty());
+    let ended = world.udp(CAROL, &to_carol.answer(487, "Request Terminated", ""));
+    assert_eq!(ended.len(), 1, "only the ACK to the 487: {ended:?}");
+    find(&ended, CAROL, "ACK");
+}
+
+#[test]
+fn rfc_3261_9_1_no_cancel_before_a_provisional() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "quiet");
+    let out = find(&sent, BOB, "INVITE").clone();
+    let cancel = request("CANCEL", "sip:bob@example.com", ALICE, "quiet", "");
+    let sent = world.udp(ALICE, &cancel);
+    assert_eq!(sent.len(), 1, "{sent:#?}");
+    find(&sent, ALICE, "200 OK");
+    let sent = world.udp(BOB, &out.answer(100, "Trying", ""));
+    find(&sent, BOB, "CANCEL");
+    let sent = world.udp(BOB, &out.answer(487, "Request Terminated", ""));
+    find(&sent, BOB, "ACK");
+    find(&sent, ALICE, "487");
+}
+
+#[test]
+fn rfc_3261_9_1_a_branch_that_ignores_its_cancel_ends_all_the_same() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "deaf");
+    let out = find(&sent, BOB, "INVITE").clone();
+    world.udp(BOB, &out.answer(180, "Ringing", ""));
+    world.udp(ALICE, &request("CANCEL", "sip:bob@example.com", ALICE, "deaf", ""));
+    let sent = world.advance(33_000);
+    find(&sent, ALICE, "487");
+}
+
+#[test]
+fn rfc_3261_16_6_lower_q_is_tried_after_all_of_higher_q_have_failed() {
+    let mut world = relay_to(&[(CAROL_URI, 300), (BOB_URI, 700)]);
+    let sent = invite(&mut world, "serial");
+    assert_eq!(sent.iter().filter(|s| s.method() == "INVITE").count(), 1);
+    let out = find(&sent, BOB, "INVITE").clone();
+    let sent = world.udp(BOB, &out.answer(486, "Busy Here", ""));
+    find(&sent, BOB, "ACK");
+    let out = find(&sent, CAROL, "INVITE").clone();
+    let sent = world.udp(CAROL, &out.answer(404, "Not Found", ""));
+    find(&sent, ALICE, "404");
+}
+
+#[test]
+fn rfc_3261_16_7_the_best_response_goes_back_with_all_challenges() {
+    let mut world = relay_to(&[(BOB_URI, 1000), (CAROL_URI, 1000)]);
+    let sent = invite(&mut world, "auth");
+    let bob = find(&sent, BOB, "INVITE").clone();
+    let carol = find(&sent, CAROL, "INVITE").clone();
+    let challenge = |realm| format!("Proxy-Authenticate: Digest realm=\"{realm}\"\r\n");
+    world.udp(BOB, &bob.answer(407, "Proxy Authentication Required", &challenge("b")));
+    let sent = world.udp(CAROL, &carol.answer(407, "Proxy Auth", &challenge("c")));
+    let back = find(&sent, ALICE, "407");
+    assert_eq!(back.headers("Proxy-Authenticate").len(), 2, "{}", back.text);
+}
+
+#[test]
+fn rfc_3261_16_7_a_lone_503_becomes_500_and_6xx_wins() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "busy");
+    let out = find(&sent, BOB, "INVITE").clone();
+    let sent = world.udp(BOB, &out.answer(503, "Service Unavailable", ""));
+    find(&sent, ALICE, "500");
+
+    let mut world = relay_to(&[(BOB_URI, 1000), (CAROL_URI, 1000)]);
+    let sent = invite(&mut world, "six");
+    let bob = find(&sent, BOB, "INVITE").clone();
+    let carol = find(&sent, CAROL, "INVITE").clone();
+    world.udp(BOB, &bob.answer(180, "Ringing", ""));
+    let sent = world.udp(CAROL, &carol.answer(603, "Decline", ""));
+    find(&sent, BOB, "CANCEL");
+    let sent = world.udp(BOB, &bob.answer(487, "Request Terminated", ""));
+    find(&sent, ALICE, "603");
+}
+
+#[test]
+fn timer_b_gives_408_to_an_invite_and_rfc_4320_silence_to_others() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    invite(&mut world, "dead");
+    let sent = world.advance(33_000);
+    assert_eq!(sent.iter().filter(|s| s.method() == "INVITE").count(), 6, "7 with the first");
+    find(&sent, ALICE, "408");
+
+    world.udp(ALICE, &request("MESSAGE", "sip:bob@example.com", ALICE, "msg", ""));
+    let sent = world.advance(40_000);
+    assert_eq!(sent.iter().filter(|s| s.method() == "MESSAGE").count(), 10, "11 with the first");
+    let about_it = sent.iter().filter(|s| s.header("Call-ID") == "call-msg");
+    let answers: Vec<u16> =
+        about_it.filter(|s| s.method() == "SIP/2.0").map(Sent::status).collect();
+    assert_eq!(answers, [100], "RFC 4320 4.1: a 100 when E reaches T2; 4.2: no 408");
+}
+
+#[test]
+fn rfc_3261_16_8_timer_c_cancels_a_branch_that_only_rings() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "ring");
+    let out = find(&sent, BOB, "INVITE").clone();
+    world.udp(BOB, &out.answer(180, "Ringing", ""));
+    assert!(world.advance(170_000).iter().all(|s| s.method() != "CANCEL"));
+    world.udp(BOB, &out.answer(180, "Ringing", ""));
+    assert!(world.advance(170_000).iter().all(|s| s.method() != "CANCEL"), "restarted by the 180");
+    find(&world.advance(20_000), BOB, "CANCEL");
+}
+
+#[test]
+fn rfc_3261_16_3_refusals_carry_the_right_code() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let base = |extra: &str| request("OPTIONS", "sip:bob@example.com", ALICE, "v", extra);
+    let no_hops = base("").replace("Max-Forwards: 70", "Max-Forwards: 0");
+    assert_eq!(world.udp(ALICE, &no_hops)[0].status(), 483);
+    let required = world.udp(ALICE, &base("Proxy-Require: magic, more\r\n"));
+    assert_eq!(required[0].status(), 420);
+    assert_eq!(required[0].header("Unsupported"), "magic, more");
+    let scheme = base("").replace("OPTIONS sip:bob@example.com", "OPTIONS nobody:knows");
+    assert_eq!(world.udp(ALICE, &scheme)[0].status(), 416);
+    let syntax = base("").replace("CSeq: 1 OPTIONS", "CSeq: x OPTIONS");
+    assert_eq!(world.udp(ALICE, &syntax)[0].status(), 400);
+    assert!(world.udp(ALICE, &syntax.replace("OPTIONS", "ACK")).is_empty(), "no answer to ACK");
+}
+
+#[test]
+fn rfc_5393_a_loop_is_482_and_a_spiral_passes() {
+    let mut world = World::new(|_, run: &mut Run| {
+        run.set_destination("sip:192.0.2.12:5064").unwrap();
+        Ok(Verdict::Relay)
+    });
+    let sent = world.udp(ALICE, &request("OPTIONS", "sip:x@elsewhere.net", ALICE, "l", ""));
+    let out = find(&sent, BOB, "OPTIONS").clone();
+    let looped = world.udp(BOB, &out.text);
+    assert_eq!(find(&looped, "192.0.2.12:5060", "482").status(), 482, "to sent-by, without rport");
+    let spiral = out.text.replace("OPTIONS sip:x@", "OPTIONS sip:y@");
+    find(&world.udp(BOB, &spiral), BOB, "OPTIONS sip:y@");
+}
+
+#[test]
+fn rfc_3261_16_4_our_route_goes_and_a_strict_next_hop_is_served() {
+    let mut world = World::new(|_, _: &mut Run| Ok(Verdict::Relay));
+    let route = "Route: <sip:192.0.2.1:5060;lr>, <sip:192.0.2.12:5064;lr>\r\n";
+    let sent = world.udp(ALICE, &in_dialog("BYE", "sip:b@192.0.2.99", ALICE, "lr", route));
+    let out = find(&sent, BOB, "BYE sip:b@192.0.2.99");
+    assert_eq!(out.header("Route"), "<sip:192.0.2.12:5064;lr>");
+
+    let route = "Route: <sip:192.0.2.1:5060;lr>, <sip:192.0.2.12:5064>\r\n";
+    let sent = world.udp(ALICE, &in_dialog("BYE", "sip:b@192.0.2.99", ALICE, "sr", route));
+    let out = find(&sent, BOB, "BYE sip:192.0.2.12:5064");
+    assert_eq!(out.header("Route"), "<sip:b@192.0.2.99>");
+
+    // A strict previous hop has put our URI into the Request-URI.
+    let route = "Route: <sip:192.0.2.12:5064;lr>, <sip:b@192.0.2.13:5066>\r\n";
+    let strict = in_dialog("BYE", "sip:192.0.2.1:5060;lr", ALICE, "sp", route);
+    let out = world.udp(ALICE, &strict);
+    let out = find(&out, BOB, "BYE sip:b@192.0.2.13:5066");
+    assert_eq!(out.header("Route"), "<sip:192.0.2.12:5064;lr>");
+}
+
+#[test]
+fn a_record_route_pair_is_written_where_the_sides_differ_and_popped_together() {
+    let mut world = relay_to(&[("sip:bob@192.0.2.12:5064;transport=tcp", 1000)]);
+    let sent = invite(&mut world, "pair");
+    let out = find(&sent, BOB, "INVITE");
+    assert_eq!(out.transport, Transport::Tcp);
+    assert_eq!(
+        out.headers("Record-Route"),
+        ["<sip:192.0.2.1:5060;transport=tcp;lr;r2=on>", "<sip:192.0.2.1:5060;lr;r2=on>"]
+    );
+    let route = "Route: <sip:192.0.2.1:5060;transport=tcp;lr;r2=on>\r\n\
+                 Route: <sip:192.0.2.1:5060;lr;r2=on>\r\n";
+    let bye = in_dialog("BYE", "sip:a@192.0.2.11:5062", BOB, "back", route);
+    let sent = world.receive(World::flow(BOB, Transport::Tcp), &bye);
+    let out = find(&sent, ALICE, "BYE");
+    assert_eq!(out.transport, Transport::Udp);
+    assert!(out.headers("Route").is_empty());
+}
+
+#[test]
+fn rfc_3263_4_3_the_next_hop_of_a_name_is_tried_after_a_503() {
+    let mut world = World::new(|_, run: &mut Run| {
+        run.set_destination("sip:far.example.net").unwrap();
+        Ok(Verdict::Relay)
+    });
+    let hop = |addr: &str| Hop { transport: Transport::Udp, addr: addr.parse().unwrap() };
+    world.names.insert("far.example.net".into(), vec![hop(BOB), hop(CAROL)]);
+    let sent = world.udp(ALICE, &request("INVITE", "sip:x@far.net", ALICE, "dns", ""));
+    let out = find(&sent, BOB, "INVITE").clone();
+    let sent = world.udp(BOB, &out.answer(503, "Service Unavailable", ""));
+    let out = find(&sent, CAROL, "INVITE").clone();
+    assert!(sent.iter().all(|s| s.to != ALICE.parse().unwrap()));
+    find(&world.udp(CAROL, &out.answer(200, "OK", "")), ALICE, "200");
+}
+
+#[test]
+fn a_name_that_does_not_resolve_and_a_stream_that_does_not_open_end_as_500() {
+    let mut world = World::new(|_, run: &mut Run| {
+        run.set_destination("sip:nowhere.example.net").unwrap();
+        Ok(Verdict::Relay)
+    });
+    let sent = world.udp(ALICE, &request("INVITE", "sip:x@far.net", ALICE, "nx", ""));
+    find(&sent, ALICE, "500");
+
+    let mut world = relay_to(&[("sip:bob@192.0.2.12:5064;transport=tcp", 1000)]);
+    let sent = invite(&mut world, "refused");
+    let token = find(&sent, BOB, "INVITE").token;
+    let sent = world.input(Input::SendFailed { token });
+    find(&sent, ALICE, "500");
+}
+
+#[test]
+fn the_failure_route_can_try_elsewhere_and_the_branch_route_can_edit() {
+    let phases = [Phase::Request, Phase::Branch, Phase::Failure, Phase::Reply];
+    let mut world = World::with(settings(), &phases, |phase, run: &mut Run| match phase {
+        Phase::Request => {
+            run.set_var("seen", Some("yes")).unwrap();
+            run.add_target(BOB_URI, 1000).unwrap();
+            Ok(Verdict::Relay)
+        }
+        Phase::Branch => {
+            let seen = run.var("seen").unwrap_or("no").to_owned();
+            run.add_header("X-Seen", &seen).unwrap();
+            Ok(Verdict::Continue)
+        }
+        Phase::Failure if run.status() == 486 => {
+            run.add_target(CAROL_URI, 1000).unwrap();
+            Ok(Verdict::Relay)
+        }
+        Phase::Failure => Ok(Verdict::Continue),
+        Phase::Reply => {
+            run.add_header("X-Reply", "1").unwrap();
+            Ok(Verdict::Continue)
+        }
+    });
+    let sent = invite(&mut world, "fail");
+    let out = find(&sent, BOB, "INVITE").clone();
+    assert_eq!(out.header("X-Seen"), "yes");
+    let sent = world.udp(BOB, &out.answer(486, "Busy Here", ""));
+    let out = find(&sent, CAROL, "INVITE").clone();
+    let sent = world.udp(CAROL, &out.answer(200, "OK", ""));
+    assert_eq!(find(&sent, ALICE, "200").header("X-Reply"), "1");
+}
+
+#[test]
+fn forged_and_foreign_responses_are_dropped() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "forged");
+    let out = find(&sent, BOB, "INVITE").clone();
+    let ok = out.answer(200, "OK", "");
+    let branch = out.header("Via").split("branch=").nth(1).unwrap().to_owned();
+    let mut other = branch.clone();
+    other.replace_range(20..21, if &branch[20..21] == "0" { "1" } else { "0" });
+    assert!(world.udp(BOB, &ok.replace(&branch, &other)).is_empty());
+    assert_eq!(world.engine.counters().stray_responses, 1);
+    find(&world.udp(BOB, &ok), ALICE, "200");
+}
+
+#[test]
+fn rfc_3581_answers_go_to_the_source_port_only_where_asked() {
+    let mut world =
+        World::new(|_, _: &mut Run| Ok(Verdict::Reply { status: 200, reason: "".into() }));
+    let asked = request("OPTIONS", "sip:example.com", "10.0.0.9:7000", "r1", "");
+    let sent = world.udp(ALICE, &asked);
+    assert_eq!(sent[0].to, ALICE.parse().unwrap());
+    let sent = world.udp(ALICE, &asked.replace(";rport", ""));
+    assert_eq!(sent[0].to, "192.0.2.11:7000".parse().unwrap());
+    assert!(sent[0].header("Via").contains("received=192.0.2.11"));
+}
+
+#[test]
+fn over_its_bound_the_engine_sheds_without_state() {
+    let mut limited = settings();
+    limited.bounds.transactions = 1;
+    let mut world = World::with(limited, &[Phase::Request], |_, run: &mut Run| {
+        run.add_target(BOB_URI, 1000).unwrap();
+        Ok(Verdict::Relay)
+    });
+    invite(&mut world, "first");
+    let sent = invite(&mut world, "second");
+    assert_eq!(sent[0].status(), 503);
+    assert!(!sent[0].header("Retry-After").is_empty());
+    assert_eq!(world.engine.counters().shed, 1);
+}
+
+#[test]
+fn an_ack_or_cancel_out_of_a_dialog_is_no_open_relay() {
+    let mut world = relay_to(&[]);
+    let route = format!("Route: <sip:{US};lr>, <sip:203.0.113.5;lr>\r\n");
+    assert!(world.udp(ALICE, &request("ACK", "sip:x@203.0.113.5", ALICE, "o", &route)).is_empty());
+    let cancel = request("CANCEL", "sip:x@203.0.113.5", ALICE, "p", &route);
+    assert!(world.udp(ALICE, &cancel).is_empty());
+    let ours = request("CANCEL", "sip:bob@example.com", ALICE, "q", "");
+    assert_eq!(world.udp(ALICE, &ours)[0].status(), 481);
+}

@@ -1,0 +1,191 @@
+//! REGISTER through the engine: staging, commit, refusal, Path on the way out and back.
+
+mod world;
+
+use viaduct_engine::registrar::{LookupFlags, SaveFlags};
+use viaduct_engine::run::AddPathMode;
+use viaduct_engine::{
+    CommitFault, FailureKind, Input, Phase, PolicyFailure, Run, Transport, Verdict,
+};
+use viaduct_message::Method;
+use world::{ALICE, BOB, World, request, settings};
+
+/// Registrar and home proxy in a closure.
+fn home(flags: &'static str) -> World {
+    World::new(move |_, run: &mut Run| {
+        if run.method() == Method::Register {
+            let flags = SaveFlags::parse(flags).unwrap();
+            let _ = run.save("location", &flags, None);
+            return Ok(Verdict::Answered);
+        }
+        match run.lookup("location", &LookupFlags::default(), None) {
+            Ok(_) => Ok(Verdict::Relay),
+            Err(_) => Ok(Verdict::Reply { status: 480, reason: "".into() }),
+        }
+    })
+}
+
+fn register(cseq: u32, extra: &str) -> String {
+    request("REGISTER", "sip:example.com", ALICE, &format!("reg{cseq}"), extra)
+        .replace("To: <sip:bob@example.com>", "To: <sip:alice@example.com>")
+        .replace(&format!("Call-ID: call-reg{cseq}"), "Call-ID: same")
+        .replace("CSeq: 1 ", &format!("CSeq: {cseq} "))
+}
+
+const CONTACT: &str = "Contact: <sip:alice@192.0.2.11:5062>\r\n";
+
+#[test]
+fn rfc_3261_10_3_a_register_is_answered_after_its_commit_with_all_bindings() {
+    let mut world = home("p1");
+    world.held_commits = Some(Vec::new());
+    assert!(world.udp(ALICE, &register(1, CONTACT)).is_empty(), "not before the commit");
+    assert!(world.udp(ALICE, &register(1, CONTACT)).is_empty(), "a retransmission waits too");
+    let (token, changes) = world.held_commits.take().unwrap().remove(0);
+    world.apply(changes);
+    let sent = world.input(Input::Committed { token, result: Ok(()) });
+    assert_eq!(sent[0].status(), 200);
+    assert!(sent[0].header("Contact").contains("sip:alice@192.0.2.11:5062"), "{}", sent[0].text);
+    assert!(sent[0].header("Contact").contains("expires=3600"));
+    assert_eq!(world.contacts("alice@example.com"), ["sip:alice@192.0.2.11:5062"]);
+    assert_eq!(world.engine.transactions(), 0, "nothing is kept for an answered REGISTER");
+    let again = world.udp(ALICE, &register(1, CONTACT));
+    assert_eq!(again[0].status(), 200, "a retransmission after it is decided alike");
+}
+
+#[test]
+fn a_store_that_fails_gives_503_with_retry_after_and_no_binding() {
+    let mut world = home("p1");
+    world.commit_fault = Some(CommitFault::Store);
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    assert_eq!(sent[0].status(), 503);
+    assert!(!sent[0].header("Retry-After").is_empty());
+    assert!(world.contacts("alice@example.com").is_empty());
+}
+
+#[test]
+fn r_g1_a_register_that_lost_a_race_is_decided_again() {
+    let mut world = home("p1");
+    world.held_commits = Some(Vec::new());
+    world.udp(ALICE, &register(1, CONTACT));
+    let (token, _) = world.held_commits.as_mut().unwrap().remove(0);
+    let sent = world.input(Input::Committed { token, result: Err(CommitFault::Conflict) });
+    assert!(sent.is_empty());
+    let (token, changes) = world.held_commits.take().unwrap().remove(0);
+    world.apply(changes);
+    let sent = world.input(Input::Committed { token, result: Ok(()) });
+    assert_eq!(sent[0].status(), 200);
+}
+
+#[test]
+fn r_p11_strict_refuses_before_storing() {
+    let mut world = home("p2");
+    let path = format!("{CONTACT}Path: <sip:p1.example.net;lr>\r\n");
+    let sent = world.udp(ALICE, &register(1, &path));
+    assert_eq!(sent[0].status(), 420);
+    assert_eq!(sent[0].header("Unsupported"), "path");
+    assert!(sent[0].headers("Path").is_empty());
+    assert!(world.contacts("alice@example.com").is_empty());
+    let supported = format!("{path}Supported: gruu\r\nSupported: path\r\n");
+    let sent = world.udp(ALICE, &register(2, &supported));
+    assert_eq!(sent[0].status(), 200);
+    assert_eq!(sent[0].header("Path"), "<sip:p1.example.net;lr>");
+}
+
+#[test]
+fn rfc_3327_5_4_a_lookup_routes_by_the_stored_path() {
+    let mut world = home("p1");
+    let path = format!("{CONTACT}Path: <sip:192.0.2.12:5064;lr>, <sip:p1.example.net;lr>\r\n");
+    world.udp(ALICE, &register(1, &path));
+    let invite = request("INVITE", "sip:alice@example.com", BOB, "in", "");
+    let sent = world.udp(BOB, &invite);
+    let out = sent.iter().find(|s| s.method() == "INVITE").unwrap();
+    assert_eq!(out.to, BOB.parse().unwrap(), "the topmost value is the next hop");
+    assert_eq!(out.first_line(), "INVITE sip:alice@192.0.2.11:5062 SIP/2.0");
+    assert_eq!(out.header("Route"), "<sip:192.0.2.12:5064;lr>, <sip:p1.example.net;lr>");
+}
+
+#[test]
+fn rfc_3261_10_3_unknown_extensions_are_420_and_foreign_domains_404() {
+    let mut world = home("p1");
+    let sent = world.udp(ALICE, &register(1, &format!("{CONTACT}Require: magic\r\n")));
+    assert_eq!((sent[0].status(), sent[0].header("Unsupported")), (420, "magic"));
+    let foreign = register(2, CONTACT).replace("To: <sip:alice@example.com>", "To: <sip:a@b.net>");
+    assert_eq!(world.udp(ALICE, &foreign)[0].status(), 404);
+}
+
+#[test]
+fn a_policy_that_fails_leaves_nothing_behind_but_its_fallback() {
+    let mut world = World::new(|_, run: &mut Run| {
+        run.save("location", &SaveFlags::default(), None).unwrap();
+        Err(PolicyFailure { kind: FailureKind::Trap, status: 503 })
+    });
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    assert_eq!(sent[0].status(), 503);
+    assert!(world.contacts("alice@example.com").is_empty());
+    assert_eq!(world.engine.counters().policy_failures.iter().sum::<u64>(), 1);
+}
+
+/// An edge proxy in a closure.
+fn edge(mode: AddPathMode) -> World {
+    World::with(settings(), &[Phase::Request], move |_, run: &mut Run| {
+        if run.method() == Method::Register {
+            return match run.add_path(mode, Some("edge"), true) {
+                Ok(()) => {
+                    run.set_destination("sip:192.0.2.12:5064").unwrap();
+                    Ok(Verdict::Relay)
+                }
+                Err(_) if run.effects.answer.is_some() => Ok(Verdict::Answered),
+                Err(_) => Ok(Verdict::Reply { status: 503, reason: "Internal Path Error".into() }),
+            };
+        }
+        run.record_route();
+        Ok(Verdict::Relay)
+    })
+}
+
+#[test]
+fn r_p10_what_add_path_received_writes_leads_back_to_the_phone_and_nothing_else_does() {
+    let mut world = edge(AddPathMode::Always);
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    let out = sent.iter().find(|s| s.method() == "REGISTER").unwrap();
+    let path = out.header("Path").to_owned();
+    assert!(path.starts_with("<sip:edge@192.0.2.1;lr;received=sip:192.0.2.11:5062"), "{path}");
+    let invite = |branch: &str, route: &str| {
+        request("INVITE", "sip:alice@10.1.1.1", BOB, branch, &format!("Route: {route}\r\n"))
+    };
+    let sent = world.udp(BOB, &invite("ok", &path));
+    let out = sent.iter().find(|s| s.method() == "INVITE").unwrap();
+    assert_eq!(out.to, ALICE.parse().unwrap());
+    assert_eq!(out.first_line(), "INVITE sip:alice@10.1.1.1 SIP/2.0");
+    assert!(out.headers("Route").is_empty());
+    let forged = path.replace("192.0.2.11", "203.0.113.7");
+    let sent = world.udp(BOB, &invite("forged", &forged));
+    assert_eq!(sent[0].status(), 403);
+    let unsigned = "<sip:edge@192.0.2.1:5060;lr;received=sip:203.0.113.7:5060>";
+    let sent = world.udp(BOB, &invite("unsigned", unsigned));
+    assert!(sent.iter().all(|s| s.to.ip().to_string() != "203.0.113.7"), "{sent:?}");
+    let trusted = World::flow("198.51.100.9:5060", Transport::Udp);
+    let sent = world.receive(trusted, &invite("trusted", unsigned));
+    assert!(sent.iter().any(|s| s.to.ip().to_string() == "203.0.113.7"));
+}
+
+#[test]
+fn r_p4_require_refuses_a_ua_without_support_with_421() {
+    let mut world = edge(AddPathMode::Require);
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    assert_eq!((sent[0].status(), sent[0].header("Require")), (421, "path"));
+    let sent = world.udp(ALICE, &register(2, &format!("{CONTACT}Supported: path\r\n")));
+    let out = sent.iter().find(|s| s.method() == "REGISTER").unwrap();
+    assert_eq!(out.header("Require"), "path");
+}
+
+#[test]
+fn r_p8_path_is_for_register_and_a_refusal_leaves_the_message_alone() {
+    let mut world = World::new(|_, run: &mut Run| {
+        assert!(run.add_path(AddPathMode::Always, None, true).is_err());
+        run.set_destination("sip:192.0.2.12:5064").unwrap();
+        Ok(Verdict::Relay)
+    });
+    let sent = world.udp(ALICE, &request("MESSAGE", "sip:x@far.net", ALICE, "m", ""));
+    assert!(sent[0].headers("Path").is_empty());
+}
