@@ -1,0 +1,26 @@
+//! The location service (usrloc): a shared table in memory that answers every look-up at once, and
+//! a store behind it that has a change before anybody is told of it.
+//!
+//! This crate may not know SIP messages, sockets or WebAssembly; what a REGISTER means is
+//! `viaduct_engine::registrar`'s part. Start reading at [`LocationService`] (the one entry), then
+//! `table` (who sees what when), `commit` (the store thread), `record` (bytes on disk).
+//!
+//! A change has three lives: *staged* (checked against the version it was computed from, seen by
+//! [`latest`](viaduct_engine::Location::latest) only), *stored* (its group's transaction is on
+//! disk) and *committed* (seen by [`get`](viaduct_engine::Location::get), its caller told). What fails
+//! falls back to what was committed, with everything staged upon it.
+
+mod commit;
+mod expiry;
+mod record;
+mod redb_store;
+mod service;
+mod shard;
+mod store;
+mod table;
+
+pub use expiry::Expired;
+pub use record::{RecordError, decode, encode};
+pub use redb_store::RedbStore;
+pub use service::{Config, Counts, LocationService, Mode, OpenError};
+pub use store::{Store, StoreError, Write};

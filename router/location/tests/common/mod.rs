@@ -1,0 +1,171 @@
+//! What the tests of the location service share.
+#![allow(dead_code, unreachable_pub)] // each test file uses its part
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
+use viaduct_engine::{AorKey, Change, CommitFault, ConnId, Location as _, Transport};
+use viaduct_location::{LocationService, Store, StoreError, Write};
+
+/// A moment the tests call now, milliseconds since 1970.
+pub const NOW_MS: u64 = 1_900_000_000_000;
+
+pub type Outcome = Result<(), CommitFault>;
+
+pub fn binding(contact: &str, expires_ms: u64) -> Binding {
+    Binding::pack(&BindingFields {
+        contact: contact.as_bytes(),
+        contact_params: b"+sip.instance=\"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>\"",
+        path: b"<sip:p1.example.com;lr>",
+        received: b"sip:198.51.100.7:40000",
+        call_id: b"843817637684230@998sdasdh09",
+        user_agent: b"Phone/1.0",
+        instance: b"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>",
+        cseq: 1826,
+        q_milli: Some(700),
+        reg_id: 0,
+        methods: None,
+        expires_ms,
+        modified_ms: NOW_MS,
+        transport: Transport::Udp,
+        local: "192.0.2.1:5060".parse().unwrap(),
+        conn: ConnId::NONE,
+        nat: true,
+    })
+}
+
+pub fn set(contacts: &[(&str, u64)]) -> Arc<BindingSet> {
+    let bindings = contacts.iter().map(|(contact, expires_ms)| binding(contact, *expires_ms));
+    Arc::new(BindingSet { bindings: bindings.collect() })
+}
+
+/// One contact that lives an hour.
+pub fn hour(contact: &str) -> Arc<BindingSet> {
+    set(&[(contact, NOW_MS + 3_600_000)])
+}
+
+pub fn key(aor: &str) -> AorKey {
+    AorKey { table: "location".into(), aor: aor.as_bytes().into() }
+}
+
+/// A change based on what is newest now.
+pub fn change(service: &LocationService, aor: &str, set: Arc<BindingSet>) -> Change {
+    let based_on = service.latest("location", aor.as_bytes()).version;
+    Change { key: key(aor), based_on, set, memory_only: false }
+}
+
+/// Commits; the outcome comes by the receiver.
+pub fn commit(service: &LocationService, changes: Vec<Change>) -> Receiver<Outcome> {
+    let (sender, receiver) = channel();
+    service.commit(changes, move |outcome| sender.send(outcome).unwrap());
+    receiver
+}
+
+/// Commits and waits for the outcome.
+pub fn commit_now(service: &LocationService, changes: Vec<Change>) -> Outcome {
+    commit(service, changes).recv().unwrap()
+}
+
+pub fn put(service: &LocationService, aor: &str, set: Arc<BindingSet>) -> Outcome {
+    commit_now(service, vec![change(service, aor, set)])
+}
+
+/// Contacts of the committed set; empty where there is none.
+pub fn contacts(service: &LocationService, aor: &str) -> Vec<String> {
+    names(service.get("location", aor.as_bytes()))
+}
+
+/// Contacts of the newest set.
+pub fn latest_contacts(service: &LocationService, aor: &str) -> Vec<String> {
+    names(service.latest("location", aor.as_bytes()).set)
+}
+
+fn names(set: Option<Arc<BindingSet>>) -> Vec<String> {
+    let set = set.unwrap_or_default();
+    set.bindings.iter().map(|b| String::from_utf8_lossy(b.contact()).into_owned()).collect()
+}
+
+/// A store that tells when it is asked to write and waits to be told what to answer.
+pub struct GatedStore {
+    entered: Sender<Vec<Write>>,
+    answers: Receiver<Answer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Answer {
+    Stored,
+    Failed,
+    Panic,
+}
+
+/// The test's side of a [`GatedStore`].
+pub struct Gate {
+    pub entered: Receiver<Vec<Write>>,
+    pub answers: Sender<Answer>,
+}
+
+impl Gate {
+    /// Waits until the store is asked, and answers; what it was asked to write.
+    pub fn pass(&self, answer: Answer) -> Vec<Write> {
+        let writes = self.entered.recv().unwrap();
+        self.answers.send(answer).unwrap();
+        writes
+    }
+}
+
+pub fn gated() -> (GatedStore, Gate) {
+    let (entered, receive_entered) = channel();
+    let (send_answer, answers) = channel();
+    let gate = Gate { entered: receive_entered, answers: send_answer };
+    (GatedStore { entered, answers }, gate)
+}
+
+impl Store for GatedStore {
+    fn load(&mut self, _each: &mut dyn FnMut(AorKey, BindingSet)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[Write]) -> Result<(), StoreError> {
+        // Without a test on the other side (it is over), everything is stored.
+        let _ = self.entered.send(group.to_vec());
+        match self.answers.recv().unwrap_or(Answer::Stored) {
+            Answer::Stored => Ok(()),
+            Answer::Failed => Err(StoreError::Other {
+                path: PathBuf::from("gate"),
+                detail: "told to fail".into(),
+            }),
+            Answer::Panic => panic!("told to panic"),
+        }
+    }
+}
+
+/// A folder of its own that goes with the value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new() -> Folder {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("viaduct-location-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
