@@ -1,32 +1,34 @@
-//! Which worker owns a message: a cheap look at the top Via, before anything is scanned.
+//! Which worker owns a message: a cheap look at one header, before anything is scanned.
 //!
-//! A response belongs to the worker named in the branch we wrote; a request to a hash of its top Via
-//! (branch and sent-by), so that retransmissions, CANCEL and the ACK to a failure follow their INVITE.
-//! A wrong guess here costs a stray or a second transaction, never memory safety: the owner checks.
+//! A response belongs to the worker named in the branch we wrote; a request to a hash of its Call-ID.
+//! So retransmissions, CANCEL and ACK follow their INVITE, and all requests of a dialog keep their
+//! order: by the branch, an ACK and the BYE behind it would go to two workers and could overtake each
+//! other. A wrong guess here costs a stray or a second transaction, never memory safety: the owner
+//! checks.
 
 use viaduct_message::HeaderName;
 
 use crate::transaction::branch::worker_of;
 
-/// The owner of a message among `workers`; `None` where it has no Via to tell by (any will do).
+/// The owner of a message among `workers`; `None` where it has nothing to tell by (any will do).
 pub fn owner(bytes: &[u8], workers: u8) -> Option<u8> {
     if workers <= 1 {
         return Some(0);
     }
-    let via = top_via(bytes)?;
-    let branch = branch_of(via);
     if bytes.starts_with(b"SIP/2.0 ") {
-        return worker_of(branch?).filter(|worker| *worker < workers);
+        let via = first_value(bytes, HeaderName::Via)?;
+        let top = via.split(|c| *c == b',').next()?;
+        return worker_of(branch_of(top)?).filter(|worker| *worker < workers);
     }
-    let sent_by = via.split(|c| *c == b';').next().unwrap_or_default();
-    let hash = fold(fold(0xcbf2_9ce4_8422_2325, branch.unwrap_or_default()), sent_by);
+    let hash = fold(first_value(bytes, HeaderName::CallId)?);
     // High bits of a product are the well-mixed ones.
     let spread = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 32;
     Some(((spread.wrapping_mul(u64::from(workers))) >> 32) as u8)
 }
 
 /// FNV-1a, a byte a step: short inputs, and simple enough for a kernel program to do the same.
-fn fold(mut hash: u64, bytes: &[u8]) -> u64 {
+fn fold(bytes: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in bytes.iter().take(128).filter(|c| !c.is_ascii_whitespace()) {
         hash ^= u64::from(*byte);
         hash = hash.wrapping_mul(0x0000_0100_0000_01b3);
@@ -34,8 +36,8 @@ fn fold(mut hash: u64, bytes: &[u8]) -> u64 {
     hash
 }
 
-/// Value of the first Via line, up to its end or the first comma.
-fn top_via(bytes: &[u8]) -> Option<&[u8]> {
+/// Value of the first line of a header.
+fn first_value(bytes: &[u8], name: HeaderName) -> Option<&[u8]> {
     let mut rest = bytes;
     while let Some(end) = memchr::memchr(b'\n', rest) {
         rest = rest.get(end.saturating_add(1)..)?;
@@ -45,9 +47,8 @@ fn top_via(bytes: &[u8]) -> Option<&[u8]> {
         }
         let Some(colon) = memchr::memchr(b':', line) else { continue };
         let label = line.get(..colon)?.trim_ascii_end();
-        if HeaderName::from_label(label) == HeaderName::Via {
-            let value = line.get(colon.saturating_add(1)..)?;
-            return value.split(|c| *c == b',').next();
+        if HeaderName::from_label(label) == name {
+            return line.get(colon.saturating_add(1)..);
         }
     }
     None
@@ -81,22 +82,22 @@ mod tests {
     }
 
     #[test]
-    fn requests_of_one_transaction_have_one_owner_and_branches_spread() {
-        let via = "Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bKabc;rport";
-        let invite = owner(&message("INVITE sip:a@b SIP/2.0", via), 8);
-        for method in ["ACK", "CANCEL", "INVITE"] {
-            assert_eq!(owner(&message(&format!("{method} sip:a@b SIP/2.0"), via), 8), invite);
+    fn requests_of_one_dialog_have_one_owner_and_dialogs_spread() {
+        let invite = owner(&message("INVITE sip:a@b SIP/2.0", "Call-ID: abc@192.0.2.9"), 8);
+        for (method, call_id) in [("ACK", "i:abc@192.0.2.9"), ("BYE", "CALL-ID :  abc@192.0.2.9 ")]
+        {
+            assert_eq!(owner(&message(&format!("{method} sip:a@b SIP/2.0"), call_id), 8), invite);
         }
         let mut seen = [0u32; 8];
         for n in 0..8000 {
-            let via = format!("Via: SIP/2.0/UDP 192.0.2.9:5060;branch=z9hG4bK{n}");
-            seen[owner(&message("OPTIONS sip:a@b SIP/2.0", &via), 8).unwrap() as usize] += 1;
+            let call_id = format!("Call-ID: {n}@192.0.2.9");
+            seen[owner(&message("OPTIONS sip:a@b SIP/2.0", &call_id), 8).unwrap() as usize] += 1;
         }
         assert!(seen.iter().all(|n| (800..1200).contains(n)), "{seen:?}");
     }
 
     #[test]
-    fn without_a_via_anybody_may_have_it() {
+    fn without_anything_to_tell_by_anybody_may_have_it() {
         assert_eq!(owner(b"INVITE sip:a@b SIP/2.0\r\nTo: x\r\n\r\n", 4), None);
         assert_eq!(owner(b"garbage", 4), None);
         assert_eq!(owner(b"", 1), Some(0));

@@ -6,9 +6,9 @@
 //! `table` (who sees what when), `commit` (the store thread), `record` (bytes on disk).
 //!
 //! A change has three lives: *staged* (checked against the version it was computed from, seen by
-//! [`latest`](viaduct_engine::Location::latest) only), *stored* (its group's transaction is on
-//! disk) and *committed* (seen by [`get`](viaduct_engine::Location::get), its caller told). What fails
-//! falls back to what was committed, with everything staged upon it.
+//! `Location::latest` only), *stored* (its group's transaction is on disk) and *committed* (seen by
+//! `Location::get`, its caller told). What fails falls back to what was committed, with everything
+//! staged upon it.
 
 mod commit;
 mod expiry;

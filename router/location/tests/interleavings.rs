@@ -26,7 +26,8 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let aors = proptest::collection::btree_set(0..AORS.len(), 1..=2);
     prop_oneof![
-        5 => (aors, proptest::bool::weighted(0.2)).prop_map(|(aors, gone)| Step::Change(aors, gone)),
+        5 => (aors, proptest::bool::weighted(0.2))
+            .prop_map(|(aors, gone)| Step::Change(aors, gone)),
         1 => (0..AORS.len()).prop_map(Step::Stale),
         4 => proptest::bool::weighted(0.7).prop_map(Step::Finish),
     ]
@@ -70,8 +71,9 @@ struct Model {
 
 impl Model {
     fn latest(&self, aor: usize) -> Option<u32> {
-        let entries = self.at_store.iter().chain(&self.waiting).flat_map(|queued| &queued.entries);
-        let newest = entries.filter(|entry| entry.aor == aor && !entry.gone).last();
+        let mut entries =
+            self.at_store.iter().chain(&self.waiting).flat_map(|queued| &queued.entries);
+        let newest = entries.rfind(|entry| entry.aor == aor && !entry.gone);
         newest.map_or(self.committed[aor], |entry| entry.content)
     }
 

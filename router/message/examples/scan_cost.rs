@@ -61,7 +61,7 @@ fn costs(bytes: &[u8]) {
     });
     assert_eq!(head.scan(bytes, &limits), Ok(()));
     let message = Message::new(bytes, &head);
-    assert_eq!(check::request(message), Ok(()));
+    assert!(check::request(message).is_ok());
     report("check", || {
         let _ = black_box(check::request(black_box(message)));
     });

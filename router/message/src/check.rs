@@ -3,7 +3,7 @@
 //! Unknown headers, and known ones we do not use, are not looked at.
 
 use crate::header::{Contacts, Value};
-use crate::{Fault, HeaderName, Message, Method, NameAddr, Start, Via};
+use crate::{Essentials, Fault, HeaderName, Message, Method, NameAddr, Start, Via};
 
 /// Headers that may be there once. The same value again is harmless; two values are two messages.
 const SINGLE: [HeaderName; 9] = [
@@ -23,16 +23,18 @@ const SINGLE: [HeaderName; 9] = [
 /// another value. Route and Record-Route values must parse; REGISTER's Contact and Path too.
 ///
 /// The version is checked by the scan. An unknown scheme, an unknown method, a missing
-/// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax.
-pub fn request(message: Message<'_>) -> Result<(), Fault> {
-    let uri = message.parse_request_uri()?;
+/// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax. What was parsed on the way is
+/// given back.
+pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
+    single_headers(message)?;
+    let read = Essentials::read(message)?;
     // RFC 3261 19.1.1: no headers in a Request-URI. Sent on, they could become real ones.
-    if uri.headers.is_some() {
+    if read.uri.headers.is_some() {
         return Err(Fault::RequestUri);
     }
-    common(message)?;
-    message.max_forwards()?;
-    if message.cseq()?.token != message.method_token() {
+    other_vias(message)?;
+    whole_body(message)?;
+    if read.cseq.token != message.method_token() {
         return Err(Fault::CSeqMethod);
     }
     routes(message, HeaderName::Route)?;
@@ -41,7 +43,7 @@ pub fn request(message: Message<'_>) -> Result<(), Fault> {
         routes(message, HeaderName::Path)?;
         contacts(message)?;
     }
-    Ok(())
+    Ok(read)
 }
 
 /// Checks a response: status code, Via, From, To, Call-ID, CSeq, Content-Length against the
@@ -55,6 +57,17 @@ pub fn response(message: Message<'_>) -> Result<(), Fault> {
 }
 
 fn common(message: Message<'_>) -> Result<(), Fault> {
+    single_headers(message)?;
+    message.top_via()?;
+    other_vias(message)?;
+    message.from()?.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
+    message.to()?.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?;
+    message.call_id()?;
+    message.cseq()?;
+    whole_body(message)
+}
+
+fn single_headers(message: Message<'_>) -> Result<(), Fault> {
     for name in SINGLE {
         if message.is_repeated(name) {
             let mut values = message.lines_of(name).map(|line| line.value.of(message.bytes()));
@@ -64,23 +77,26 @@ fn common(message: Message<'_>) -> Result<(), Fault> {
             }
         }
     }
-    vias(message)?;
-    message.from()?.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
-    message.to()?.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?;
-    message.call_id()?;
-    message.cseq()?;
-    // RFC 3261 18.3: a datagram that ends before its body does is an error.
+    Ok(())
+}
+
+/// RFC 3261 18.3: a datagram that ends before its body does is an error.
+fn whole_body(message: Message<'_>) -> Result<(), Fault> {
     match message.content_length()? {
         Some(length) if (length as usize) > message.body().len() => Err(Fault::BodyShort),
         _ => Ok(()),
     }
 }
 
-/// All Via values must parse, not the topmost only: loop detection reads them (RFC 3261 16.3
-/// item 4), and the response goes by them. An unknown transport in one of them is no fault.
-fn vias(message: Message<'_>) -> Result<(), Fault> {
-    message.top_via()?;
-    each(message, HeaderName::Via, |value| Via::parse(value.bytes).map(|_| ()))
+/// All Via values must parse, not the topmost only, which is read anyway: loop detection reads them
+/// (RFC 3261 16.3 item 4), and the response goes by them. An unknown transport in one of them is no
+/// fault.
+fn other_vias(message: Message<'_>) -> Result<(), Fault> {
+    if message.lines_of(HeaderName::Via).any(|line| line.value.is_empty()) {
+        return Err(Fault::Header(HeaderName::Via));
+    }
+    let mut below = message.values(HeaderName::Via).skip(1);
+    below.try_for_each(|value| Via::parse(value.bytes).map(|_| ()))
 }
 
 /// Route, Record-Route and Path values: `<...>` always (R-P2).

@@ -11,6 +11,7 @@ pub mod check;
 mod compare;
 pub mod edit;
 pub mod error;
+pub mod essentials;
 pub mod framing;
 pub mod header;
 mod host;
@@ -24,6 +25,7 @@ pub mod uri;
 
 pub use edit::Edits;
 pub use error::Fault;
+pub use essentials::Essentials;
 pub use header::{CSeq, Contacts, NameAddr, Param, Params, Via};
 pub use message::Message;
 pub use method::Method;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::uri::Host;
-use crate::{Edits, HeaderName, Message, Span, Via};
+use crate::{Edits, Essentials, HeaderName, Message, Span, Via};
 
 /// What a response says beyond what it copies from the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +36,38 @@ pub fn write(
     reply: &Reply<'_>,
     out: &mut Vec<u8>,
 ) {
+    let top = request.top_via().ok();
+    let tagged = match (request.to(), request.value(HeaderName::To)) {
+        (Ok(to), _) => to.tag().is_some(),
+        // One that does not parse gets our tag unless it may hold one.
+        (Err(_), Some(value)) => value.windows(4).any(|w| w.eq_ignore_ascii_case(b"tag=")),
+        (Err(_), None) => false,
+    };
+    write_parts(request, top, tagged, source, force_rport, reply, out);
+}
+
+/// As [`write()`], of a request whose [`Essentials`] are at hand.
+pub fn write_read(
+    request: Message<'_>,
+    read: &Essentials<'_>,
+    source: SocketAddr,
+    force_rport: bool,
+    reply: &Reply<'_>,
+    out: &mut Vec<u8>,
+) {
+    let tagged = read.to_tag.is_some();
+    write_parts(request, Some(read.via), tagged, source, force_rport, reply, out);
+}
+
+fn write_parts(
+    request: Message<'_>,
+    top: Option<Via<'_>>,
+    tagged: bool,
+    source: SocketAddr,
+    force_rport: bool,
+    reply: &Reply<'_>,
+    out: &mut Vec<u8>,
+) {
     let status = if (100..=699).contains(&reply.status) { reply.status } else { 500 };
     out.extend_from_slice(b"SIP/2.0 ");
     write_number(u32::from(status), out);
@@ -46,13 +78,13 @@ pub fn write(
         out.extend(reply.reason.iter().filter(|b| **b == b'\t' || !b.is_ascii_control()));
     }
     out.extend_from_slice(b"\r\n");
-    write_vias(request, source, force_rport, out);
+    write_vias(request, top, source, force_rport, out);
     for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
         let Some(value) = request.value(name) else {
             continue;
         };
         write_line(name.as_str(), value, out);
-        if name == HeaderName::To && status != 100 && wants_tag(request, value) {
+        if name == HeaderName::To && status != 100 && !tagged {
             write_to_tag(reply.to_tag, out);
         }
     }
@@ -87,16 +119,14 @@ fn write_to_tag(tag: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-/// Has To no tag yet? One that does not parse gets ours unless it may hold one.
-fn wants_tag(request: Message<'_>, value: &[u8]) -> bool {
-    match request.to() {
-        Ok(to) => to.tag().is_none(),
-        Err(_) => !value.windows(4).any(|w| w.eq_ignore_ascii_case(b"tag=")),
-    }
-}
-
-fn write_vias(request: Message<'_>, source: SocketAddr, force_rport: bool, out: &mut Vec<u8>) {
-    let mut fill = request.top_via().ok().map(|via| (via, Fill::new(&via, source, force_rport)));
+fn write_vias(
+    request: Message<'_>,
+    top: Option<Via<'_>>,
+    source: SocketAddr,
+    force_rport: bool,
+    out: &mut Vec<u8>,
+) {
+    let mut fill = top.map(|via| (via, Fill::new(&via, source, force_rport)));
     for line in request.lines_of(HeaderName::Via) {
         let value = line.value.of(request.bytes());
         if value.is_empty() {

@@ -71,7 +71,11 @@ fn judge(bytes: &[u8]) -> Result<(), Fault> {
     let mut head = Head::new();
     head.scan(bytes, &Limits::default())?;
     let message = Message::new(bytes, &head);
-    if message.is_request() { check::request(message) } else { check::response(message) }
+    if message.is_request() {
+        check::request(message).map(|_| ())
+    } else {
+        check::response(message)
+    }
 }
 
 fn judge_folder(name: &str, count: usize) {

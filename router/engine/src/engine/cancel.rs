@@ -5,6 +5,7 @@ use viaduct_message::Message;
 use super::Engine;
 use super::client::{Cancelling, Client, ClientMachine};
 use super::ids::Id;
+use super::respond::Answer;
 use crate::flow::Flow;
 use crate::hook::Policy;
 use crate::proxy::derived;
@@ -20,11 +21,11 @@ impl<P: Policy> Engine<P> {
             // 9.2: a CANCEL has no effect on other requests, but it is answered.
             let other = key.cancelled().any(|key| self.keys.contains_key(&key));
             return match other {
-                true => self.respond_stateless(message, flow, 200, "OK", b"", false),
+                true => self.respond_rough(message, flow, &Answer::new(200, "")),
                 false => self.forward_stray(message, flow),
             };
         };
-        self.respond_stateless(message, flow, 200, "OK", b"", false);
+        self.respond_rough(message, flow, &Answer::new(200, ""));
         let Some(server) = self.server(id) else { return };
         if server.finished {
             return; // 9.2: too late
@@ -36,7 +37,7 @@ impl<P: Policy> Engine<P> {
         });
         if !open {
             // Nothing has been sent yet (a name is being looked up, a commit is under way).
-            self.respond_later(id, 487, "Request Terminated", b"");
+            self.respond_later(id, &Answer::new(487, ""));
             self.give_back(id);
         }
     }

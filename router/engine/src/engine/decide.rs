@@ -6,7 +6,7 @@ use viaduct_message::Method;
 
 use super::Engine;
 use super::ids::{Id, Ticket};
-use super::respond::reply_flow;
+use super::respond::{Answer, Back};
 use super::server::{Server, ServerEvent, ServerMachine};
 use crate::flow::Flow;
 use crate::hook::{Phase, Policy, PolicyFailure, Verdict};
@@ -23,6 +23,7 @@ const MAX_ROUNDS: u8 = 4;
 #[derive(Clone, Debug)]
 pub(crate) struct Incoming {
     pub(crate) flow: Flow,
+    pub(crate) back: Back,
     pub(crate) key: ServerKey,
     pub(crate) routing: Routing,
     pub(crate) loop_hash: u32,
@@ -75,8 +76,8 @@ impl<P: Policy> Engine<P> {
         let verdict = match verdict {
             Ok(verdict) => verdict,
             Err(failure) => {
-                let reason = viaduct_message::response::reason_phrase(failure.status);
-                return self.answer(incoming, version, None, run, failure.status, reason, b"");
+                let answer = Answer::new(failure.status, "");
+                return self.answer(incoming, version, None, run, &answer);
             }
         };
         if run.effects.changes.is_empty() {
@@ -112,11 +113,10 @@ impl<P: Policy> Engine<P> {
                 // Nothing was stored and nothing is acknowledged; the UA tries again.
                 let seconds = self.settings.registrar.retry_after_s.max(1);
                 let headers = format!("Retry-After: {seconds}\r\n");
-                let (status, reason) = (503, "Service Unavailable");
                 self.counters.registrations_refused =
                     self.counters.registrations_refused.wrapping_add(1);
-                let headers = headers.as_bytes();
-                self.answer(incoming, version, Some(id), run, status, reason, headers);
+                let answer = Answer { headers: headers.as_bytes(), ..Answer::new(503, "") };
+                self.answer(incoming, version, Some(id), run, &answer);
             }
         }
     }
@@ -133,15 +133,16 @@ impl<P: Policy> Engine<P> {
             Verdict::Relay => self.relay(incoming, version, id, run),
             Verdict::Reply { status, reason } => {
                 let headers = std::mem::take(&mut run.effects.reply_headers);
-                self.answer(incoming, version, id, run, status, &reason, &headers);
+                let answer = Answer { status, reason: &reason, headers: &headers };
+                self.answer(incoming, version, id, run, &answer);
             }
             Verdict::Answered => match run.effects.answer.take() {
                 Some(mut answer) => {
                     answer.headers.extend_from_slice(&run.effects.reply_headers);
                     self.tell_registration(&mut run, answer.status);
-                    let reason = &answer.reason;
-                    let headers = &answer.headers;
-                    self.answer(incoming, version, id, run, answer.status, reason, headers);
+                    let (status, reason) = (answer.status, &*answer.reason);
+                    let answer = Answer { status, reason, headers: &answer.headers };
+                    self.answer(incoming, version, id, run, &answer);
                 }
                 // `save` with no-reply: nothing is to be sent.
                 None => self.give_up(id, run),
@@ -176,36 +177,31 @@ impl<P: Policy> Engine<P> {
 
     /// Answers a request without forwarding it. An INVITE needs a transaction, for its ACK; other
     /// requests are answered without state (RFC 3261 8.2.7), as a retransmission is decided alike.
-    #[allow(clippy::too_many_arguments)]
     pub(super) fn answer(
         &mut self,
-        incoming: Incoming,
+        mut incoming: Incoming,
         version: P::Version,
         id: Option<Id>,
         run: Box<Run>,
-        status: u16,
-        reason: &str,
-        headers: &[u8],
+        answer: &Answer<'_>,
     ) {
+        if run.effects.force_rport {
+            incoming.back.force_rport();
+        }
         let invite = run.method() == Method::Invite;
-        let force = run.effects.force_rport;
         let id = match id {
             None if invite => Some(self.open_server(&incoming, version, &run)),
             id => id,
         };
         match id {
             Some(id) if invite => {
-                self.respond_own(id, run.message(), status, reason, headers, force);
+                if let Some(server) = self.server(id) {
+                    server.back = incoming.back;
+                }
+                self.respond_own(id, run.message(), answer);
             }
             _ => {
-                self.respond_stateless(
-                    run.message(),
-                    incoming.flow,
-                    status,
-                    reason,
-                    headers,
-                    force,
-                );
+                self.respond_stateless(run.message(), &incoming.back, answer);
                 if let Some(id) = id {
                     self.remove_server(id);
                 }
@@ -224,15 +220,13 @@ impl<P: Policy> Engine<P> {
         let generation = self.next_generation();
         let reliable = incoming.flow.transport.is_reliable();
         let (machine, _) = ServerMachine::start(run.method(), reliable);
-        let force = run.effects.force_rport || self.settings.force_rport;
-        let reply_flow = reply_flow(run.message(), incoming.flow, force, &self.settings);
         let slot = self.servers.insert(Server {
             generation,
             key: incoming.key,
             machine,
             attempt: 0,
             flow: incoming.flow,
-            reply_flow,
+            back: incoming.back,
             request: run.bytes.as_slice().into(),
             response: Box::default(),
             version,

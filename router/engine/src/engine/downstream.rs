@@ -5,6 +5,7 @@ use viaduct_message::{HeaderName, Message, Method};
 use super::Engine;
 use super::client::{Cancelling, ClientEvent, ClientMachine};
 use super::ids::{Id, Ticket};
+use super::respond::Answer;
 use super::server::ServerEvent;
 use crate::flow::Flow;
 use crate::hook::{Phase, Policy, Verdict};
@@ -314,7 +315,7 @@ impl<P: Policy> Engine<P> {
             503 => 500,
             status => status,
         };
-        self.respond_later(id, status, "", b"");
+        self.respond_later(id, &Answer::new(status, ""));
         self.give_back(id);
     }
 
@@ -424,9 +425,9 @@ impl<P: Policy> Engine<P> {
                 true
             }
             Ok(Verdict::Reply { status, reason }) => {
-                let headers = std::mem::take(&mut run.effects.reply_headers);
-                let force = run.effects.force_rport;
-                self.respond_own(id, run.message(), status, &reason, &headers, force);
+                let answer =
+                    Answer { status, reason: &reason, headers: &run.effects.reply_headers };
+                self.respond_own(id, run.message(), &answer);
                 self.give_back(id);
                 true
             }

@@ -9,6 +9,7 @@ use super::Engine;
 use super::client::{Cancelling, Client, ClientMachine};
 use super::decide::Incoming;
 use super::ids::{Id, Ticket};
+use super::respond::Answer;
 use super::server::BranchState;
 use crate::flow::{ConnId, Flow};
 use crate::hook::{Phase, Policy, Verdict};
@@ -27,7 +28,7 @@ impl<P: Policy> Engine<P> {
     /// Forwards a request to the staged targets, or to where it says itself.
     pub(super) fn relay(
         &mut self,
-        incoming: Incoming,
+        mut incoming: Incoming,
         version: P::Version,
         id: Option<Id>,
         mut run: Box<Run>,
@@ -40,14 +41,17 @@ impl<P: Policy> Engine<P> {
             || incoming.routing.more_routes;
         if targets.is_empty() && traits.uri_is_ours && !elsewhere {
             // RFC 3261 16.5: the Request-URI is ours, so only the location service can say where.
-            let (status, reason) = (404, "Not Found");
-            return self.answer(incoming, version, id, run, status, reason, b"");
+            return self.answer(incoming, version, id, run, &Answer::new(404, ""));
+        }
+        if run.effects.force_rport {
+            incoming.back.force_rport();
         }
         let plan = plan_of(&mut run, &incoming);
         let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
         let invite = run.method() == Method::Invite;
         let most = self.settings.bounds.branches;
         if let Some(server) = self.server(id) {
+            server.back = incoming.back;
             server.plan = Arc::new(plan);
             server.waiting = in_order(targets, most);
             server.vars.clone_from(&run.vars);

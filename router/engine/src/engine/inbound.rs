@@ -1,9 +1,10 @@
 //! A message comes in: reading, matching (RFC 3261 17.2.3), validation, route preprocessing.
 
-use viaduct_message::{Fault, HeaderName, Message, Method, check};
+use viaduct_message::{Essentials, Fault, HeaderName, Message, Method, Uri, check};
 
 use super::Engine;
 use super::decide::Incoming;
+use super::respond::{Answer, Back};
 use super::server::ServerEvent;
 use crate::flow::Flow;
 use crate::hook::{Phase, Policy};
@@ -12,27 +13,50 @@ use crate::proxy::route::{Routing, preprocess};
 use crate::proxy::{loops, validate::validate};
 use crate::reject::Reject;
 use crate::run::{Run, Traits};
+use crate::settings::Settings;
 use crate::transaction::ServerKey;
+
+/// What reading a request came to. Moving the large variant costs less than an allocation for each
+/// message.
+#[allow(clippy::large_enum_variant)]
+enum Examined {
+    /// It is dealt with: an ACK, a CANCEL, a retransmission, a refusal without state.
+    Done,
+    /// It begins a transaction: refused by the rules, or to be decided by the policy.
+    New(Incoming, Result<Traits, Reject>),
+}
 
 impl<P: Policy> Engine<P> {
     pub(super) fn on_message(&mut self, flow: Flow, bytes: &[u8]) {
         let mut run = self.take_run();
         let scanned = run.head.scan(bytes, &self.settings.bounds.message);
         let message = Message::new(bytes, &run.head);
-        if message.is_request() {
-            self.counters.request(message.method());
-            let fault = scanned.and_then(|()| check::request(message)).err();
-            match fault {
-                Some(fault) => self.on_malformed(message, flow, fault),
-                None => return self.on_request(run, flow, bytes),
-            }
-        } else {
+        if !message.is_request() {
             match scanned.and_then(|()| check::response(message)) {
                 Ok(()) => self.on_response(message, flow),
                 Err(fault) => self.drop_malformed(flow, fault),
             }
+            return self.put_run(run);
         }
-        self.put_run(run);
+        self.counters.request(message.method());
+        let examined = match scanned.and_then(|()| check::request(message)) {
+            Ok(read) => self.examine(message, &read, flow),
+            Err(fault) => {
+                self.on_malformed(message, flow, fault);
+                Examined::Done
+            }
+        };
+        match examined {
+            Examined::Done => self.put_run(run),
+            Examined::New(incoming, traits) => {
+                run.bytes.clear();
+                run.bytes.extend_from_slice(bytes);
+                run.flow = flow;
+                run.now = self.now;
+                run.seed = self.next_random();
+                self.begin(incoming, traits, run);
+            }
+        }
     }
 
     /// A stream that cannot be framed any more; it is closed after the answer.
@@ -53,7 +77,7 @@ impl<P: Policy> Engine<P> {
     /// nothing (RFC 3261 17.1.1.3). No state is kept for it.
     fn on_malformed(&mut self, message: Message<'_>, flow: Flow, fault: Fault) {
         if message.method() != Method::Ack && message.line(HeaderName::Via).is_some() {
-            self.respond_stateless(message, flow, fault.status(), fault.reason(), b"", false);
+            self.respond_rough(message, flow, &Answer::new(fault.status(), fault.reason()));
         }
         self.drop_malformed(flow, fault);
     }
@@ -63,67 +87,70 @@ impl<P: Policy> Engine<P> {
         self.event(Event::Malformed { fault, source: flow.remote });
     }
 
-    fn on_request(&mut self, run: Box<Run>, flow: Flow, bytes: &[u8]) {
-        let message = Message::new(bytes, &run.head);
-        let key =
-            message.top_via().and_then(|via| ServerKey::of(message, &via, &self.settings.secret));
-        let key = match key {
+    /// Matches a request to its transaction (RFC 3261 17.2.3); a new one is validated (16.3) and its
+    /// Route set preprocessed (16.4).
+    fn examine(&mut self, message: Message<'_>, read: &Essentials<'_>, flow: Flow) -> Examined {
+        let key = match ServerKey::of(message, &read.via, &self.settings.secret) {
             Ok(key) => key,
             Err(fault) => {
                 self.on_malformed(message, flow, fault);
-                return self.put_run(run);
+                return Examined::Done;
             }
         };
         match message.method() {
             Method::Ack => self.on_ack(message, key, flow),
             Method::Cancel => self.on_cancel(message, key, flow),
-            _ => {
-                if let Some(id) = self.keys.get(&key).copied() {
+            _ => match self.keys.get(&key).copied() {
+                Some(id) => {
                     self.counters.absorbed = self.counters.absorbed.wrapping_add(1);
                     self.server_event(id, ServerEvent::Request, &[]);
-                } else {
-                    return self.on_new_request(run, flow, bytes, key);
                 }
-            }
+                None if self.servers.len() >= self.settings.bounds.transactions => {
+                    self.shed(message, flow);
+                }
+                None => return self.admit(message, read, flow, key),
+            },
         }
-        self.put_run(run);
+        Examined::Done
     }
 
-    /// RFC 3261 16.3, 16.4, then the policy.
-    fn on_new_request(&mut self, mut run: Box<Run>, flow: Flow, bytes: &[u8], key: ServerKey) {
-        let message = Message::new(bytes, &run.head);
-        if self.servers.len() >= self.settings.bounds.transactions {
-            self.shed(message, flow);
-            return self.put_run(run);
-        }
-        let trusted = self.settings.is_trusted(flow.remote.ip());
-        let loop_hash = loops::hash(message, &self.settings.secret);
-        let checked = validate(message, &self.settings, loop_hash)
-            .and_then(|()| preprocess(message, &self.settings, trusted));
-        run.bytes.extend_from_slice(bytes);
-        run.flow = flow;
-        run.now = self.now;
-        run.seed = self.next_random();
+    fn admit(
+        &mut self,
+        message: Message<'_>,
+        read: &Essentials<'_>,
+        flow: Flow,
+        key: ServerKey,
+    ) -> Examined {
+        let settings = &*self.settings;
+        let trusted = settings.is_trusted(flow.remote.ip());
+        let loop_hash = loops::hash(message, read, &settings.secret);
+        let checked = validate(message, read, settings, loop_hash)
+            .and_then(|()| preprocess(message, read, settings, trusted));
+        let back = Back::new(read, flow, settings);
+        let incoming = |routing| Incoming { flow, back, key, routing, loop_hash, rounds: 0 };
         match checked {
             Ok(routing) => {
-                run.traits = traits(run.message(), &self.settings, &routing, trusted);
-                let incoming = Incoming { flow, key, routing, loop_hash, rounds: 0 };
-                let version = self.policy.current();
+                let traits = traits(message, read, settings, &routing, trusted);
+                Examined::New(incoming(routing), Ok(traits))
+            }
+            Err(reject) => Examined::New(incoming(Routing::default()), Err(reject)),
+        }
+    }
+
+    /// Asks the policy, or refuses by the rules before any policy is asked.
+    fn begin(&mut self, incoming: Incoming, traits: Result<Traits, Reject>, mut run: Box<Run>) {
+        let version = self.policy.current();
+        match traits {
+            Ok(traits) => {
+                run.traits = traits;
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
                 self.on_verdict(incoming, version, run, verdict);
             }
-            Err(reject) => {
-                let routing = Routing::default();
-                let incoming = Incoming { flow, key, routing, loop_hash, rounds: 0 };
-                self.reject(incoming, run, &reject);
+            Err(Reject { status, reason, headers }) => {
+                let answer = Answer { status, reason, headers: &headers };
+                self.answer(incoming, version, None, run, &answer);
             }
         }
-    }
-
-    /// Refuses a new request by the rules, before any policy is asked.
-    fn reject(&mut self, incoming: Incoming, run: Box<Run>, reject: &Reject) {
-        let version = self.policy.current();
-        self.answer(incoming, version, None, run, reject.status, reject.reason, &reject.headers);
     }
 
     /// Over the bound: 503 without state (RFC 3261 21.5.4). The one case in which an INVITE is
@@ -131,29 +158,29 @@ impl<P: Policy> Engine<P> {
     fn shed(&mut self, message: Message<'_>, flow: Flow) {
         self.counters.shed = self.counters.shed.wrapping_add(1);
         let headers = b"Retry-After: 10\r\n";
-        self.respond_stateless(message, flow, 503, "Service Unavailable", headers, false);
+        self.respond_rough(message, flow, &Answer { status: 503, reason: "", headers });
     }
 }
 
 /// The yes-or-no facts of a request.
-fn traits(
+pub(super) fn traits(
     message: Message<'_>,
-    settings: &crate::settings::Settings,
+    read: &Essentials<'_>,
+    settings: &Settings,
     routing: &Routing,
     trusted: bool,
 ) -> Traits {
-    let text = routing.request_uri.as_deref().unwrap_or(message.request_uri());
-    let uri = viaduct_message::Uri::parse(text).ok();
-    let uri_is_ours = uri.as_ref().is_some_and(|uri| settings.is_ours(uri));
-    let in_dialog = message.to().is_ok_and(|to| to.tag().is_some());
-    let from = message.from().and_then(|from| from.parse_uri());
+    let replaced = routing.request_uri.as_deref().and_then(|text| Uri::parse(text).ok());
+    let uri = replaced.unwrap_or(read.uri);
+    let uri_is_ours = settings.is_ours(&uri);
+    let in_dialog = read.to_tag.is_some();
     Traits {
         in_dialog,
         loose_routed: routing.removed > 0 || routing.drop_last,
         preloaded_route: !in_dialog && routing.more_routes,
         uri_is_ours,
-        uri_is_router: uri_is_ours && uri.is_some_and(|uri| uri.user.is_none()),
-        from_is_ours: from.is_ok_and(|from| settings.is_ours(&from)),
+        uri_is_router: uri_is_ours && uri.user.is_none(),
+        from_is_ours: settings.is_ours(&read.from_uri),
         trusted,
         first_hop: message.values(HeaderName::Via).nth(1).is_none(),
         has_path: message.line(HeaderName::Path).is_some(),

@@ -1,12 +1,11 @@
 //! Answers go out: our own, with and without state, and forwarded ones (RFC 3261 8.2.6, 16.7, 18.2.2).
 
 use std::hash::Hasher;
-use std::io::Write;
 use std::net::SocketAddr;
 
-use siphasher::sip::SipHasher24;
-use viaduct_message::Message;
+use siphasher::sip::SipHasher13;
 use viaduct_message::response::{self, Reply};
+use viaduct_message::{Essentials, Message, Via};
 
 use super::Engine;
 use super::ids::{Id, Ticket};
@@ -21,57 +20,129 @@ use crate::transaction::{Actions, duration_us};
 /// Keeps this use of the secret apart from those of keys and branches.
 const TAG_DOMAIN: u8 = 0x20;
 
+/// The way back to a client, worked out while its request is being read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Back {
+    /// Where responses go.
+    pub(crate) flow: Flow,
+    /// Where the request came from.
+    source: SocketAddr,
+    /// Write rport into the Via though the client did not ask.
+    force_rport: bool,
+    /// Our To-tag. It depends on the request alone, so that retransmissions answered without state
+    /// get the same (RFC 3261 8.2.7).
+    tag: [u8; 16],
+}
+
+impl Back {
+    pub(super) fn new(read: &Essentials<'_>, flow: Flow, settings: &Settings) -> Back {
+        Back {
+            flow: reply_flow(&read.via, flow, settings),
+            source: flow.remote,
+            force_rport: settings.force_rport,
+            tag: to_tag(read.call_id, read.from_tag, read.via.branch(), settings),
+        }
+    }
+
+    /// For a request that cannot be read as a whole.
+    fn rough(message: Message<'_>, flow: Flow, settings: &Settings) -> Back {
+        let via = message.top_via().ok();
+        let from_tag = message.from().ok().and_then(|from| from.tag());
+        let call_id = message.call_id().unwrap_or_default();
+        let branch = via.and_then(|via| via.branch());
+        Back {
+            flow: via.map_or(flow, |via| reply_flow(&via, flow, settings)),
+            source: flow.remote,
+            force_rport: settings.force_rport,
+            tag: to_tag(call_id, from_tag, branch, settings),
+        }
+    }
+
+    /// The policy wants the answer at the port the request came from.
+    pub(super) fn force_rport(&mut self) {
+        self.force_rport = true;
+        if !self.flow.transport.is_reliable() {
+            self.flow.remote = self.source;
+        }
+    }
+
+    /// Appends a response of our own.
+    fn write(
+        &self,
+        message: Message<'_>,
+        settings: &Settings,
+        answer: &Answer<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let (status, reason) = (answer.status, answer.reason);
+        let to_tag = if status == 100 { &[][..] } else { &self.tag };
+        let mut lines = Vec::new();
+        let mut headers = answer.headers;
+        if !settings.server.is_empty() {
+            lines.reserve(headers.len().saturating_add(settings.server.len()).saturating_add(16));
+            for part in [headers, b"Server: ", settings.server.as_bytes(), b"\r\n"] {
+                lines.extend_from_slice(part);
+            }
+            headers = &lines;
+        }
+        let reply = Reply { status, reason: reason.as_bytes(), to_tag, headers, body: b"" };
+        response::write(message, self.source, self.force_rport, &reply, out);
+    }
+}
+
+/// What an answer of our own says.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Answer<'a> {
+    pub(crate) status: u16,
+    /// Empty: the registered one.
+    pub(crate) reason: &'a str,
+    /// Whole header lines.
+    pub(crate) headers: &'a [u8],
+}
+
+impl<'a> Answer<'a> {
+    pub(crate) fn new(status: u16, reason: &'a str) -> Answer<'a> {
+        Answer { status, reason, headers: b"" }
+    }
+}
+
 impl<P: Policy> Engine<P> {
-    /// Answers without state. The To-tag depends on the request alone, so that retransmissions get
-    /// the same (RFC 3261 8.2.7).
+    /// Answers without state.
     pub(super) fn respond_stateless(
         &mut self,
         message: Message<'_>,
-        flow: Flow,
-        status: u16,
-        reason: &str,
-        headers: &[u8],
-        force_rport: bool,
+        back: &Back,
+        answer: &Answer<'_>,
     ) {
-        let force = force_rport || self.settings.force_rport;
-        let reply_flow = reply_flow(message, flow, force, &self.settings);
         let settings = &self.settings;
-        self.counters.response(status);
-        self.out.transmit(
-            reply_flow,
-            Token::default(),
-            reply_flow.transport.is_reliable(),
-            |out| {
-                write_own(message, flow.remote, settings, status, reason, headers, force, out);
-            },
-        );
+        self.counters.response(answer.status);
+        let may_open = back.flow.transport.is_reliable();
+        self.out.transmit(back.flow, Token::default(), may_open, |out| {
+            back.write(message, settings, answer, out);
+        });
+    }
+
+    /// Answers a request that could not be read as a whole, or of which nothing is kept.
+    pub(super) fn respond_rough(&mut self, message: Message<'_>, flow: Flow, answer: &Answer<'_>) {
+        let back = Back::rough(message, flow, &self.settings);
+        self.respond_stateless(message, &back, answer);
     }
 
     /// Answers in a transaction. `message` is its request.
-    pub(super) fn respond_own(
-        &mut self,
-        id: Id,
-        message: Message<'_>,
-        status: u16,
-        reason: &str,
-        headers: &[u8],
-        force_rport: bool,
-    ) {
+    pub(super) fn respond_own(&mut self, id: Id, message: Message<'_>, answer: &Answer<'_>) {
         let Some(server) = self.server(id) else { return };
-        let source = server.flow.remote;
-        let force = force_rport || self.settings.force_rport;
+        let back = server.back;
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        write_own(message, source, &self.settings, status, reason, headers, force, &mut bytes);
-        self.server_event(id, ServerEvent::Respond(status), &bytes);
+        back.write(message, &self.settings, answer, &mut bytes);
+        self.server_event(id, ServerEvent::Respond(answer.status), &bytes);
         self.scratch = bytes;
     }
 
     /// As [`Engine::respond_own`], where the request has to be read again.
-    pub(super) fn respond_later(&mut self, id: Id, status: u16, reason: &str, headers: &[u8]) {
+    pub(super) fn respond_later(&mut self, id: Id, answer: &Answer<'_>) {
         let Some(run) = self.load_request(id) else { return };
-        let force = self.server(id).is_some_and(|server| server.plan.force_rport);
-        self.respond_own(id, run.message(), status, reason, headers, force);
+        self.respond_own(id, run.message(), answer);
         self.put_run(run);
     }
 
@@ -163,7 +234,7 @@ impl<P: Policy> Engine<P> {
         if server.response.is_empty() {
             return;
         }
-        let flow = server.reply_flow;
+        let flow = server.back.flow;
         let token = Ticket::Server(id).token();
         let response = &server.response;
         self.out.transmit(flow, token, false, |out| out.extend_from_slice(response));
@@ -182,11 +253,10 @@ impl<P: Policy> Engine<P> {
 
     /// 100 (Trying) to a request at hand.
     pub(super) fn send_trying_for(&mut self, id: Id, message: Message<'_>) {
-        let force = self.settings.force_rport;
         let Some(server) = self.server(id) else { return };
-        let source = server.flow.remote;
+        let back = server.back;
         let mut bytes = Vec::with_capacity(512);
-        write_own(message, source, &self.settings, 100, "Trying", b"", force, &mut bytes);
+        back.write(message, &self.settings, &Answer::new(100, "Trying"), &mut bytes);
         if let Some(server) = self.server(id) {
             server.response = bytes.into();
         }
@@ -206,12 +276,12 @@ impl<P: Policy> Engine<P> {
         });
         self.put_run(run);
         let Some(server) = self.servers.get_mut(id.slot as usize) else { return };
-        let mut flow = server.reply_flow;
+        let mut flow = server.back.flow;
         match fallback {
             Some(remote) if flow.transport == Transport::Tcp && flow.conn != ConnId::NONE => {
                 flow.conn = ConnId::NONE;
                 flow.remote = remote;
-                server.reply_flow = flow;
+                server.back.flow = flow;
                 let response = &server.response;
                 // No token: where this fails too, the client's own timers end it.
                 self.out.transmit(flow, Token::default(), true, |out| {
@@ -227,16 +297,10 @@ impl<P: Policy> Engine<P> {
 /// the source address; the source port where rport was asked for (or is forced), else the port of
 /// sent-by. A `maddr` is obeyed for trusted peers only: it is an instruction to send to somebody
 /// else.
-pub(super) fn reply_flow(
-    message: Message<'_>,
-    flow: Flow,
-    force_rport: bool,
-    settings: &Settings,
-) -> Flow {
+fn reply_flow(via: &Via<'_>, flow: Flow, settings: &Settings) -> Flow {
     if flow.transport.is_reliable() {
         return flow;
     }
-    let Ok(via) = message.top_via() else { return flow };
     let port = via.port.unwrap_or(flow.transport.default_port());
     if let Some(Some(maddr)) = via.params.get(b"maddr") {
         let ip = std::str::from_utf8(maddr).ok().and_then(|text| text.parse().ok());
@@ -244,51 +308,31 @@ pub(super) fn reply_flow(
             return Flow { remote: SocketAddr::new(ip, port), ..flow };
         }
     }
-    if force_rport || via.params.has(b"rport") {
+    if settings.force_rport || via.params.has(b"rport") {
         return flow;
     }
     Flow { remote: SocketAddr::new(flow.remote.ip(), port), ..flow }
 }
 
-#[allow(clippy::too_many_arguments)]
-fn write_own(
-    message: Message<'_>,
-    source: SocketAddr,
+/// Sixteen hex digits over what names a request, under the secret.
+fn to_tag(
+    call_id: &[u8],
+    from_tag: Option<&[u8]>,
+    branch: Option<&[u8]>,
     settings: &Settings,
-    status: u16,
-    reason: &str,
-    headers: &[u8],
-    force_rport: bool,
-    out: &mut Vec<u8>,
-) {
-    let mut tag = [0u8; 16];
-    let tag = if status == 100 { &[][..] } else { to_tag(message, settings, &mut tag) };
-    let reason = if reason.is_empty() { response::reason_phrase(status) } else { reason };
-    let mut lines = Vec::new();
-    let headers = if settings.server.is_empty() {
-        headers
-    } else {
-        lines.reserve(headers.len().saturating_add(settings.server.len()).saturating_add(16));
-        lines.extend_from_slice(headers);
-        for part in [b"Server: ", settings.server.as_bytes(), b"\r\n"] {
-            lines.extend_from_slice(part);
-        }
-        &lines
-    };
-    let reply = Reply { status, reason: reason.as_bytes(), to_tag: tag, headers, body: b"" };
-    response::write(message, source, force_rport, &reply, out);
-}
-
-/// Our To-tag for a request: sixteen hex digits over what names it, under the secret.
-fn to_tag<'a>(message: Message<'_>, settings: &Settings, buffer: &'a mut [u8; 16]) -> &'a [u8] {
-    let mut hasher = SipHasher24::new_with_key(&settings.secret);
+) -> [u8; 16] {
+    let mut hasher = SipHasher13::new_with_key(&settings.secret);
     hasher.write(&[TAG_DOMAIN]);
-    hasher.write(message.call_id().unwrap_or_default());
-    let from = message.from().ok().and_then(|from| from.tag()).unwrap_or_default();
-    hasher.write(from);
-    let branch = message.top_via().ok().and_then(|via| via.branch()).unwrap_or_default();
-    hasher.write(branch);
-    // Writing sixteen digits into sixteen bytes cannot fail.
-    let _ = write!(&mut buffer[..], "{:016x}", hasher.finish());
-    buffer
+    for part in [call_id, from_tag.unwrap_or_default(), branch.unwrap_or_default()] {
+        hasher.write(part);
+        hasher.write(&[0]);
+    }
+    let mut digits = [b'0'; 16];
+    let mut rest = hasher.finish();
+    for digit in &mut digits {
+        let nibble = (rest & 0xf) as u8;
+        *digit = if nibble < 10 { b'0' | nibble } else { b'W'.wrapping_add(nibble) };
+        rest >>= 4;
+    }
+    digits
 }

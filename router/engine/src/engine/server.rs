@@ -6,6 +6,7 @@ use std::sync::Arc;
 use viaduct_message::Method;
 
 use super::decide::Parked;
+use super::respond::Back;
 use crate::flow::Flow;
 use crate::io::Hop;
 use crate::proxy::forward::Plan;
@@ -113,8 +114,8 @@ pub(crate) struct Server<V> {
     pub(crate) attempt: u32,
     /// How the request came.
     pub(crate) flow: Flow,
-    /// Where responses go.
-    pub(crate) reply_flow: Flow,
+    /// The way back to the client.
+    pub(crate) back: Back,
     /// The request as received; empty once nothing can need it any more.
     pub(crate) request: Box<[u8]>,
     /// The response last sent.

@@ -1,23 +1,30 @@
 //! Requests forwarded without state: ACK to a 2xx, and a CANCEL that matches nothing (RFC 3261 16.10,
-//! 16.11). Only message content and the Route header decide, never a policy (R-G3).
+//! 16.11).
+//!
+//! The policy is asked about an ACK to a 2xx, for where it goes can depend on what the policy knows
+//! of NAT (an alias in the Request-URI). It is not retransmitted by itself, so a swap cannot make two
+//! of one (R-G3). A CANCEL is decided by its content alone.
 
 use std::hash::Hasher;
 use std::io::Write;
 use std::sync::Arc;
 
-use siphasher::sip::SipHasher24;
-use viaduct_message::{Message, Method};
+use siphasher::sip::SipHasher13;
+use viaduct_message::{Essentials, Message, Method, Uri};
 
 use super::Engine;
 use super::ids::{Id, Ticket};
+use super::inbound::traits;
+use super::respond::Answer;
 use super::server::ServerEvent;
 use crate::flow::Flow;
-use crate::hook::Policy;
+use crate::hook::{Phase, Policy, Verdict};
 use crate::io::{Hop, Output, Token};
 use crate::proxy::forward::{Branch, Plan};
 use crate::proxy::hop::{NextHop, next_hop};
 use crate::proxy::route::preprocess;
 use crate::registrar::Target;
+use crate::run::Traits;
 use crate::transaction::ServerKey;
 
 /// Requests that may wait for a name at a time; more are dropped, as the network may do.
@@ -30,6 +37,7 @@ pub(super) struct Stray {
     generation: u32,
     flow: Flow,
     bytes: Box<[u8]>,
+    plan: Plan,
 }
 
 impl<P: Policy> Engine<P> {
@@ -47,41 +55,86 @@ impl<P: Policy> Engine<P> {
         self.forward_stray(message, flow);
     }
 
-    /// Forwards by Route and Request-URI alone. What is meant for us ends here.
+    /// Forwards a request without state, where the policy lets it: a CANCEL by its Route and
+    /// Request-URI alone, an ACK as the policy says, which knows about NAT. What is meant for us
+    /// ends here.
     pub(super) fn forward_stray(&mut self, message: Message<'_>, flow: Flow) {
         let trusted = self.settings.is_trusted(flow.remote.ip());
-        let Ok(routing) = preprocess(message, &self.settings, trusted) else { return };
-        if message.max_forwards() == Ok(Some(0)) {
-            return;
-        }
-        let plan = Plan { routing, ..Plan::default() };
-        let uri = plan.request_uri(message);
-        let ours = viaduct_message::Uri::parse(uri).is_ok_and(|uri| self.settings.is_ours(&uri));
-        let led = plan.routing.more_routes || plan.routing.received.is_some();
-        if ours && !led {
-            if message.method() == Method::Cancel {
-                let reason = "Call/Transaction Does Not Exist";
-                self.respond_stateless(message, flow, 481, reason, b"", false);
-            }
+        let Ok(read) = Essentials::read(message) else { return };
+        let Ok(routing) = preprocess(message, &read, &self.settings, trusted) else { return };
+        if read.max_forwards == Some(0) {
             return;
         }
         // Out of a dialog nobody may choose our next hop (R-G2): an ACK to a 2xx has a To tag, and a
         // CANCEL whose INVITE we did not forward has nothing to end.
-        let in_dialog = message.to().is_ok_and(|to| to.tag().is_some());
-        if !in_dialog && !trusted {
+        let traits = traits(message, &read, &self.settings, &routing, trusted);
+        if message.method() == Method::Cancel {
+            let led = routing.more_routes || routing.received.is_some();
+            if traits.uri_is_ours && !led {
+                return self.respond_rough(message, flow, &Answer::new(481, ""));
+            }
+        }
+        if !traits.in_dialog && !trusted {
             return;
         }
+        let mut plan = Plan { routing, ..Plan::default() };
+        if message.method() == Method::Ack && !self.ask_about_ack(message, flow, traits, &mut plan)
+        {
+            return;
+        }
+        self.route_stray(message, flow, &plan);
+    }
+
+    /// The request route, for an ACK to a 2xx: `relay` forwards it, with the next hop, Request-URI and
+    /// headers it stages; every other verdict drops it, as an ACK is never answered.
+    fn ask_about_ack(
+        &mut self,
+        message: Message<'_>,
+        flow: Flow,
+        traits: Traits,
+        plan: &mut Plan,
+    ) -> bool {
+        let mut run = self.take_run();
+        run.bytes.clear();
+        run.bytes.extend_from_slice(message.bytes());
+        if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
+            self.put_run(run);
+            return false;
+        }
+        run.flow = flow;
+        run.now = self.now;
+        run.seed = self.next_random();
+        run.traits = traits;
+        let version = self.policy.current();
+        let (mut run, verdict) = self.run_policy(&version, Phase::Request, run);
+        let relayed = matches!(verdict, Ok(Verdict::Relay));
+        plan.destination = run.effects.destination.take();
+        plan.request_uri = run.effects.request_uri.take();
+        plan.edits = std::mem::take(&mut run.effects.edits);
+        self.put_run(run);
+        relayed
+    }
+
+    fn route_stray(&mut self, message: Message<'_>, flow: Flow, plan: &Plan) {
         let target = Target::default();
+        let uri = plan.request_uri(message);
         let first = plan.routes_left(message).next().map(|value| value.bytes);
-        match next_hop(&target, &plan.routing, None, first, uri) {
-            Ok(NextHop::Flow(to)) => self.send_stray(message, flow, &plan, to, false),
-            Ok(NextHop::Existing(hop)) => self.send_stray_to(message, flow, &plan, hop, false),
-            Ok(NextHop::Address(hop)) => self.send_stray_to(message, flow, &plan, hop, true),
+        let ours = Uri::parse(uri).is_ok_and(|uri| self.settings.is_ours(&uri));
+        let destination = plan.destination.as_deref();
+        if ours && first.is_none() && destination.is_none() && plan.routing.received.is_none() {
+            return;
+        }
+        match next_hop(&target, &plan.routing, destination, first, uri) {
+            Ok(NextHop::Flow(to)) => self.send_stray(message, flow, plan, to, false),
+            Ok(NextHop::Existing(hop)) => self.send_stray_to(message, flow, plan, hop, false),
+            Ok(NextHop::Address(hop)) => self.send_stray_to(message, flow, plan, hop, true),
             Ok(NextHop::Name(question)) => {
                 if self.strays.len() < MAX_STRAYS {
                     let generation = self.next_generation();
                     let bytes = message.bytes().into();
-                    let slot = self.strays.insert(Stray { generation, flow, bytes }) as u32;
+                    let plan = plan.clone();
+                    let stray = Stray { generation, flow, bytes, plan };
+                    let slot = self.strays.insert(stray) as u32;
                     let token = Ticket::Stray(Id { slot, generation }).token();
                     self.out.push(Output::Resolve { token, question });
                 }
@@ -101,11 +154,7 @@ impl<P: Policy> Engine<P> {
         let mut run = self.take_run();
         if run.head.scan(&stray.bytes, &self.settings.bounds.message).is_ok() {
             let message = Message::new(&stray.bytes, &run.head);
-            let trusted = self.settings.is_trusted(stray.flow.remote.ip());
-            if let Ok(routing) = preprocess(message, &self.settings, trusted) {
-                let plan = Plan { routing, ..Plan::default() };
-                self.send_stray_to(message, stray.flow, &plan, hop, true);
-            }
+            self.send_stray_to(message, stray.flow, &stray.plan, hop, true);
         }
         self.put_run(run);
     }
@@ -158,7 +207,7 @@ impl<P: Policy> Engine<P> {
 /// RFC 3261 16.11: the branch of a request forwarded without state is the same for its
 /// retransmissions, and made of the received branch.
 fn stateless_branch(message: Message<'_>, secret: &[u8; 16], out: &mut Vec<u8>) {
-    let mut hasher = SipHasher24::new_with_key(secret);
+    let mut hasher = SipHasher13::new_with_key(secret);
     hasher.write(&[BRANCH_DOMAIN]);
     let via = message.top_via().ok();
     hasher.write(via.and_then(|via| via.branch()).unwrap_or_default());

@@ -64,14 +64,19 @@ fn append_values(
             return Err(PathFault::TooLong);
         }
         out.extend_from_slice(separator);
-        // A folded line becomes one line (RFC 3261 7.3.1).
-        out.extend(value.bytes.iter().map(|byte| match byte {
-            b'\r' | b'\n' => b' ',
-            byte => *byte,
-        }));
+        append_unfolded(value.bytes, out);
         count += 1;
     }
     Ok(count)
+}
+
+/// A folded line becomes one line (RFC 3261 7.3.1).
+fn append_unfolded(value: &[u8], out: &mut Vec<u8>) {
+    let start = out.len();
+    out.extend_from_slice(value);
+    for byte in out.iter_mut().skip(start).filter(|byte| matches!(byte, b'\r' | b'\n')) {
+        *byte = b' ';
+    }
 }
 
 /// Every value, not only the first, must be usable as a Route (R-P2, R-P14).

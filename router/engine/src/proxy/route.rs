@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use viaduct_message::{Fault, HeaderName, Host, Message, NameAddr, Uri};
+use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, NameAddr, Uri};
 
 use crate::flow::Transport;
 use crate::path::{Received, read_received};
@@ -29,13 +29,16 @@ pub(crate) struct Routing {
 /// Preprocesses the Route set. 403 where a signed value of ours was tampered with (R-P10).
 pub(crate) fn preprocess(
     message: Message<'_>,
+    read: &Essentials<'_>,
     settings: &Settings,
     trusted: bool,
 ) -> Result<Routing, Reject> {
     let mut routing = Routing::default();
     let routes = message.values(HeaderName::Route).count();
-    strict_previous_hop(message, settings, &mut routing)?;
-    own_maddr(message, settings, &mut routing)?;
+    if routes > 0 {
+        strict_previous_hop(message, read, settings, &mut routing)?;
+    }
+    own_maddr(read, settings, &mut routing)?;
     let mut values = message.values(HeaderName::Route);
     let Some(first) = values.next() else { return Ok(routing) };
     let kept = routes.saturating_sub(usize::from(routing.drop_last));
@@ -78,12 +81,12 @@ fn parse_route(value: &[u8]) -> Result<Uri<'_>, Fault> {
 /// (`lr`), because application servers put our plain address into Contact.
 fn strict_previous_hop(
     message: Message<'_>,
+    read: &Essentials<'_>,
     settings: &Settings,
     routing: &mut Routing,
 ) -> Result<(), Reject> {
-    let in_dialog = message.to()?.tag().is_some();
-    let uri = message.parse_request_uri()?;
-    if !in_dialog || !uri.is_loose() || settings.listener_of(&uri).is_none() {
+    let in_dialog = read.to_tag.is_some();
+    if !in_dialog || !read.uri.is_loose() || settings.listener_of(&read.uri).is_none() {
         return Ok(());
     }
     if let Some(last) = message.values(HeaderName::Route).last() {
@@ -95,12 +98,14 @@ fn strict_previous_hop(
 
 /// RFC 3261 16.4: a `maddr` that is ours, with port and transport, is stripped.
 fn own_maddr(
-    message: Message<'_>,
+    read: &Essentials<'_>,
     settings: &Settings,
     routing: &mut Routing,
 ) -> Result<(), Reject> {
-    let text = routing.request_uri.as_deref().unwrap_or(message.request_uri());
-    let uri = Uri::parse(text).map_err(|_| Fault::RequestUri)?;
+    let uri = match &routing.request_uri {
+        Some(text) => Uri::parse(text).map_err(|_| Fault::RequestUri)?,
+        None => read.uri,
+    };
     let Some(Some(maddr)) = uri.params.get(b"maddr") else { return Ok(()) };
     let as_host = Uri { host: Host::Name(maddr), host_text: maddr, ..uri };
     let by_ip = std::str::from_utf8(maddr).ok().and_then(|m| m.parse().ok());
@@ -108,7 +113,7 @@ fn own_maddr(
     if !settings.is_ours(&as_host) {
         return Ok(());
     }
-    let mut stripped = Vec::with_capacity(text.len());
+    let mut stripped = Vec::with_capacity(64);
     stripped.extend_from_slice(uri.scheme_text);
     stripped.push(b':');
     if let Some(user) = uri.user {

@@ -1,7 +1,7 @@
 //! Request validation (RFC 3261 16.3), in the RFC's order. Syntax comes first, in
 //! [`viaduct_message::check`].
 
-use viaduct_message::{HeaderName, Message, Method, Scheme};
+use viaduct_message::{Essentials, HeaderName, Message, Method, Scheme};
 
 use super::loops;
 use crate::reject::Reject;
@@ -10,17 +10,17 @@ use crate::settings::Settings;
 /// Checks a request that began no transaction yet. `loop_hash` is its hash of RFC 5393.
 pub(crate) fn validate(
     message: Message<'_>,
+    read: &Essentials<'_>,
     settings: &Settings,
     loop_hash: u32,
 ) -> Result<(), Reject> {
-    let uri = message.parse_request_uri()?;
-    if uri.scheme == Scheme::Other {
+    if read.uri.scheme == Scheme::Other {
         return Err(Reject::new(416, "Unsupported URI Scheme"));
     }
-    if message.max_forwards()? == Some(0) {
+    if read.max_forwards == Some(0) {
         return Err(Reject::new(483, "Too Many Hops"));
     }
-    if loops::is_loop(message, settings, loop_hash)? {
+    if loops::is_loop(message, read, settings, loop_hash)? {
         return Err(Reject::new(482, "Loop Detected"));
     }
     proxy_require(message)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use viaduct_message::{HeaderName, Uri, uri};
+use viaduct_message::{HeaderName, Host, Uri, uri};
 
 use super::Run;
 use crate::io::Event;
@@ -114,11 +114,18 @@ impl Run {
         }
         let to = self.message().to().map_err(|_| refuse(400, "Bad To"))?;
         let to = to.parse_uri().map_err(|_| refuse(400, "Bad To"))?;
-        if !to.is_sip() || !self.settings.is_ours(&to) {
+        // The AoR belongs to the domain of the Request-URI, or to any of ours where the Request-URI is
+        // one of our addresses.
+        let addressed = self.message().parse_request_uri().map_err(|_| refuse(400, "Bad URI"))?;
+        let same = addressed.host_text.eq_ignore_ascii_case(to.host_text)
+            || matches!(addressed.host, Host::Ip(_))
+            || !self.settings.is_our_domain(addressed.host_text);
+        if !to.is_sip() || !self.settings.is_ours(&to) || !same {
             return Err(refuse(404, "Not Found"));
         }
         let mut out = Vec::with_capacity(64);
         uri::write_aor(&to, fold, &mut out);
+        registrar::check_aor(&out, &self.settings.registrar)?;
         Ok(out)
     }
 

@@ -20,7 +20,7 @@
 
 use std::hash::Hasher;
 
-use siphasher::sip::SipHasher24;
+use siphasher::sip::SipHasher13;
 use viaduct_message::Via;
 
 /// Length of every branch we write, in bytes.
@@ -103,7 +103,7 @@ pub fn worker_of(branch: &[u8]) -> Option<u8> {
 /// (Request-URI as received, the Route values used, Call-ID, CSeq number, ...; never the method, so
 /// that ACK and CANCEL give the same). Equal parts in equal order give equal hashes.
 pub fn loop_hash<'a>(secret: &[u8; 16], parts: impl IntoIterator<Item = &'a [u8]>) -> u32 {
-    let mut hasher = SipHasher24::new_with_key(secret);
+    let mut hasher = SipHasher13::new_with_key(secret);
     hasher.write(&[LOOP_DOMAIN]);
     for part in parts {
         // The length keeps "ab","c" and "a","bc" apart.
@@ -114,7 +114,7 @@ pub fn loop_hash<'a>(secret: &[u8; 16], parts: impl IntoIterator<Item = &'a [u8]
 }
 
 fn check(bytes: &[u8], secret: &[u8; 16]) -> u32 {
-    let mut hasher = SipHasher24::new_with_key(secret);
+    let mut hasher = SipHasher13::new_with_key(secret);
     hasher.write(&[CHECK_DOMAIN]);
     hasher.write(bytes);
     hasher.finish() as u32

@@ -2,7 +2,7 @@
 //!
 //! A key is 16 bytes: a hash of 120 bits, and one byte that says the method and whether the rules
 //! of RFC 2543 were used. Tables compare keys and nothing else, so a collision would hand one
-//! client's request to another's transaction. The hash is SipHash-2-4 with 128 bits of output under
+//! client's request to another's transaction. The hash is SipHash-1-3 with 128 bits of output under
 //! a secret of the run. Who does not know the secret cannot aim: among 10^6 live transactions a
 //! request meets a foreign one with a probability of 10^6 / 2^120 = 10^-30, and nobody can fill one
 //! bucket of a table on purpose. (Two rounds of a fast non-cryptographic hash would be a third of
@@ -10,7 +10,7 @@
 
 use std::hash::{Hash, Hasher};
 
-use siphasher::sip128::{Hasher128, SipHasher24};
+use siphasher::sip128::{Hasher128, SipHasher13};
 use viaduct_message::{Fault, Host, Message, Method, Via};
 
 use crate::flow::Transport;
@@ -27,12 +27,12 @@ const RFC2543_FLAG: u8 = 0x80;
 struct Hashed {
     waiting: [u8; 128],
     len: usize,
-    hasher: SipHasher24,
+    hasher: SipHasher13,
 }
 
 impl Hashed {
     fn new(secret: &[u8; 16]) -> Hashed {
-        Hashed { waiting: [0; 128], len: 0, hasher: SipHasher24::new_with_key(secret) }
+        Hashed { waiting: [0; 128], len: 0, hasher: SipHasher13::new_with_key(secret) }
     }
 
     fn put(&mut self, bytes: &[u8]) {

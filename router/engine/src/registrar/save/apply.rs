@@ -18,7 +18,7 @@ pub(super) struct Outcome {
     pub(super) code: SaveCode,
     /// Differs from what was there.
     pub(super) changed: bool,
-    pub(super) bindings: SmallVec<[Entry; 4]>,
+    pub(super) bindings: SmallVec<[Entry; 2]>,
 }
 
 pub(super) struct Entry {
@@ -71,7 +71,7 @@ pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outc
 /// or a higher one.
 fn remove_all(
     request: &Request<'_>,
-    bindings: SmallVec<[Entry; 4]>,
+    bindings: SmallVec<[Entry; 2]>,
 ) -> Result<Outcome, SaveRefusal> {
     if request.expires != Expires::Seconds(0) {
         return Err(SaveRefusal::new(400, "Contact * Without Expires 0"));
@@ -218,7 +218,7 @@ fn bounded_expires_s(asked_s: u32, input: &SaveInput<'_>) -> Result<u32, SaveRef
 struct Sheet<'a> {
     input: &'a SaveInput<'a>,
     request: &'a Request<'a>,
-    bindings: SmallVec<[Entry; 4]>,
+    bindings: SmallVec<[Entry; 2]>,
     counts: Counts,
 }
 

@@ -1,0 +1,54 @@
+//! The fields every request is handled by, parsed once.
+
+use crate::{CSeq, Fault, HeaderName, Message, NameAddr, Uri, Via};
+
+/// What a proxy reads of every request (RFC 3261 16.3 to 16.6, 17.2.3). Parsing is a good part of
+/// what a message costs, so [`crate::check::request`] hands on what it has parsed.
+#[derive(Clone, Copy, Debug)]
+pub struct Essentials<'a> {
+    /// Request-URI.
+    pub uri: Uri<'a>,
+    /// Topmost Via.
+    pub via: Via<'a>,
+    /// From.
+    pub from: NameAddr<'a>,
+    /// The URI in From.
+    pub from_uri: Uri<'a>,
+    /// The tag of From.
+    pub from_tag: Option<&'a [u8]>,
+    /// To.
+    pub to: NameAddr<'a>,
+    /// The URI in To.
+    pub to_uri: Uri<'a>,
+    /// The tag of To.
+    pub to_tag: Option<&'a [u8]>,
+    /// Call-ID.
+    pub call_id: &'a [u8],
+    /// CSeq.
+    pub cseq: CSeq<'a>,
+    /// Max-Forwards.
+    pub max_forwards: Option<u8>,
+}
+
+impl<'a> Essentials<'a> {
+    /// Reads them; the fault names the first that is missing or malformed.
+    pub fn read(message: Message<'a>) -> Result<Essentials<'a>, Fault> {
+        let uri = message.parse_request_uri()?;
+        let via = message.top_via()?;
+        let from = message.from()?;
+        let to = message.to()?;
+        Ok(Essentials {
+            uri,
+            via,
+            from,
+            from_uri: from.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?,
+            from_tag: from.tag(),
+            to,
+            to_uri: to.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?,
+            to_tag: to.tag(),
+            call_id: message.call_id()?,
+            cseq: message.cseq()?,
+            max_forwards: message.max_forwards()?,
+        })
+    }
+}
