@@ -1,0 +1,42 @@
+//! The host interfaces of the contract, as functions on a guest's store data. They only translate:
+//! what is allowed and what it means is decided by [`viaduct_engine::Run`].
+//!
+//! One file an interface. A refusal the guest can act on is a value of the contract; one it cannot
+//! (a table not granted, a text too long, too many calls) ends the run.
+
+mod log;
+mod message;
+mod metrics;
+mod nat;
+mod path;
+mod routing;
+mod settings;
+mod usrloc;
+mod vars;
+
+pub use crate::guest::{MAX_CALLS, MAX_TEXT_BYTES};
+
+use viaduct_engine::run::EditFault;
+
+use crate::bindings::policy::viaduct::policy::types;
+use crate::guest::Guest;
+
+impl types::Host for Guest {}
+
+fn edit_error(fault: EditFault) -> types::EditError {
+    match fault {
+        EditFault::Syntax => types::EditError::InvalidSyntax,
+        EditFault::Forbidden => types::EditError::Forbidden,
+        EditFault::TooLarge => types::EditError::TooLarge,
+    }
+}
+
+/// Bytes of a peer as text; what is no UTF-8 becomes U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A text argument that may be absent, for the length check.
+fn or_empty(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or_default()
+}

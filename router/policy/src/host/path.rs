@@ -1,0 +1,42 @@
+//! Path (RFC 3327).
+
+use viaduct_engine::run::{AddPathMode, PathRefusal};
+
+use super::or_empty;
+use crate::bindings::policy::viaduct::policy::path::{Host, Mode, PathError};
+use crate::guest::Guest;
+
+impl Host for Guest {
+    fn add(&mut self, mode: Mode, user: Option<String>) -> wasmtime::Result<Result<(), PathError>> {
+        add(self, mode, user, false)
+    }
+
+    fn add_received(
+        &mut self,
+        mode: Mode,
+        user: Option<String>,
+    ) -> wasmtime::Result<Result<(), PathError>> {
+        add(self, mode, user, true)
+    }
+}
+
+fn add(
+    guest: &mut Guest,
+    mode: Mode,
+    user: Option<String>,
+    received: bool,
+) -> wasmtime::Result<Result<(), PathError>> {
+    let mode = match mode {
+        Mode::UaSupported => AddPathMode::UaSupported,
+        Mode::Always => AddPathMode::Always,
+        Mode::Require => AddPathMode::Require,
+    };
+    let run = guest.call(&[or_empty(&user)])?;
+    Ok(run.add_path(mode, user.as_deref(), received).map_err(|refusal| match refusal {
+        PathRefusal::NotRegister => PathError::NotRegister,
+        PathRefusal::BadUser => PathError::BadUser,
+        PathRefusal::NotSupported => PathError::NotSupported,
+        PathRefusal::ExtensionRequired => PathError::ExtensionRequired,
+        PathRefusal::Twice => PathError::Twice,
+    }))
+}

@@ -1,0 +1,30 @@
+//! Where a request goes.
+
+use super::edit_error;
+use crate::bindings::policy::viaduct::policy::routing::Host;
+use crate::bindings::policy::viaduct::policy::types::EditError;
+use crate::guest::Guest;
+
+impl Host for Guest {
+    fn record_route(&mut self) -> wasmtime::Result<()> {
+        self.call(&[])?.record_route();
+        Ok(())
+    }
+
+    fn add_target(&mut self, uri: String, q_milli: u16) -> wasmtime::Result<Result<(), EditError>> {
+        Ok(self.call(&[&uri])?.add_target(&uri, q_milli).map_err(edit_error))
+    }
+
+    fn set_destination(&mut self, uri: String) -> wasmtime::Result<Result<(), EditError>> {
+        Ok(self.call(&[&uri])?.set_destination(&uri).map_err(edit_error))
+    }
+
+    fn add_reply_header(
+        &mut self,
+        name: String,
+        value: String,
+    ) -> wasmtime::Result<Result<(), EditError>> {
+        let run = self.call(&[&name, &value])?;
+        Ok(run.add_reply_header(&name, &value).map_err(edit_error))
+    }
+}

@@ -1,0 +1,22 @@
+//! Variables of the transaction.
+
+use super::{edit_error, or_empty};
+use crate::bindings::policy::viaduct::policy::types::EditError;
+use crate::bindings::policy::viaduct::policy::vars::Host;
+use crate::guest::Guest;
+
+impl Host for Guest {
+    fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
+        Ok(self.call(&[&name])?.var(&name).map(str::to_owned))
+    }
+
+    fn set(
+        &mut self,
+        name: String,
+        value: Option<String>,
+    ) -> wasmtime::Result<Result<(), EditError>> {
+        self.call(&[&name, or_empty(&value)])?;
+        self.note_var(&name);
+        Ok(self.current()?.set_var(&name, value.as_deref()).map_err(edit_error))
+    }
+}

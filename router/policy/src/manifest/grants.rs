@@ -1,0 +1,135 @@
+//! Grants: which host interfaces and which location tables a policy may use.
+
+use super::ManifestError;
+use super::reader::Reader;
+
+/// A host interface of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Interface {
+    /// Reading and editing the message.
+    Message,
+    /// The location service.
+    Usrloc,
+    /// Path (RFC 3327).
+    Path,
+    /// Targets, next hop, Record-Route.
+    Routing,
+    /// NAT.
+    Nat,
+    /// Variables of the transaction.
+    Vars,
+    /// Log lines.
+    Log,
+    /// Counters.
+    Metrics,
+    /// Settings of the manifest.
+    Settings,
+}
+
+impl Interface {
+    /// All of them.
+    pub const ALL: [Interface; 9] = [
+        Interface::Message,
+        Interface::Usrloc,
+        Interface::Path,
+        Interface::Routing,
+        Interface::Nat,
+        Interface::Vars,
+        Interface::Log,
+        Interface::Metrics,
+        Interface::Settings,
+    ];
+
+    /// Name in the contract and in `[grants]`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Interface::Message => "message",
+            Interface::Usrloc => "usrloc",
+            Interface::Path => "path",
+            Interface::Routing => "routing",
+            Interface::Nat => "nat",
+            Interface::Vars => "vars",
+            Interface::Log => "log",
+            Interface::Metrics => "metrics",
+            Interface::Settings => "settings",
+        }
+    }
+
+    /// The interface of that name.
+    pub fn from_name(name: &str) -> Option<Interface> {
+        Interface::ALL.into_iter().find(|interface| interface.name() == name)
+    }
+}
+
+/// What may be done with a location table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Access {
+    /// lookup, bindings, is-registered.
+    #[default]
+    Read,
+    /// Those, and save and remove.
+    Write,
+}
+
+/// What a manifest grants.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grants {
+    /// One bit per [`Interface`].
+    interfaces: u16,
+    /// Few: searched one by one.
+    tables: Vec<(Box<str>, Access)>,
+}
+
+impl Grants {
+    /// May the policy import it?
+    pub fn allows(&self, interface: Interface) -> bool {
+        self.interfaces & (1 << interface as u8) != 0
+    }
+
+    /// May the policy use the location table so?
+    pub fn allows_table(&self, table: &str, access: Access) -> bool {
+        self.tables.iter().any(|(name, granted)| &**name == table && *granted >= access)
+    }
+
+    fn add(&mut self, interface: Interface) {
+        self.interfaces |= 1 << interface as u8;
+    }
+}
+
+/// Most tables, and the longest name of one in bytes.
+const MAX_TABLES: usize = 32;
+const MAX_TABLE_BYTES: usize = 64;
+
+pub(super) fn read(root: &mut Reader<'_>) -> Result<Grants, ManifestError> {
+    let mut grants = Grants::default();
+    let Some(mut table) = root.table("grants")? else { return Ok(grants) };
+    for interface in Interface::ALL {
+        if interface == Interface::Usrloc {
+            read_tables(&mut table, &mut grants)?;
+        } else if table.boolean(interface.name())? {
+            grants.add(interface);
+        }
+    }
+    table.finish()?;
+    Ok(grants)
+}
+
+/// `usrloc = { location = "write" }`
+fn read_tables(grants_table: &mut Reader<'_>, grants: &mut Grants) -> Result<(), ManifestError> {
+    let name = Interface::Usrloc.name();
+    let Some(mut tables) = grants_table.table(name)? else { return Ok(()) };
+    for key in tables.keys() {
+        if key.len() > MAX_TABLE_BYTES || grants.tables.len() >= MAX_TABLES {
+            return Err(tables.error(&key, "at most 32 tables with names of at most 64 bytes"));
+        }
+        let access = [("read", Access::Read), ("write", Access::Write)];
+        let access = tables.choice(&key, &access)?;
+        grants.tables.push((key.into(), access));
+    }
+    if grants.tables.is_empty() {
+        return Err(grants_table.error(name, "name the tables: { location = \"read\" }"));
+    }
+    grants.add(Interface::Usrloc);
+    Ok(())
+}

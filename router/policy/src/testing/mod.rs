@@ -1,0 +1,51 @@
+//! Runs the tests of a policy: a component of world `policy-tests`, made from the policy's own test
+//! functions, drives a whole router with the policy in it.
+//!
+//! This module has the sandbox of the tests ([`TestRunner`]), the router's side as a trait
+//! ([`RouterUnderTest`]) that the daemon implements with a real engine, and [`Recording`], which
+//! notes what each run of the policy decided.
+
+mod recording;
+mod runner;
+
+pub use recording::{Probe, RecordedRun, Recording};
+pub use runner::{Outcome, TestError, TestResult, TestRunner, selected};
+
+use std::net::SocketAddr;
+
+/// A message the router has sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentMessage {
+    /// `udp:IP:PORT`
+    pub to: String,
+    /// The message; bytes that are no UTF-8 become U+FFFD.
+    pub text: String,
+}
+
+/// A router with the policy under test, an in-memory location service and a virtual clock: what a
+/// test may do with it. An error ends the test as failed, with that text.
+pub trait RouterUnderTest {
+    /// Binds a contact to an AoR, `expires_s` seconds from now. `path`: Route values, or empty.
+    fn set_binding(
+        &mut self,
+        aor: &str,
+        contact: &str,
+        path: &str,
+        expires_s: u32,
+    ) -> Result<(), String>;
+    /// Contacts bound to an AoR now.
+    fn contacts(&mut self, aor: &str) -> Result<Vec<String>, String>;
+    /// Makes a network (`10.0.0.0/8`, or one address) trusted.
+    fn add_trusted(&mut self, network: &str) -> Result<(), String>;
+    /// Makes a host one of our domains.
+    fn add_domain(&mut self, domain: &str) -> Result<(), String>;
+    /// Another value for a key of the manifest's `[settings]`, from the next message on; `None`
+    /// removes it. See [`Probe::set_setting`].
+    fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<(), String>;
+    /// Hands in one datagram; what the router sent in answer.
+    fn receive(&mut self, source: SocketAddr, message: &[u8]) -> Result<Vec<SentMessage>, String>;
+    /// Moves the clock; what timers made the router send.
+    fn advance(&mut self, milliseconds: u64) -> Result<Vec<SentMessage>, String>;
+    /// Runs of the policy since the last call of this.
+    fn runs(&mut self) -> Vec<RecordedRun>;
+}
