@@ -1,0 +1,72 @@
+//! The router a test talks to: its clock, its location service, its configuration.
+
+use core::time::Duration;
+
+use super::bindings::viaduct::policy::router as host;
+use super::{Outcome, Sent};
+
+/// What one run of the policy decided and staged, in words.
+pub use host::Run;
+
+/// Binds a contact to an AoR (`user@host`) in the table `location`, without a REGISTER.
+pub fn bind(aor: &str, contact: &str) {
+    host::set_binding(aor, contact, "", 3_600);
+}
+
+/// [`bind`] with a Path, `<sip:a;lr>, <sip:b;lr>`, topmost first.
+pub fn bind_with_path(aor: &str, contact: &str, path: &str) {
+    host::set_binding(aor, contact, path, 3_600);
+}
+
+/// Contacts bound to an AoR now.
+pub fn contacts(aor: &str) -> Vec<String> {
+    host::contacts(aor)
+}
+
+/// Trusts a peer (`192.0.2.9`) or a network (`192.0.2.0/28`).
+pub fn trust(network: &str) {
+    host::add_trusted(network);
+}
+
+/// Makes a domain ours, beside `example.com`.
+pub fn add_domain(domain: &str) {
+    host::add_domain(domain);
+}
+
+/// Gives one of the manifest's settings another value for this test.
+pub fn set(name: &str, value: &str) {
+    host::set_setting(name, Some(value));
+}
+
+/// Takes one of the manifest's settings away for this test.
+pub fn unset(name: &str) {
+    host::set_setting(name, None);
+}
+
+/// Hands in a message as it stands, from `source` (`IP:PORT`).
+pub fn receive(source: &str, message: &str) -> Outcome {
+    let (start_line, _) = message.split_once("\r\n").unwrap_or((message, ""));
+    let what = format!("{start_line} from {source}");
+    Outcome::new(
+        what,
+        host::receive(source, message)
+            .into_iter()
+            .map(Sent::from)
+            .collect(),
+    )
+}
+
+/// Moves the clock; what timers made the router send.
+pub fn advance(time: Duration) -> Outcome {
+    let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let sent = host::advance(milliseconds);
+    Outcome::new(
+        format!("{time:?} later"),
+        sent.into_iter().map(Sent::from).collect(),
+    )
+}
+
+/// Runs of the policy since the last call of this.
+pub fn runs() -> Vec<Run> {
+    host::runs()
+}

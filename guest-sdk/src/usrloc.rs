@@ -1,0 +1,62 @@
+//! The location service: who can be reached where.
+//!
+//! Needs the grant `usrloc = { TABLE = "read" }`, or `"write"` for [`save`] and [`remove`].
+
+use crate::bindings::viaduct::policy::usrloc as host;
+
+pub use host::{Binding, LookupError, Refusal, SaveCode, SaveError};
+
+/// Does what the REGISTER says to the contacts of its To: adds, refreshes, removes or lists them.
+/// The commit and the answer are staged; turn the result into the verdict:
+///
+/// ```no_run
+/// # use viaduct_guest::prelude::*;
+/// fn register() -> Verdict {
+///     usrloc::save("location", "path-lazy, path-received").into()
+/// }
+/// ```
+///
+/// `flags` come in either spelling, names with commas or letters: `path-strict, path-received` or
+/// `p2v`. They are listed in `policies/README.md`; unknown ones are [`SaveError::BadFlags`].
+/// The phone gets its 200 when the change is stored.
+pub fn save(table: &str, flags: &str) -> Result<SaveCode, SaveError> {
+    host::save(table, flags, None)
+}
+
+/// [`save`] for another AoR than To's: `user@host` or a SIP URI.
+pub fn save_as(table: &str, flags: &str, aor: &str) -> Result<SaveCode, SaveError> {
+    host::save(table, flags, Some(aor))
+}
+
+/// Stages the contacts bound to the Request-URI as targets, each with its Path as Route set and its
+/// own q; how many. Then [`relay`](crate::relay).
+///
+/// `flags` in either spelling, `method-filtering` or `m`; empty: none.
+pub fn lookup(table: &str, flags: &str) -> Result<u32, LookupError> {
+    host::lookup(table, flags, None)
+}
+
+/// [`lookup`] of another AoR than the Request-URI. Called again, it adds to the targets.
+pub fn lookup_as(table: &str, flags: &str, aor: &str) -> Result<u32, LookupError> {
+    host::lookup(table, flags, Some(aor))
+}
+
+/// Live contacts of an AoR (`user@host` or a SIP URI); at most 64.
+pub fn bindings(table: &str, aor: &str) -> Vec<Binding> {
+    host::bindings(table, aor)
+}
+
+/// Has the AoR any live contact?
+pub fn is_registered(table: &str, aor: &str) -> bool {
+    host::is_registered(table, aor)
+}
+
+/// Stages the removal of all contacts of an AoR; how many.
+pub fn remove(table: &str, aor: &str) -> u32 {
+    host::remove(table, aor, None)
+}
+
+/// Stages the removal of one contact of an AoR; 1, or 0 where it is not there.
+pub fn remove_contact(table: &str, aor: &str, contact: &str) -> u32 {
+    host::remove(table, aor, Some(contact))
+}

@@ -1,0 +1,158 @@
+//! Outbound (edge) proxy between phones and their registrar. It adds Path to REGISTER, hands
+//! whatever comes from the phones to one next hop, and brings what comes from inside to the phones,
+//! through their NAT. What it decides, case by case, is in README.md; its tests are in tests.rs.
+//!
+//! Inside are the trusted peers of the router's configuration: the registrar belongs there.
+
+#[cfg(feature = "tests")]
+mod tests;
+
+use viaduct_guest::path::PathError;
+use viaduct_guest::prelude::*;
+
+/// Set while a request is on its way to a phone, so that its answers get an alias.
+const TO_PHONE: &str = "to_phone";
+
+/// The policy.
+struct OutboundProxy;
+
+#[viaduct::policy]
+impl Policy for OutboundProxy {
+    fn on_request(request: &Request) -> Verdict {
+        nat::force_rport();
+        if request.in_dialog() {
+            return within_dialog(request);
+        }
+        // Whoever may write the Route set of a new request sends it anywhere through us (R-G2).
+        if request.preloaded_route() && !request.trusted() {
+            metrics::count("preloaded_route_refused");
+            return reply(403, "Route Not Allowed");
+        }
+        match request.method() {
+            Method::Register => register(request),
+            Method::Options if request.uri_is_router() => answer_options("path"),
+            _ if from_inside(request) => to_phone(request),
+            _ => from_phone(request),
+        }
+    }
+
+    fn on_reply(response: &Response) -> ReplyVerdict {
+        if (101..300).contains(&response.status()) && vars::get(TO_PHONE).is_some() {
+            log_refused("alias", response.add_contact_alias());
+        }
+        ReplyVerdict::Forward
+    }
+}
+
+/// From inside is what follows a Path of ours: the value said where the phone is (`received`,
+/// signed), or a trusted peer sends it on to what is neither us nor a domain of ours.
+fn from_inside(request: &Request) -> bool {
+    let routed = request.loose_routed() && !request.uri_is_ours();
+    request.by_received() || (request.trusted() && (request.preloaded_route() || routed))
+}
+
+/// RFC 3327 5.2. Without Path no call would ever reach the phone.
+fn register(request: &Request) -> Verdict {
+    let mode = match settings::get("path_mode").as_deref() {
+        Some("always") | None => Mode::Always,
+        Some("ua-supported") => Mode::UaSupported,
+        Some("require") => Mode::Require,
+        Some(other) => return misconfigured("path_mode", other),
+    };
+    let user = settings::get_or("path_user", "edge");
+    let user = (!user.is_empty()).then_some(user.as_str());
+    let added = if at_the_edge() {
+        path::add_received(mode, user)
+    } else {
+        path::add(mode, user)
+    };
+    match added {
+        Ok(()) | Err(PathError::NotSupported) => to_next_hop(request),
+        Err(PathError::ExtensionRequired) => Verdict::Answered,
+        Err(error) => {
+            log::error!("Path not added: {}", error.name());
+            reply(503, "Internal Path Error") // R-P7: the REGISTER is as it came, and stays here
+        }
+    }
+}
+
+/// Requests of a dialog follow the Route set the dialog was made with (RFC 3261 12.2).
+fn within_dialog(request: &Request) -> Verdict {
+    if !request.loose_routed() {
+        return if request.uri_is_ours() {
+            reply(481, "")
+        } else {
+            reply(404, "Not Here")
+        };
+    }
+    // An alias is the edge's: a proxy further in follows the Route.
+    match (at_the_edge(), request.trusted()) {
+        (true, true) => {
+            log_refused("alias", request.follow_alias());
+            remember_phone();
+        }
+        // A re-INVITE repeats the Contact.
+        (true, false) => log_refused("alias", request.add_contact_alias()),
+        (false, _) => {}
+    }
+    // A NOTIFY makes the dialog of its subscription (RFC 6665 4.4.1).
+    if request.method() == Method::Notify {
+        routing::record_route();
+    }
+    relay()
+}
+
+fn to_phone(request: &Request) -> Verdict {
+    remember_phone();
+    stay(request);
+    relay()
+}
+
+fn from_phone(request: &Request) -> Verdict {
+    if at_the_edge() && request.method().forms_dialog() {
+        log_refused("alias", request.add_contact_alias());
+    }
+    stay(request);
+    to_next_hop(request)
+}
+
+/// To the next hop and nowhere else, whatever the Request-URI says: no open relay. A trusted peer's
+/// Route goes before.
+fn to_next_hop(request: &Request) -> Verdict {
+    if request.preloaded_route() {
+        return relay();
+    }
+    let next_hop = settings::get_or("next_hop", "");
+    match routing::set_destination(&next_hop) {
+        Ok(()) => relay(),
+        Err(_) => misconfigured("next_hop", &next_hop),
+    }
+}
+
+fn stay(request: &Request) {
+    if request.method().forms_dialog() {
+        routing::record_route();
+    }
+}
+
+fn remember_phone() {
+    if at_the_edge() {
+        log_refused("variable", vars::set(TO_PHONE, "1"));
+    }
+}
+
+fn at_the_edge() -> bool {
+    settings::flag_or("received", true)
+}
+
+fn misconfigured(setting: &str, value: &str) -> Verdict {
+    log::error!("setting {setting} = \"{value}\" is of no use");
+    reply(500, "")
+}
+
+/// The request goes on without: better than not at all.
+fn log_refused<T>(what: &str, outcome: Result<T, viaduct_guest::EditError>) {
+    if let Err(error) = outcome {
+        log::error!("{what} refused: {}", error.name());
+    }
+}

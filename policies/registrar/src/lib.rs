@@ -1,0 +1,122 @@
+//! Registrar and home proxy of our domains: REGISTER is saved, calls to our users go to their
+//! contacts, calls of our users to other domains go out, and nothing else is relayed.
+//! What it decides, case by case, is in README.md; its tests are in tests.rs.
+
+#[cfg(feature = "tests")]
+mod tests;
+
+use viaduct_guest::METHODS;
+use viaduct_guest::prelude::*;
+
+const TABLE: &str = "location";
+
+/// The policy.
+struct Registrar;
+
+#[viaduct::policy]
+impl Policy for Registrar {
+    fn on_request(request: &Request) -> Verdict {
+        if request.in_dialog() {
+            return within_dialog(request);
+        }
+        // Whoever may write the Route set of a new request sends it anywhere through us (R-G2).
+        if request.preloaded_route() && !request.trusted() {
+            metrics::count("preloaded_route_refused");
+            return reply(403, "Route Not Allowed");
+        }
+        match request.method() {
+            Method::Register => register(request),
+            _ if request.preloaded_route() => stay_and_relay(request),
+            Method::Options if request.uri_is_router() => answer_options("path"),
+            // Addressed to the router itself, which is no party to call (RFC 3261 8.2.1).
+            _ if request.uri_is_router() => method_not_allowed("OPTIONS, REGISTER"),
+            _ if request.uri_is_ours() => to_our_user(request),
+            _ => to_elsewhere(request),
+        }
+    }
+}
+
+/// Requests of a dialog follow the Route set the dialog was made with (RFC 3261 12.2).
+fn within_dialog(request: &Request) -> Verdict {
+    if request.loose_routed() {
+        // A NOTIFY makes the dialog of its subscription (RFC 6665 4.4.1).
+        if request.method() == Method::Notify {
+            routing::record_route();
+        }
+        return relay();
+    }
+    if request.uri_is_ours() {
+        return reply(481, ""); // for us, and we are party to no dialog
+    }
+    reply(404, "Not Here")
+}
+
+/// RFC 3261 10.3; steps 2 and 5 to 8 are `save`.
+fn register(request: &Request) -> Verdict {
+    if !request.uri_is_ours() {
+        return reply(403, "Not Our Domain"); // step 1; REGISTER is not forwarded
+    }
+    if !is_user(|| request.to_user()) {
+        return reply(404, "");
+    }
+    // By way of an edge proxy it is the edge's Path that leads through the NAT.
+    if request.first_hop() && nat::is_behind_nat() {
+        nat::force_rport();
+        nat::fix_register();
+    }
+    let flags = settings::get("save_flags");
+    let saved = usrloc::save(
+        TABLE,
+        flags.as_deref().unwrap_or("path-lazy, path-received"),
+    );
+    match &saved {
+        Ok(_) => {}
+        Err(usrloc::SaveError::Refused(why)) => {
+            log::info!(
+                "REGISTER of {} refused: {} {}",
+                request.to_user(),
+                why.status,
+                why.reason
+            );
+        }
+        Err(usrloc::SaveError::BadFlags(text)) => log::error!("setting save_flags: {text}"),
+    }
+    saved.into()
+}
+
+/// To whoever is registered (RFC 3261 16.5).
+fn to_our_user(request: &Request) -> Verdict {
+    match usrloc::lookup(TABLE, "method-filtering") {
+        Ok(_) => stay_and_relay(request),
+        Err(usrloc::LookupError::NotFound) if is_user(|| request.request_user()) => reply(480, ""),
+        Err(usrloc::LookupError::NotFound) => reply(404, ""),
+        Err(usrloc::LookupError::MethodNotAllowed) => {
+            let method = request.method_name();
+            let others: Vec<&str> = METHODS.split(", ").filter(|name| *name != method).collect();
+            method_not_allowed(&others.join(", "))
+        }
+        Err(usrloc::LookupError::BadFlags) => reply(500, ""),
+    }
+}
+
+/// To other domains: for our users and trusted peers, else we were an open relay.
+fn to_elsewhere(request: &Request) -> Verdict {
+    if request.from_is_ours() || request.trusted() {
+        return stay_and_relay(request);
+    }
+    metrics::count("relaying_refused");
+    reply(403, "Relaying Denied")
+}
+
+fn stay_and_relay(request: &Request) -> Verdict {
+    if request.method().forms_dialog() {
+        routing::record_route();
+    }
+    relay()
+}
+
+/// Without a list of users everybody who registers is one. The name is asked for only when needed.
+fn is_user(name: impl FnOnce() -> String) -> bool {
+    let users = settings::list("users");
+    users.is_empty() || users.contains(&name())
+}
