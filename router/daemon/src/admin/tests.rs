@@ -1,0 +1,251 @@
+//! The API over a real socket, with a router that only pretends.
+
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::config::Config;
+use crate::control::{AorEntry, BindingEntry, Page, PolicyEntry, Status};
+use crate::scratch::Scratch;
+
+/// Remembers what it was told to do.
+#[derive(Default)]
+struct Fake {
+    orders: Mutex<Vec<String>>,
+}
+
+impl Fake {
+    fn note(&self, order: String) {
+        self.orders.lock().unwrap().push(order);
+    }
+    fn orders(&self) -> Vec<String> {
+        std::mem::take(&mut *self.orders.lock().unwrap())
+    }
+}
+
+fn entry(aor: &str) -> AorEntry {
+    let contact = "sip:alice@192.0.2.4".to_owned();
+    AorEntry { aor: aor.into(), bindings: vec![BindingEntry { contact, ..Default::default() }] }
+}
+
+impl Control for Fake {
+    fn status(&self) -> Status {
+        Status { policy: "registrar 1.0.0".into(), bindings: 7, ..Status::default() }
+    }
+    fn bindings(&self, table: &str, aor: &str) -> Option<AorEntry> {
+        self.note(format!("bindings {table} {aor}"));
+        (aor != "nobody@example.com").then(|| entry(aor))
+    }
+    fn page(&self, table: &str, cursor: usize, about: usize) -> Page {
+        self.note(format!("page {table} {cursor} {about}"));
+        Page { entries: vec![entry("alice@example.com")], next: (cursor == 0).then_some(4) }
+    }
+    fn remove(&self, table: &str, aor: &str, contact: Option<&str>) -> Result<usize, Refusal> {
+        self.note(format!("remove {table} {aor} {contact:?}"));
+        Ok(1)
+    }
+    fn policies(&self) -> Vec<PolicyEntry> {
+        vec![PolicyEntry { serial: 1, live: true, ..Default::default() }]
+    }
+    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal> {
+        self.note(format!("deploy {}", component.len()));
+        if component == b"bad" {
+            return Err(Refusal::Invalid("import usrloc is not granted".into()));
+        }
+        Ok(PolicyEntry { serial: 2, ..Default::default() })
+    }
+    fn rollback(&self) -> Result<PolicyEntry, Refusal> {
+        Err(Refusal::Conflict("there is no earlier version".into()))
+    }
+    fn reload(&self, _: &Config) -> Result<(), Refusal> {
+        Ok(())
+    }
+    fn is_alive(&self) -> bool {
+        true
+    }
+    fn drain(&self, _: Duration) -> usize {
+        0
+    }
+    fn hurry(&self) {}
+}
+
+/// A served API; ends with the value.
+struct Served {
+    socket: PathBuf,
+    fake: Arc<Fake>,
+    scratch: Scratch,
+    _runtime: tokio::runtime::Runtime,
+}
+
+fn serve_api(token: Option<&str>) -> Served {
+    let scratch = Scratch::new();
+    let socket = scratch.path().join("admin.sock");
+    let token_file = token.map(|token| {
+        let file = scratch.path().join("token");
+        std::fs::write(&file, token).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+        file
+    });
+    let config = AdminConfig { listen: AdminAddr::Unix(socket.clone()), token_file };
+    let fake = Arc::new(Fake::default());
+    let api = Api {
+        control: fake.clone(),
+        metrics: Metrics::new(1),
+        reload: Arc::new(|| Ok(vec!["workers"])),
+    };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let bound = runtime.block_on(bind(&config)).unwrap();
+    runtime.spawn(serve(bound, api));
+    Served { socket, fake, scratch, _runtime: runtime }
+}
+
+impl Served {
+    /// Status and body of one request with these headers.
+    fn ask(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> (u16, String) {
+        let mut stream = UnixStream::connect(&self.socket).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n{headers}\
+             Content-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        // The server may answer and close before it has read a body that is too long.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head[9..12].parse().unwrap(), body.to_owned())
+    }
+    fn json(&self, method: &str, path: &str, body: &[u8]) -> (u16, Value) {
+        let (status, body) = self.ask(method, path, "", body);
+        (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}")))
+    }
+}
+
+#[test]
+fn what_is_asked_reaches_the_router_and_its_answer_comes_back() {
+    let served = serve_api(None);
+    let (status, body) = served.json("GET", "/v1/status", &[]);
+    assert_eq!(
+        (status, &body["policy"], &body["bindings"]),
+        (200, &json!("registrar 1.0.0"), &json!(7))
+    );
+    let (_, body) = served.json("GET", "/v1/location/sip:a%2Fb@example.com?table=x", &[]);
+    assert_eq!(body["aor"], "a/b@example.com");
+    let (_, body) = served.json("GET", "/v1/location?about=5", &[]);
+    assert_eq!(body["next"], 4);
+    let (_, body) = served.json("GET", "/v1/location?cursor=4", &[]);
+    assert_eq!(body.get("next"), None);
+    let contact = "contact=sip%3Aalice%40192.0.2.4%3Bx%3D1";
+    let (_, body) = served.json("DELETE", &format!("/v1/location/a@b?{contact}"), &[]);
+    assert_eq!(body, json!({"removed": 1}));
+    let (_, body) = served.json("POST", "/v1/policy", b"component");
+    assert_eq!(body["serial"], 2);
+    let (_, body) = served.json("GET", "/v1/policy", &[]);
+    assert_eq!(body[0]["live"], true);
+    let (_, body) = served.json("POST", "/v1/reload", &[]);
+    assert_eq!(body, json!({"needs_restart": ["workers"]}));
+    let expected = [
+        "bindings x a/b@example.com",
+        "page location 0 5",
+        "page location 4 100",
+        "remove location a@b Some(\"sip:alice@192.0.2.4;x=1\")",
+        "deploy 9",
+    ];
+    assert_eq!(served.fake.orders(), expected);
+    let (status, text) = served.ask("GET", "/metrics", "", &[]);
+    assert!(status == 200 && text.ends_with("# EOF\n"), "{text}");
+}
+
+#[test]
+fn refusals_are_json_with_the_reason_and_the_place() {
+    let served = serve_api(None);
+    let table = [
+        ("GET", "/v1/location/nobody@example.com", &b""[..], 404, "has no bindings", "aor"),
+        ("GET", "/v1/location/nobody", b"", 400, "allowed: user@host", "aor"),
+        ("GET", "/v1/location/@x", b"", 400, "allowed: user@host", "aor"),
+        ("GET", "/v1/location?about=0", b"", 400, "allowed: 1 to 1000", "about"),
+        ("GET", "/v1/location?about=1001", b"", 400, "allowed: 1 to 1000", "about"),
+        ("GET", "/v1/location?cursor=-1", b"", 400, "", "/v1/location"),
+        ("GET", "/v1/location?what=1", b"", 400, "unknown field", "/v1/location"),
+        ("POST", "/v1/policy", b"bad", 422, "usrloc is not granted", "/v1/policy"),
+        ("POST", "/v1/policy/rollback", b"", 409, "no earlier version", "/v1/policy/rollback"),
+        ("POST", "/v1/status", b"", 405, "no such method", "/v1/status"),
+        ("GET", "/v2", b"", 404, "no such resource", "/v2"),
+    ];
+    for (method, path, body, expected, needle, place) in table {
+        let (status, fault) = served.json(method, path, body);
+        assert_eq!(status, expected, "{method} {path}: {fault}");
+        assert!(fault["error"].as_str().unwrap().contains(needle), "{method} {path}: {fault}");
+        assert_eq!(fault["where"], place);
+    }
+}
+
+#[test]
+fn a_component_longer_than_16_mib_is_not_taken() {
+    let served = serve_api(None);
+    let (status, _) = served.json("POST", "/v1/policy", &vec![0; MOST_COMPONENT_BYTES]);
+    assert_eq!(status, 200);
+    let (status, fault) = served.json("POST", "/v1/policy", &vec![0; MOST_COMPONENT_BYTES + 1]);
+    assert_eq!(status, 413, "{fault}");
+    assert_eq!(served.fake.orders(), [format!("deploy {MOST_COMPONENT_BYTES}")]);
+}
+
+#[test]
+fn with_a_token_nothing_is_answered_without_it() {
+    let served = serve_api(Some("0123456789abcdef"));
+    for path in ["/v1/status", "/metrics", "/v1/policy", "/nowhere"] {
+        for header in ["", "Authorization: Bearer 0123456789abcdeX\r\n"] {
+            let (status, body) = served.ask("GET", path, header, &[]);
+            assert_eq!(status, 401, "{path} {header}");
+            assert!(body.contains("bearer token"), "{body}");
+        }
+    }
+    let right = "Authorization: Bearer 0123456789abcdef\r\n";
+    assert_eq!(served.ask("GET", "/v1/status", right, &[]).0, 200);
+}
+
+#[test]
+fn the_socket_is_for_its_owner_alone_and_not_taken_from_a_living_router() {
+    let served = serve_api(None);
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&served.socket), 0o600);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let config = AdminConfig { listen: AdminAddr::Unix(served.socket.clone()), token_file: None };
+    let second = runtime.block_on(bind(&config));
+    assert!(matches!(second, Err(AdminError::InUse(_))));
+    // A socket whose router has died is no hindrance.
+    let left = served.scratch.path().join("left.sock");
+    drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+    let config = AdminConfig { listen: AdminAddr::Unix(left.clone()), token_file: None };
+    runtime.block_on(bind(&config)).map(drop).unwrap();
+    assert_eq!(mode(&left), 0o600);
+    // A file that is no socket is nobody's to remove.
+    let file = served.scratch.path().join("file");
+    std::fs::write(&file, "precious").unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "precious");
+}
+
+#[test]
+fn metrics_alone_serve_nothing_else() {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let listener = runtime.block_on(bind_tcp("127.0.0.1:0".parse().unwrap())).unwrap();
+    let addr = listener.local_addr().unwrap();
+    runtime.spawn(serve_metrics(listener, Metrics::new(1)));
+    for (path, expected) in [("/metrics", "HTTP/1.1 200"), ("/v1/status", "HTTP/1.1 404")] {
+        let mut stream = std::net::TcpStream::connect(addr).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: v\r\nConnection: close\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(expected), "{path}: {answer}");
+    }
+}

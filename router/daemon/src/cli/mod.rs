@@ -1,0 +1,227 @@
+//! The command `viaduct`: what it takes, and what each command does.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 usage. Results go to stdout, everything else to
+//! stderr. Start reading at [`Command`].
+
+mod build;
+mod client;
+mod location;
+mod new;
+mod policy;
+mod status;
+mod table;
+mod test;
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+use crate::serve::{self, Start};
+
+pub use test::{PolicyTests, TestRun};
+
+/// What the worker threads' wiring gives to the commands.
+#[derive(Clone, Copy)]
+pub struct Wiring {
+    /// Starts a router.
+    pub start: Start,
+    /// Runs a policy's tests in the real host.
+    pub test: PolicyTests,
+}
+
+/// A programmable SIP router.
+#[derive(Debug, Parser)]
+#[command(name = "viaduct", version, propagate_version = true, max_term_width = 100)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// Configuration file; client commands take the router's address from it
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address of the router's admin API: a socket's path, or IP:PORT
+    #[arg(long, global = true, env = "VIADUCT_ADMIN", value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// File with the admin API's token
+    #[arg(long, global = true, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long, global = true)]
+    json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a router
+    Run {
+        /// Show registrations and calls as they happen
+        #[arg(long)]
+        show: bool,
+    },
+    /// Check a configuration
+    Check,
+    /// Show what a running router does
+    Status,
+    /// Look at or remove registrations
+    #[command(subcommand)]
+    Location(LocationCommand),
+    /// Write, test and deploy policies
+    #[command(subcommand)]
+    Policy(PolicyCommand),
+    /// Make a running router read its configuration again
+    Reload,
+    /// Print the version
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+enum LocationCommand {
+    /// Show the bindings of an AoR
+    Show {
+        /// user@host
+        aor: String,
+        #[command(flatten)]
+        table: Table,
+    },
+    /// Show all bindings
+    Dump {
+        #[command(flatten)]
+        table: Table,
+    },
+    /// Remove the bindings of an AoR, or one of them
+    Remove {
+        /// user@host
+        aor: String,
+        /// Contact URI
+        contact: Option<String>,
+        #[command(flatten)]
+        table: Table,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Table {
+    /// Table of the location service
+    #[arg(long = "table", default_value = "location")]
+    name: String,
+}
+
+#[derive(Debug, Subcommand)]
+enum PolicyCommand {
+    /// List the versions a running router keeps
+    List,
+    /// Deploy a component; transactions under way keep their version
+    Deploy {
+        /// What `viaduct policy build` has made
+        file: PathBuf,
+    },
+    /// Go back to the version before
+    Rollback,
+    /// Begin a policy in a new folder
+    New {
+        /// Name: a-z, 0-9 and -
+        name: String,
+        /// The guest SDK's folder, where it is not found by itself
+        #[arg(long, value_name = "DIR")]
+        sdk: Option<PathBuf>,
+    },
+    /// Build a policy into one file that can be deployed
+    Build {
+        /// The policy's folder
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where to put it [default: DIR/NAME.wasm]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Run a policy's tests in the real host
+    Test {
+        /// The policy's folder
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Only tests whose name holds this
+        filter: Option<String>,
+    },
+}
+
+/// Where `run` and `check` look without `--config`.
+const DEFAULT_CONFIG: &str = "/etc/viaduct/viaduct.toml";
+
+/// Runs the command line.
+pub fn main(wiring: Wiring) -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli, wiring) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(fault) => {
+            // The whole chain on one line; configuration errors are lines of their own.
+            let _ = writeln!(std::io::stderr(), "{fault:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// `Ok(false)`: the failure has been told already.
+fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
+    let common = &cli.common;
+    match &cli.command {
+        Command::Run { show } => {
+            serve::run(&config_file(common), *show, wiring.start)?;
+            Ok(true)
+        }
+        Command::Check => {
+            let config = Config::load(&config_file(common))?;
+            print(&format!("{}: ok\n{}\n", config.file.display(), config.summary()))
+        }
+        Command::Status => status::run(common),
+        Command::Location(command) => location::run(common, command),
+        Command::Policy(command) => policy_command(common, command, wiring),
+        Command::Reload => status::reload(common),
+        Command::Version => print(&format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+fn policy_command(
+    common: &Common,
+    command: &PolicyCommand,
+    wiring: Wiring,
+) -> anyhow::Result<bool> {
+    match command {
+        PolicyCommand::List => policy::list(common),
+        PolicyCommand::Deploy { file } => policy::deploy(common, file),
+        PolicyCommand::Rollback => policy::rollback(common),
+        PolicyCommand::New { name, sdk } => new::run(name, sdk.as_deref()),
+        PolicyCommand::Build { dir, out } => {
+            let made = build::component(dir, out.as_deref())?;
+            print(&format!("{made}\n"))
+        }
+        PolicyCommand::Test { dir, filter } => test::run(dir, filter.as_deref(), wiring.test),
+    }
+}
+
+fn config_file(common: &Common) -> PathBuf {
+    common.config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_CONFIG))
+}
+
+/// Prints a result; a reader that has gone away (`viaduct location dump | head`) is no failure.
+fn print(text: &str) -> anyhow::Result<bool> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(fault) if fault.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(fault).context("stdout")
+        }
+        _ => Ok(true),
+    }
+}
+
+#[cfg(test)]
+mod tests;

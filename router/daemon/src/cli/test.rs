@@ -1,0 +1,106 @@
+//! `viaduct policy test`: a policy's tests, compiled to WebAssembly, run by the real host.
+
+use std::path::Path;
+use std::time::Instant;
+
+use super::{build, print};
+
+/// What a policy's tests are run with.
+pub struct TestRun<'a> {
+    /// The component that ships.
+    pub component: &'a [u8],
+    /// The component with the tests (world `policy-tests`).
+    pub tests: &'a [u8],
+    /// Only tests whose name holds this.
+    pub filter: Option<&'a str>,
+}
+
+/// Runs the tests and tells each result: name, and what the test said where it failed. An error:
+/// the tests could not be run at all.
+pub type PolicyTests =
+    fn(&TestRun<'_>, &mut dyn FnMut(&str, Result<(), String>)) -> anyhow::Result<()>;
+
+pub(super) fn run(dir: &Path, filter: Option<&str>, host: PolicyTests) -> anyhow::Result<bool> {
+    let manifest = build::manifest_text(dir)?;
+    build::parse_manifest(dir, &manifest)?;
+    let component = build::shipped(dir, &manifest)?;
+    let tests = build::tests(dir)?;
+    report(&TestRun { component: &component, tests: &tests, filter }, host, &mut |text| {
+        print(text).map(drop)
+    })
+}
+
+/// In the words of `cargo test`, which editors and people read already.
+fn report(
+    run: &TestRun<'_>,
+    host: PolicyTests,
+    out: &mut dyn FnMut(&str) -> anyhow::Result<()>,
+) -> anyhow::Result<bool> {
+    let start = Instant::now();
+    let mut passed = 0u64;
+    let mut failures: Vec<(String, String)> = Vec::new();
+    let mut broken = Ok(());
+    host(run, &mut |name, result| {
+        let verdict = if result.is_ok() { "ok" } else { "FAILED" };
+        if broken.is_ok() {
+            broken = out(&format!("test {name} ... {verdict}\n"));
+        }
+        match result {
+            Ok(()) => passed = passed.saturating_add(1),
+            Err(fault) => failures.push((name.to_owned(), fault)),
+        }
+    })?;
+    broken?;
+    for (name, fault) in &failures {
+        out(&format!("\n---- {name} ----\n{}\n", fault.trim_end()))?;
+    }
+    let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
+    let (failed, took) = (failures.len(), start.elapsed().as_secs_f32());
+    out(&format!(
+        "\ntest result: {verdict}. {passed} passed; {failed} failed; finished in {took:.2}s\n"
+    ))?;
+    Ok(failures.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(
+        run: &TestRun<'_>,
+        tell: &mut dyn FnMut(&str, Result<(), String>),
+    ) -> anyhow::Result<()> {
+        tell("register::stores", Ok(()));
+        if run.filter.is_none() {
+            tell("register::refuses", Err("expected 403, got 200\n".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn printed(filter: Option<&str>) -> (bool, String) {
+        let mut text = String::new();
+        let run = TestRun { component: &[], tests: &[], filter };
+        let passed = report(&run, host, &mut |line| {
+            text.push_str(line);
+            Ok(())
+        });
+        (passed.unwrap(), text)
+    }
+
+    #[test]
+    fn a_failed_test_says_why_and_fails_the_command() {
+        let (passed, text) = printed(None);
+        assert!(!passed);
+        let expected = "test register::stores ... ok\ntest register::refuses ... FAILED\n\n\
+                        ---- register::refuses ----\nexpected 403, got 200\n\n\
+                        test result: FAILED. 1 passed; 1 failed;";
+        assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn tests_that_pass_make_the_command_succeed() {
+        let (passed, text) = printed(Some("stores"));
+        assert!(passed);
+        assert!(text.contains("test result: ok. 1 passed; 0 failed;"), "{text}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The command line: what parses, to what, and what does not.
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(std::iter::once("viaduct").chain(line.split_whitespace()))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    use clap::CommandFactory;
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn every_command_is_taken() {
+    for line in [
+        "run --config v.toml",
+        "run --show",
+        "check --config v.toml",
+        "status --json --admin unix:/a.sock",
+        "--admin 127.0.0.1:8060 --token-file t status",
+        "location show alice@example.com",
+        "location dump --table other --json",
+        "location remove alice@example.com",
+        "location remove alice@example.com sip:alice@192.0.2.1",
+        "policy list",
+        "policy deploy a.wasm",
+        "policy rollback",
+        "policy new mine --sdk ../guest-sdk",
+        "policy build policies/registrar --out r.wasm",
+        "policy test",
+        "policy test policies/registrar strict",
+        "reload",
+        "version",
+    ] {
+        parse(line).unwrap_or_else(|fault| panic!("{line}: {fault}"));
+    }
+}
+
+#[test]
+fn usage_errors_end_with_code_2() {
+    for line in ["", "fly", "location", "location show", "policy deploy", "run --sho", "status x"] {
+        assert_eq!(parse(line).err().map(|fault| fault.exit_code()), Some(2), "{line}");
+    }
+}
+
+#[test]
+fn options_stand_before_or_behind_the_command() {
+    for line in ["--json --config c status", "status --config c --json"] {
+        let common = parse(line).unwrap().common;
+        assert!(common.json);
+        assert_eq!(common.config, Some("c".into()));
+    }
+}
+
+#[test]
+fn a_removal_names_the_aor_then_the_contact() {
+    let cli = parse("location remove a@b sip:a@192.0.2.1").unwrap();
+    let Command::Location(LocationCommand::Remove { aor, contact, table }) = cli.command else {
+        panic!("another command");
+    };
+    assert_eq!(aor, "a@b");
+    assert_eq!(contact.as_deref(), Some("sip:a@192.0.2.1"));
+    assert_eq!(table.name, "location");
+}

@@ -1,0 +1,241 @@
+//! The configuration file: every key, checked whole before anything starts.
+//!
+//! A [`Config`] that exists is right: ranges are kept, addresses are concrete, files' names are
+//! absolute or relative to the working folder. Start reading at [`Config::load`]; the keys are in
+//! `keys.rs`, the faults in [`error`]. Nothing in here opens a socket or writes a file, but for the
+//! path keys ([`path_keys`]), which are made when they are missing.
+
+pub mod error;
+mod keys;
+mod listen;
+pub(crate) mod network;
+pub mod path_keys;
+mod reader;
+mod reload;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use viaduct_engine::path::PathKeys;
+use viaduct_engine::registrar::Registrar;
+use viaduct_engine::{Bounds, Listener, Network, Settings, TimerValues};
+
+pub use error::{ConfigError, ConfigErrors};
+pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
+
+/// A configuration that has passed every check.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from.
+    pub file: PathBuf,
+    /// Worker threads, 1 to 64.
+    pub workers: u8,
+    /// Domains that are ours, lower case; the listeners' hosts where none is named.
+    pub domains: Vec<Box<str>>,
+    /// Peers that are believed.
+    pub trusted: Vec<Network>,
+    /// Non-loopback listeners without authentication are wanted.
+    pub open: bool,
+    /// Folder for what must survive a restart.
+    pub state_dir: PathBuf,
+    /// Server header of our answers; empty: none.
+    pub server_header: Box<str>,
+    /// Answer to the source port without being asked (RFC 3581).
+    pub force_rport: bool,
+    /// Use `received` of our own Route values as next hop.
+    pub use_received: bool,
+    /// Longest wait for transactions under way at a stop, seconds.
+    pub drain_s: u64,
+    /// Concrete addresses, wildcards expanded.
+    pub listeners: Vec<Listener>,
+    /// Policies.
+    pub policy: PolicyConfig,
+    /// Location service.
+    pub location: LocationConfig,
+    /// Registrar.
+    pub registrar: Registrar,
+    /// File with the keys that sign our Path values.
+    pub path_key_file: PathBuf,
+    /// Timers.
+    pub timers: TimerValues,
+    /// Bounds.
+    pub limits: Limits,
+    /// Where the admin API listens; `None`: nowhere.
+    pub admin: Option<AdminConfig>,
+    /// Where metrics are served; `None`: on the admin API alone.
+    pub metrics: Option<SocketAddr>,
+    /// Logs.
+    pub log: LogConfig,
+}
+
+/// `[policy]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyConfig {
+    /// Component to start with where none has been deployed.
+    pub file: PathBuf,
+    /// Folder of deployed components.
+    pub deployed_dir: PathBuf,
+}
+
+/// When a REGISTER is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocationMode {
+    /// After its bindings are on disk.
+    WriteThrough,
+    /// At once; nothing is stored.
+    Memory,
+}
+
+/// `[location]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LocationConfig {
+    /// When a REGISTER is acknowledged.
+    pub mode: LocationMode,
+    /// The store's file.
+    pub file: PathBuf,
+    /// Most AoRs in all tables.
+    pub max_aors: usize,
+    /// Most bindings in all tables.
+    pub max_bindings: usize,
+}
+
+/// `[limits]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Server transactions of the whole router.
+    pub transactions: usize,
+    /// Branches of one request.
+    pub branches: usize,
+    /// Longest message, bytes.
+    pub message_bytes: u32,
+    /// Most header lines of a message.
+    pub headers: u16,
+    /// TCP connections of the whole router.
+    pub tcp_connections: usize,
+    /// TCP connections of one source address.
+    pub tcp_connections_per_source: usize,
+    /// A connection without traffic is closed after this, seconds.
+    pub tcp_idle_s: u64,
+    /// Bytes waiting to be written on one connection.
+    pub tcp_write_queue_bytes: usize,
+    /// Receive buffer of a UDP socket, bytes; 0: the system's default.
+    pub udp_receive_buffer_bytes: usize,
+}
+
+/// Where the admin API listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AdminAddr {
+    /// A Unix socket, mode 0600.
+    Unix(PathBuf),
+    /// A loopback address.
+    Tcp(SocketAddr),
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminConfig {
+    /// Where.
+    pub listen: AdminAddr,
+    /// File with the bearer token; always there for TCP.
+    pub token_file: Option<PathBuf>,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Least level that is written.
+    pub level: tracing::Level,
+    /// JSON instead of text.
+    pub json: bool,
+    /// Most event lines a second; the rest is counted.
+    pub lines_per_s: u32,
+    /// Show registrations and calls on stdout as they happen.
+    pub show: bool,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(file: &Path) -> Result<Config, ConfigErrors> {
+        let text = std::fs::read_to_string(file).map_err(|fault| {
+            let problem = format!("cannot be read: {fault}");
+            let error =
+                ConfigError { line: 1, key: String::new(), problem, allowed: String::new() };
+            ConfigErrors::new(file, vec![error])
+        })?;
+        Config::parse(&text, file, &listen::machine_addresses)
+    }
+
+    /// Checks a text. `addresses` tells which addresses a wildcard listener stands for.
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        addresses: &dyn Fn() -> Vec<IpAddr>,
+    ) -> Result<Config, ConfigErrors> {
+        let (config, errors, _) = keys::read(text, file, addresses);
+        match config {
+            Some(config) if errors.is_empty() => Ok(config),
+            _ => Err(ConfigErrors::new(file, errors)),
+        }
+    }
+
+    /// The settings of one worker's engine. `secret` is random per start, the same for all.
+    pub fn settings(&self, worker: u8, path_keys: PathKeys, secret: [u8; 16]) -> Settings {
+        Settings {
+            worker,
+            listeners: self.listeners.clone(),
+            domains: self.domains.clone(),
+            trusted: self.trusted.clone(),
+            registrar: self.registrar.clone(),
+            path_keys,
+            use_received: self.use_received,
+            force_rport: self.force_rport,
+            server: self.server_header.clone(),
+            // Usual traffic is worth an event only where somebody looks at it.
+            events: self.log.show || self.log.level >= tracing::Level::DEBUG,
+            timers: self.timers,
+            bounds: Bounds {
+                transactions: self.limits.transactions.div_ceil(usize::from(self.workers).max(1)),
+                branches: self.limits.branches,
+                message: viaduct_message::Limits {
+                    message_bytes: self.limits.message_bytes,
+                    headers: self.limits.headers,
+                },
+            },
+            secret,
+        }
+    }
+
+    /// What is configured, in a few lines for people.
+    pub fn summary(&self) -> String {
+        let listeners: Vec<String> = self.listeners.iter().map(listener_name).collect();
+        let location = match self.location.mode {
+            LocationMode::WriteThrough => {
+                format!("write-through to {}", self.location.file.display())
+            }
+            LocationMode::Memory => "memory only: a restart forgets all bindings".to_owned(),
+        };
+        let admin = match self.admin.as_ref().map(|admin| &admin.listen) {
+            Some(AdminAddr::Unix(path)) => format!("unix:{}", path.display()),
+            Some(AdminAddr::Tcp(addr)) => addr.to_string(),
+            None => "off".to_owned(),
+        };
+        let metrics = self.metrics.map_or("off".to_owned(), |addr| addr.to_string());
+        format!(
+            "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  location  {location}\n  \
+             state     {}\n  admin     {admin}\n  metrics   {metrics}",
+            listeners.join(", "),
+            self.domains.join(", "),
+            self.workers,
+            self.policy.file.display(),
+            self.state_dir.display(),
+        )
+    }
+}
+
+/// `udp 127.0.0.1:5060`
+pub fn listener_name(listener: &Listener) -> String {
+    format!("{} {}", listener.transport.param_name(), listener.addr)
+}
+
+#[cfg(test)]
+mod tests;

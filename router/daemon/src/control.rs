@@ -1,0 +1,173 @@
+//! What the outside may ask of a running router. The admin API, the signals and the metrics talk to
+//! this trait; the wiring of the worker threads implements it, and tests fake it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+
+/// The running router, from outside its workers.
+///
+/// Every method may block for as long as a commit or a compilation takes, so none is called on a
+/// worker or on the admin API's own threads. No method may stop a worker from serving.
+pub trait Control: Send + Sync + 'static {
+    /// What it is doing.
+    fn status(&self) -> Status;
+
+    /// The bindings of an AoR (`user@host`); `None` where it has none.
+    fn bindings(&self, table: &str, aor: &str) -> Option<AorEntry>;
+
+    /// AoRs of a table, about so many: begin with cursor 0, go on with [`Page::next`].
+    fn page(&self, table: &str, cursor: usize, about: usize) -> Page;
+
+    /// Removes all bindings of an AoR, or the one with this Contact URI; returns how many went.
+    /// Returns after the commit.
+    fn remove(&self, table: &str, aor: &str, contact: Option<&str>) -> Result<usize, Refusal>;
+
+    /// Versions kept, oldest first.
+    fn policies(&self) -> Vec<PolicyEntry>;
+
+    /// Checks a component, stores it, publishes it to the workers. The running version stays
+    /// where this is refused.
+    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal>;
+
+    /// Publishes the version that was current before this one.
+    fn rollback(&self) -> Result<PolicyEntry, Refusal>;
+
+    /// Takes up a configuration that differs only where no restart is needed (see
+    /// [`Config::reloaded`]), and reads the path keys again.
+    fn reload(&self, config: &Config) -> Result<(), Refusal>;
+
+    /// Has every worker turned its loop since the last call of this? The watchdog asks.
+    fn is_alive(&self) -> bool;
+
+    /// Takes no new connections, serves what is under way until it has ended or `grace` has
+    /// passed, then ends the workers and closes the store. Returns when all is over; what was
+    /// still under way is counted. Further calls return at once.
+    fn drain(&self, grace: Duration) -> usize;
+
+    /// Ends the wait of a `drain` under way.
+    fn hurry(&self);
+}
+
+/// Why the router refused an order.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// What was named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// What was sent is no good: the manifest, the component, the configuration.
+    #[error("{0}")]
+    Invalid(String),
+    /// It does not fit what is there now.
+    #[error("{0}")]
+    Conflict(String),
+    /// The router could not: store, disk.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// `GET /v1/status`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the program.
+    pub version: String,
+    /// Since the start, seconds.
+    pub uptime_s: u64,
+    /// A drain is under way.
+    pub draining: bool,
+    /// `udp 127.0.0.1:5060`
+    pub listeners: Vec<String>,
+    /// How packets come in: `kernel sockets`.
+    pub packets: String,
+    /// Worker threads.
+    pub workers: usize,
+    /// Version new transactions begin with, `registrar 1.0.0`.
+    pub policy: String,
+    /// Server transactions now, all workers together.
+    pub transactions: u64,
+    /// Open connections.
+    pub connections: u64,
+    /// AoRs in memory.
+    pub aors: u64,
+    /// Bindings in memory.
+    pub bindings: u64,
+    /// Store of the location service: `write-through`, `memory`.
+    pub location: String,
+}
+
+/// One AoR of `GET /v1/location`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AorEntry {
+    /// `user@host`
+    pub aor: String,
+    /// In the order of their registration.
+    pub bindings: Vec<BindingEntry>,
+}
+
+/// One binding, as text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BindingEntry {
+    /// Contact URI.
+    pub contact: String,
+    /// Seconds until it expires.
+    pub expires_s: u64,
+    /// Priority, thousandths.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub q_milli: Option<u16>,
+    /// Path, as it will stand in Route.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub path: String,
+    /// Where the REGISTER came from, where that matters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub received: String,
+    /// `+sip.instance`
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub instance: String,
+    /// User-Agent of the last REGISTER.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub user_agent: String,
+    /// Call-ID of the last REGISTER.
+    pub call_id: String,
+    /// CSeq of the last REGISTER.
+    pub cseq: u32,
+    /// `udp`, `tcp`
+    pub transport: String,
+}
+
+/// Part of the location service.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// AoRs, in no order that means anything.
+    pub entries: Vec<AorEntry>,
+    /// Go on from here; absent: that was all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<usize>,
+}
+
+/// One version of `GET /v1/policy`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyEntry {
+    /// Number of the version, from 1 in order of first deployment.
+    pub serial: u64,
+    /// Of the manifest.
+    pub name: String,
+    /// Of the manifest.
+    pub version: String,
+    /// SHA-256 of the component, its first hexadecimal digits.
+    pub hash: String,
+    /// New transactions begin with it.
+    pub live: bool,
+    /// A rollback would make it live.
+    pub next_rollback: bool,
+    /// In memory: live, kept as fallback, or held by transactions under way.
+    pub loaded: bool,
+    /// Runs since it was loaded.
+    pub runs: u64,
+    /// Of them, those that gave no verdict.
+    pub failures: u64,
+    /// What its last failed run said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+}

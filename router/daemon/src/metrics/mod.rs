@@ -1,0 +1,103 @@
+//! The router's numbers: every worker counts into its own memory, a scrape adds up.
+//!
+//! Start reading at [`WorkerStats`] (what a worker calls), then [`render`] (names and help texts).
+
+mod histogram;
+pub(crate) mod names;
+mod process;
+pub mod render;
+mod worker;
+
+use std::sync::{Arc, OnceLock};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::control::PolicyEntry;
+
+pub use worker::{Counter, Gauge, WorkerStats};
+
+/// What the location service says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LocationNumbers {
+    /// AoRs in memory.
+    pub aors: u64,
+    /// Bindings in memory.
+    pub bindings: u64,
+    /// Memory they take, bytes.
+    pub memory_bytes: u64,
+    /// Changes waiting for the store.
+    pub queued: u64,
+    /// Transactions stored since the start.
+    pub groups: u64,
+    /// Changes in them.
+    pub writes: u64,
+    /// Transactions the store refused since the start.
+    pub failures: u64,
+}
+
+type Source<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
+
+/// The numbers of all workers.
+pub struct Metrics {
+    workers: Vec<Arc<WorkerStats>>,
+    location: Source<LocationNumbers>,
+    policies: Source<Vec<PolicyEntry>>,
+    started_unix_s: u64,
+}
+
+impl Metrics {
+    /// One [`WorkerStats`] a worker.
+    pub fn new(workers: u8) -> Arc<Metrics> {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Arc::new(Metrics {
+            workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
+            location: OnceLock::new(),
+            policies: OnceLock::new(),
+            started_unix_s: started.as_secs(),
+        })
+    }
+
+    /// The numbers of one worker, for that worker; `None` past the number of workers.
+    pub fn worker(&self, worker: u8) -> Option<Arc<WorkerStats>> {
+        self.workers.get(usize::from(worker)).cloned()
+    }
+
+    /// Says whom to ask about the location service; the first call counts.
+    pub fn watch_location(&self, ask: impl Fn() -> LocationNumbers + Send + Sync + 'static) {
+        // A second call would be a wiring mistake without harm: the first source stays.
+        let _ = self.location.set(Box::new(ask));
+    }
+
+    /// Says whom to ask about the policies' versions; the first call counts.
+    pub fn watch_policies(&self, ask: impl Fn() -> Vec<PolicyEntry> + Send + Sync + 'static) {
+        let _ = self.policies.set(Box::new(ask));
+    }
+
+    /// The location service now.
+    pub fn location(&self) -> LocationNumbers {
+        self.location.get().map(|ask| ask()).unwrap_or_default()
+    }
+
+    /// The policies' versions in memory.
+    pub fn policies(&self) -> Vec<PolicyEntry> {
+        let mut versions = self.policies.get().map(|ask| ask()).unwrap_or_default();
+        versions.retain(|version| version.loaded);
+        versions
+    }
+
+    /// A counter, all workers together.
+    pub fn total(&self, counter: Counter) -> u64 {
+        self.sum(|stats| stats.count(counter))
+    }
+
+    /// A gauge, all workers together.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.sum(|stats| stats.gauge(gauge))
+    }
+
+    fn sum(&self, read: impl Fn(&WorkerStats) -> u64) -> u64 {
+        self.workers.iter().fold(0, |sum, stats| sum.wrapping_add(read(stats)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,230 @@
+//! The text Prometheus reads (OpenMetrics 1.0): every metric's name, labels and help.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
+
+use super::histogram::{BOUNDS_US, Reading};
+use super::worker::{Codes, Counter, Gauge, WorkerStats};
+use super::{Metrics, names, process};
+
+/// Plain counters: name without `_total`, help.
+const PLAIN: [(Counter, &str, &str); 19] = [
+    (Counter::UdpReceived, "udp_received", "Datagrams received"),
+    (Counter::UdpSent, "udp_sent", "Datagrams sent"),
+    (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
+    (Counter::TcpOpened, "tcp_opened", "TCP connections accepted or opened"),
+    (Counter::TcpRefused, "tcp_refused", "TCP connections refused because of a limit"),
+    (Counter::HandedOver, "handed_over", "Messages handed to the worker that owns them"),
+    (Counter::HandOverDropped, "handover_dropped", "Messages dropped at a full worker queue"),
+    (Counter::Resolved, "resolved", "Names resolved"),
+    (Counter::ResolveFailed, "resolve_failed", "Names that could not be resolved"),
+    (Counter::EventsDropped, "events_dropped", "Events not logged because there were too many"),
+    (Counter::Forwarded, "forwarded", "Requests sent on, retransmissions not counted"),
+    (Counter::Retransmitted, "retransmitted", "Messages sent again by a timer"),
+    (Counter::Absorbed, "absorbed", "Requests recognised as retransmissions"),
+    (Counter::StrayResponses, "stray_responses", "Responses that matched no transaction"),
+    (Counter::Shed, "shed", "Requests answered 503 because a bound was reached"),
+    (Counter::PolicyRuns, "policy_runs", "Policy runs"),
+    (Counter::Registrations, "registrations", "REGISTERs whose bindings were saved"),
+    (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
+    (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),
+];
+
+const COMMITS: [&str; 4] = ["stored", "conflict", "store-failed", "full"];
+
+impl Metrics {
+    /// Everything, as text.
+    pub fn render(self: &Arc<Metrics>) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape(self.clone())));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+/// One scrape.
+struct Scrape(Arc<Metrics>);
+
+impl fmt::Debug for Scrape {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("Scrape")
+    }
+}
+
+impl Collector for Scrape {
+    fn encode(&self, mut out: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let out = &mut out;
+        self.messages(out)?;
+        self.policies(out)?;
+        self.location(out)?;
+        for (counter, name, help) in PLAIN {
+            self.counter(out, name, help, self.0.total(counter))?;
+        }
+        let transactions = self.0.gauge(Gauge::Transactions);
+        gauge(out, "viaduct_transactions", "Server transactions now", transactions)?;
+        let connections = self.0.gauge(Gauge::Connections);
+        gauge(out, "viaduct_tcp_connections", "TCP connections now", connections)?;
+        self.process(out)
+    }
+}
+
+impl Scrape {
+    fn messages(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        self.rows(out, "requests_received", "Requests received", "method", &names::METHODS, |w| {
+            &w.requests_received
+        })?;
+        self.rows(out, "requests_sent", "Requests sent", "method", &names::METHODS, |w| {
+            &w.requests_sent
+        })?;
+        self.codes(out, "viaduct_responses_received", "Responses received", |w| {
+            &w.responses_received
+        })?;
+        self.codes(out, "viaduct_responses_sent", "Responses sent", |w| &w.responses_sent)?;
+        let help = "Messages refused or dropped as malformed";
+        self.rows(out, "malformed", help, "fault", &names::FAULTS, |w| &w.malformed)
+    }
+
+    fn policies(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("viaduct_policy_version_runs", "Policy runs by version");
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for version in self.0.policies() {
+            let labels = [
+                ("name", version.name.as_str()),
+                ("version", version.version.as_str()),
+                ("hash", version.hash.as_str()),
+            ];
+            let runs = version.runs;
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&runs, None)?;
+        }
+        let help = "Policy runs that ended by the fallback";
+        self.rows(out, "policy_failures", help, "kind", &names::FAILURES, |w| &w.policy_failures)?;
+        let mut counters: BTreeMap<String, u64> = BTreeMap::new();
+        for worker in &self.0.workers {
+            let own = worker.policy_counters.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, count) in own.iter() {
+                let total = counters.entry(name.clone()).or_default();
+                *total = total.wrapping_add(*count);
+            }
+        }
+        let name = "viaduct_policy_counter";
+        let help = "What policies count";
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (name, count) in &counters {
+            let labels = [("name", name.as_str())];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn location(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let size = self.0.location();
+        gauge(out, "viaduct_aors", "AoRs with bindings", size.aors)?;
+        gauge(out, "viaduct_bindings", "Bindings", size.bindings)?;
+        gauge(out, "viaduct_bindings_bytes", "Memory of the bindings", size.memory_bytes)?;
+        gauge(out, "viaduct_store_queue", "Changes waiting for the store", size.queued)?;
+        self.counter(out, "store_groups", "Transactions of the store", size.groups)?;
+        self.counter(out, "store_writes", "Changes stored", size.writes)?;
+        self.counter(out, "store_failures", "Transactions the store refused", size.failures)?;
+        let help = "Commits of bindings by result";
+        self.rows(out, "commits", help, "result", &COMMITS, |w| &w.commits)?;
+        let mut reading = Reading::default();
+        for worker in &self.0.workers {
+            worker.commit_us.add_to(&mut reading);
+        }
+        let bounds = BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(reading.buckets).collect();
+        let count = reading.buckets.iter().fold(0u64, |sum, bucket| sum.wrapping_add(*bucket));
+        let name = "viaduct_commit_seconds";
+        let help = "From a REGISTER's commit to its end";
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Histogram)?;
+        metric.encode_histogram::<NoLabelSet>(reading.sum_us as f64 / 1e6, count, &buckets, None)
+    }
+
+    fn process(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let memory = process::resident_bytes();
+        gauge(out, "process_resident_memory_bytes", "Resident memory", memory)?;
+        gauge(out, "process_open_fds", "Open file descriptors", process::open_files())?;
+        let start = self.0.started_unix_s;
+        gauge(out, "process_start_time_seconds", "Start, seconds since 1970", start)?;
+        let help = "CPU time of all threads";
+        let mut metric =
+            out.encode_descriptor("process_cpu_seconds", help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&process::cpu_s(), None)?;
+        let mut metric =
+            out.encode_descriptor("viaduct_build", "The program", None, MetricType::Info)?;
+        metric.encode_info(&[("version", env!("CARGO_PKG_VERSION"))])
+    }
+
+    fn counter(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        value: u64,
+    ) -> fmt::Result {
+        let name = format!("viaduct_{name}");
+        let mut metric = out.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        metric.encode_counter::<NoLabelSet, _, u64>(&value, None)
+    }
+
+    /// One counter a status code that was seen, all workers together.
+    fn codes(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        codes: impl Fn(&WorkerStats) -> &Codes,
+    ) -> fmt::Result {
+        let mut totals: BTreeMap<u16, u64> = BTreeMap::new();
+        for worker in &self.0.workers {
+            for (code, count) in codes(worker).counted() {
+                let total = totals.entry(code).or_default();
+                *total = total.wrapping_add(count);
+            }
+        }
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (code, total) in &totals {
+            let labels = [("code", *code)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(total, None)?;
+        }
+        Ok(())
+    }
+
+    /// One counter a word, all workers together.
+    fn rows<const N: usize>(
+        &self,
+        out: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        label: &str,
+        words: &[&str; N],
+        row: impl Fn(&WorkerStats) -> &[AtomicU64; N],
+    ) -> fmt::Result {
+        let name = format!("viaduct_{name}");
+        let mut totals = [0u64; N];
+        for worker in &self.0.workers {
+            for (total, cell) in totals.iter_mut().zip(row(worker)) {
+                *total = total.wrapping_add(cell.load(Ordering::Relaxed));
+            }
+        }
+        let mut metric = out.encode_descriptor(&name, help, None, MetricType::Counter)?;
+        for (word, total) in words.iter().zip(totals) {
+            let labels = [(label, *word)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&total, None)?;
+        }
+        Ok(())
+    }
+}
+
+fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
+    let value = i64::try_from(value).unwrap_or(i64::MAX);
+    out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}

@@ -1,0 +1,265 @@
+//! The router a policy's tests run against: the real engine and policy host, an in-memory location
+//! service, one UDP listener on a virtual network, and a clock that only tests move.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use viaduct_engine::path::PathKeys;
+use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
+use viaduct_engine::{
+    AorKey, Bounds, Change, CommitFault, ConnId, Engine, Flow, Input, Listener, Location, Now,
+    Output, Settings, TimerValues, Token, Transport,
+};
+use viaduct_location::{Config, LocationService};
+use viaduct_policy::testing::{
+    Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage, TestRunner, selected,
+};
+use viaduct_policy::{PolicyCatalog, WorkerOptions};
+
+use crate::cli::TestRun;
+use crate::config::network;
+
+/// Where the router under test listens.
+const LISTENER: ([u8; 4], u16) = ([192, 0, 2, 1], 5060);
+/// 2026-01-01 00:00:00 UTC.
+const START_MS: u64 = 1_767_225_600_000;
+/// The table `set_binding` and `contacts` work on.
+const TABLE: &str = "location";
+
+/// Runs a policy's tests, each against a router of its own, and tells each result.
+pub fn run(
+    run: &TestRun<'_>,
+    tell: &mut dyn FnMut(&str, Result<(), String>),
+) -> anyhow::Result<()> {
+    let catalog = PolicyCatalog::in_memory()?;
+    catalog.deploy(run.component)?;
+    let runner = TestRunner::load(catalog.sandbox(), run.tests)?;
+    let filters: Vec<String> = run.filter.into_iter().map(str::to_owned).collect();
+    for name in selected(runner.names(), &filters, false) {
+        let router = VirtualRouter::new(&catalog)?;
+        let result = runner.run(name, Box::new(router));
+        let outcome = match result.outcome {
+            Outcome::Ok => Ok(()),
+            Outcome::Failed { message } => Err(with_runs(message, &result.runs)),
+        };
+        tell(name, outcome);
+    }
+    Ok(())
+}
+
+/// What a failed test said, and below it what the policy did in it.
+fn with_runs(mut message: String, runs: &[RecordedRun]) -> String {
+    for run in runs {
+        message.push_str(&format!("\n  {}: {}", run.phase, run.verdict));
+        for line in run.effects.iter().chain(&run.logs) {
+            message.push_str(&format!("\n    {line}"));
+        }
+    }
+    message
+}
+
+struct VirtualRouter {
+    engine: Engine<Recording>,
+    probe: Probe,
+    settings: Settings,
+    location: Arc<LocationService>,
+    now: Now,
+    deadline_us: Option<u64>,
+    committed: (Sender<Commit>, Receiver<Commit>),
+}
+
+type Commit = (Token, Result<(), CommitFault>);
+
+impl VirtualRouter {
+    fn new(catalog: &Arc<PolicyCatalog>) -> anyhow::Result<VirtualRouter> {
+        let settings = settings()?;
+        let location = Arc::new(LocationService::open(&Config::default(), START_MS)?);
+        let probe = Probe::default();
+        let policy = Recording::new(catalog.worker(WorkerOptions::default())?, probe.clone());
+        let shared: Arc<dyn Location> = Arc::<LocationService>::clone(&location);
+        // One seed for all tests: a test that fails once fails always.
+        let engine = Engine::new(Arc::new(settings.clone()), shared, policy, 1);
+        let now = Now { mono_us: 0, unix_ms: START_MS };
+        let committed = unbounded();
+        Ok(VirtualRouter { engine, probe, settings, location, now, deadline_us: None, committed })
+    }
+
+    /// One input and all that comes of it, commits included.
+    fn input(&mut self, input: Input<'_>) -> Vec<SentMessage> {
+        self.engine.handle_input(self.now, input);
+        let mut sent = Vec::new();
+        self.drain(&mut sent);
+        while let Ok((token, result)) = self.committed.1.try_recv() {
+            self.engine.handle_input(self.now, Input::Committed { token, result });
+            self.drain(&mut sent);
+        }
+        sent
+    }
+
+    fn drain(&mut self, sent: &mut Vec<SentMessage>) {
+        let mut names = Vec::new();
+        loop {
+            let mut bytes = Vec::new();
+            match self.engine.poll_output(&mut bytes) {
+                Output::Transmit { flow, .. } => sent.push(SentMessage {
+                    to: format!("{}:{}", flow.transport.param_name(), flow.remote),
+                    text: String::from_utf8_lossy(&bytes).into_owned(),
+                }),
+                Output::Commit { token, changes } => {
+                    let done = self.committed.0.clone();
+                    self.location.commit(changes, move |result| {
+                        // The receiver lives as long as the router.
+                        let _ = done.send((token, result));
+                    });
+                }
+                Output::Resolve { token, .. } => names.push(token),
+                Output::Event(_) => {}
+                Output::Idle { deadline_us } => {
+                    self.deadline_us = deadline_us;
+                    break;
+                }
+            }
+        }
+        // There is no name server on the virtual network.
+        for token in names {
+            self.engine.handle_input(self.now, Input::Resolved { token, hops: Vec::new() });
+            self.drain(sent);
+        }
+    }
+
+    fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings);
+        self.engine.reconfigure(Arc::new(self.settings.clone()));
+    }
+}
+
+fn settings() -> anyhow::Result<Settings> {
+    let addr = SocketAddr::from(LISTENER);
+    Ok(Settings {
+        worker: 0,
+        listeners: vec![Listener {
+            transport: Transport::Udp,
+            addr,
+            host: addr.ip().to_string().into(),
+            port: addr.port(),
+        }],
+        domains: vec!["example.com".into()],
+        trusted: Vec::new(),
+        registrar: Registrar::default(),
+        path_keys: PathKeys::new(vec![(0, vec![0x5a; 32])])?,
+        use_received: true,
+        force_rport: true,
+        server: "".into(),
+        events: false,
+        timers: TimerValues::default(),
+        bounds: Bounds::default(),
+        secret: [0x5a; 16],
+    })
+}
+
+impl RouterUnderTest for VirtualRouter {
+    fn set_binding(
+        &mut self,
+        aor: &str,
+        contact: &str,
+        path: &str,
+        expires_s: u32,
+    ) -> Result<(), String> {
+        let aor = aor.strip_prefix("sip:").unwrap_or(aor);
+        let now = self.now.unix_ms;
+        let binding = Binding::pack(&BindingFields {
+            contact: contact.as_bytes(),
+            contact_params: b"",
+            path: path.as_bytes(),
+            received: b"",
+            call_id: b"set-binding",
+            user_agent: b"",
+            instance: b"",
+            cseq: 1,
+            q_milli: None,
+            reg_id: 0,
+            methods: None,
+            expires_ms: now.saturating_add(u64::from(expires_s).saturating_mul(1000)),
+            modified_ms: now,
+            transport: Transport::Udp,
+            local: LISTENER.into(),
+            conn: ConnId::NONE,
+            nat: false,
+        });
+        let snapshot = self.location.latest(TABLE, aor.as_bytes());
+        let before = snapshot.set.iter().flat_map(|set| set.live(now)).cloned();
+        let bindings = before.chain([binding]).collect();
+        let change = Change {
+            key: AorKey { table: TABLE.into(), aor: aor.as_bytes().into() },
+            based_on: snapshot.version,
+            set: Arc::new(BindingSet { bindings }),
+            memory_only: false,
+        };
+        let (done, outcome) = unbounded();
+        self.location.commit(vec![change], move |result| {
+            let _ = done.send(result);
+        });
+        match outcome.recv() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(fault)) => Err(fault.to_string()),
+            Err(fault) => Err(fault.to_string()),
+        }
+    }
+
+    fn contacts(&mut self, aor: &str) -> Result<Vec<String>, String> {
+        let aor = aor.strip_prefix("sip:").unwrap_or(aor);
+        let set = self.location.get(TABLE, aor.as_bytes());
+        let live = set.iter().flat_map(|set| set.live(self.now.unix_ms));
+        let text =
+            |binding: &Binding| String::from_utf8_lossy(binding.fields().contact).into_owned();
+        Ok(live.map(text).collect())
+    }
+
+    fn add_trusted(&mut self, net: &str) -> Result<(), String> {
+        let network = network::parse(net).map_err(|fault| fault.to_string())?;
+        self.change_settings(|settings| settings.trusted.push(network));
+        Ok(())
+    }
+
+    fn add_domain(&mut self, domain: &str) -> Result<(), String> {
+        let domain = domain.to_ascii_lowercase();
+        self.change_settings(|settings| settings.domains.push(domain.into()));
+        Ok(())
+    }
+
+    fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
+        self.probe.set_setting(name, value);
+        Ok(())
+    }
+
+    fn receive(&mut self, source: SocketAddr, message: &[u8]) -> Result<Vec<SentMessage>, String> {
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: LISTENER.into(),
+            remote: source,
+            conn: ConnId::NONE,
+        };
+        Ok(self.input(Input::Message { flow, bytes: message }))
+    }
+
+    fn advance(&mut self, milliseconds: u64) -> Result<Vec<SentMessage>, String> {
+        let end_us = self.now.mono_us.saturating_add(milliseconds.saturating_mul(1000));
+        let mut sent = Vec::new();
+        loop {
+            let due = self.deadline_us.filter(|at| *at <= end_us);
+            let step = due.unwrap_or(end_us).max(self.now.mono_us);
+            let passed_us = step.saturating_sub(self.now.mono_us);
+            self.now.unix_ms = self.now.unix_ms.saturating_add(passed_us / 1000);
+            self.now.mono_us = step;
+            sent.extend(self.input(Input::Tick));
+            if due.is_none() {
+                return Ok(sent);
+            }
+        }
+    }
+
+    fn runs(&mut self) -> Vec<RecordedRun> {
+        self.probe.take_runs()
+    }
+}

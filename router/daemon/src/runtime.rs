@@ -1,0 +1,406 @@
+//! The wiring: location service, policies, resolver and worker threads made from a configuration,
+//! and the [`Control`] over them.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use crossbeam_channel::Sender;
+use viaduct_engine::path::PathKeys;
+use viaduct_engine::{CommitFault, Engine, Event, Location, Transport};
+use viaduct_location::{LocationService, Mode};
+use viaduct_policy::{CatalogError, PolicyCatalog, PolicyInfo, WorkerOptions};
+use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
+
+use crate::config::{Config, LocationMode, listener_name, path_keys};
+use crate::control::{AorEntry, BindingEntry, Control, Page, PolicyEntry, Refusal, Status};
+use crate::metrics::{Gauge, LocationNumbers, Metrics};
+use crate::resolve::Resolver;
+use crate::worker::core::{Clock, Core, Surroundings};
+use crate::worker::mail::{Address, Mail, Streams};
+use crate::worker::{Pulse, Sockets, Worker};
+
+/// How often expired bindings are removed.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// AoRs one look for expired bindings removes at most; the next look goes on.
+const EXPIRY_BUDGET: usize = 50_000;
+/// How often a drain looks whether it is over.
+const DRAIN_LOOK: Duration = Duration::from_millis(20);
+/// A worker's stack: its own frames and a policy's.
+const WORKER_STACK: usize = 4 * 1024 * 1024;
+
+/// A running router.
+pub struct Router {
+    listeners: Vec<String>,
+    mode: &'static str,
+    workers: Arc<[Address]>,
+    pulses: Vec<Arc<Pulse>>,
+    /// Turns seen by the last [`Control::is_alive`].
+    seen: Mutex<Vec<u64>>,
+    location: Arc<LocationService>,
+    catalog: Arc<PolicyCatalog>,
+    metrics: Arc<Metrics>,
+    clock: Arc<Clock>,
+    keys: PathKeys,
+    secret: [u8; 16],
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    draining: AtomicBool,
+    hurry: AtomicBool,
+    started: Instant,
+}
+
+impl Router {
+    /// Opens everything and starts the workers. Nothing is left running where it fails.
+    pub fn start(
+        config: &Config,
+        metrics: Arc<Metrics>,
+        runtime: tokio::runtime::Handle,
+        events: Sender<Event>,
+    ) -> anyhow::Result<Arc<Router>> {
+        std::fs::create_dir_all(&config.state_dir)
+            .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
+        let clock = Arc::new(Clock::new());
+        let keys = path_keys::load_or_create(&config.path_key_file)?;
+        let mut secret = [0u8; 16];
+        crate::random::fill(&mut secret).context("no randomness from the kernel")?;
+        let catalog = open_policies(config)?;
+        let location = Arc::new(open_location(config, clock.now().unix_ms)?);
+        let sockets = open_sockets(config)?;
+        let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
+        let router = Arc::new(Router {
+            listeners: config.listeners.iter().map(listener_name).collect(),
+            mode: match config.location.mode {
+                LocationMode::WriteThrough => "write-through",
+                LocationMode::Memory => "memory",
+            },
+            workers,
+            pulses: sockets.iter().map(|_| Arc::default()).collect(),
+            seen: Mutex::new(vec![0; sockets.len()]),
+            location,
+            catalog,
+            metrics,
+            clock,
+            keys,
+            secret,
+            threads: Mutex::new(Vec::new()),
+            draining: AtomicBool::new(false),
+            hurry: AtomicBool::new(false),
+            started: Instant::now(),
+        });
+        router.watch();
+        let resolver = Resolver::new(runtime);
+        let streams = Arc::new(Streams::default());
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            router.spawn_worker(
+                config,
+                index as u8,
+                sockets,
+                &resolver,
+                &streams,
+                events.clone(),
+            )?;
+        }
+        router.spawn_expiry()?;
+        Ok(router)
+    }
+
+    fn policy_name(&self) -> String {
+        self.catalog.live().map_or_else(
+            || "none".to_owned(),
+            |version| format!("{} {}", version.manifest().name, version.manifest().version),
+        )
+    }
+
+    fn watch(&self) {
+        let location = Arc::clone(&self.location);
+        self.metrics.watch_location(move || {
+            let counts = location.counts();
+            LocationNumbers {
+                aors: counts.aors as u64,
+                bindings: counts.bindings as u64,
+                memory_bytes: counts.memory_bytes as u64,
+                queued: counts.queued as u64,
+                groups: counts.groups,
+                writes: counts.writes,
+                failures: counts.failures,
+            }
+        });
+        let catalog = Arc::clone(&self.catalog);
+        self.metrics.watch_policies(move || entries(catalog.list()));
+    }
+
+    fn spawn_worker(
+        &self,
+        config: &Config,
+        index: u8,
+        sockets: Sockets,
+        resolver: &Resolver,
+        streams: &Arc<Streams>,
+        events: Sender<Event>,
+    ) -> anyhow::Result<()> {
+        let mut seed = [0u8; 8];
+        crate::random::fill(&mut seed).context("no randomness from the kernel")?;
+        let settings = Arc::new(config.settings(index, self.keys.clone(), self.secret));
+        let options = WorkerOptions { worker: usize::from(index), ..WorkerOptions::default() };
+        let policy = self.catalog.worker(options)?;
+        let location: Arc<dyn Location> = Arc::<LocationService>::clone(&self.location);
+        let engine = Engine::new(settings, location, policy, u64::from_le_bytes(seed));
+        let stats = self.metrics.worker(index).ok_or_else(|| anyhow!("no metrics for worker"))?;
+        let around = Surroundings {
+            index,
+            workers: Arc::clone(&self.workers),
+            location: Arc::clone(&self.location),
+            resolver: resolver.clone(),
+            stats,
+            streams: Arc::clone(streams),
+            events,
+        };
+        let pulse = self.pulses.get(usize::from(index)).map(Arc::clone).unwrap_or_default();
+        let core = Core::new(engine, around, self.clock.now());
+        let worker = Worker::new(sockets, core, Arc::clone(&self.clock), pulse);
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .stack_size(WORKER_STACK)
+            .spawn(move || {
+                if let Err(error) = worker.run() {
+                    tracing::error!(%error, "a worker has ended");
+                }
+            })?;
+        self.lock_threads().push(thread);
+        Ok(())
+    }
+
+    fn spawn_expiry(self: &Arc<Router>) -> anyhow::Result<()> {
+        let router = Arc::downgrade(self);
+        std::thread::Builder::new().name("expiry".into()).spawn(move || {
+            while let Some(router) = router.upgrade() {
+                let now = router.clock.now().unix_ms;
+                while router.location.expire(now, EXPIRY_BUDGET).len() >= EXPIRY_BUDGET {}
+                drop(router);
+                std::thread::sleep(EXPIRY_INTERVAL);
+            }
+        })?;
+        Ok(())
+    }
+
+    fn lock_threads(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unanswered(&self) -> u64 {
+        let counts = self.pulses.iter().map(|pulse| pulse.unanswered.load(Ordering::Relaxed));
+        counts.fold(0, u64::saturating_add)
+    }
+}
+
+/// The deployed policies; the configured component where none has been deployed.
+fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
+    let catalog = PolicyCatalog::open(&config.policy.deployed_dir)?;
+    if catalog.live().is_none() {
+        let file = &config.policy.file;
+        let bytes =
+            std::fs::read(file).with_context(|| format!("policy.file {}", file.display()))?;
+        catalog.deploy(&bytes).with_context(|| format!("policy {}", file.display()))?;
+    }
+    Ok(catalog)
+}
+
+fn open_location(config: &Config, unix_ms: u64) -> anyhow::Result<LocationService> {
+    let mode = match config.location.mode {
+        LocationMode::Memory => Mode::Memory,
+        LocationMode::WriteThrough => Mode::WriteThrough { path: config.location.file.clone() },
+    };
+    let location = viaduct_location::Config {
+        mode,
+        max_aors: config.location.max_aors,
+        max_bindings: config.location.max_bindings,
+        ..viaduct_location::Config::default()
+    };
+    Ok(LocationService::open(&location, unix_ms)?)
+}
+
+fn open_sockets(config: &Config) -> anyhow::Result<Vec<Sockets>> {
+    for listener in &config.listeners {
+        // Shared ports would let a second router take half of the first one's traffic.
+        let stream = listener.transport.is_reliable();
+        ensure_unused(listener.addr, stream).with_context(|| listener_name(listener))?;
+    }
+    let udp =
+        UdpConfig { buffer_bytes: config.limits.udp_receive_buffer_bytes, ..UdpConfig::default() };
+    let per_worker = |all: usize| all.div_ceil(usize::from(config.workers).max(1));
+    let tcp = TcpConfig {
+        limits: viaduct_message::Limits {
+            message_bytes: config.limits.message_bytes,
+            headers: config.limits.headers,
+        },
+        connections: per_worker(config.limits.tcp_connections),
+        connections_per_source: config.limits.tcp_connections_per_source as u32,
+        idle_us: config.limits.tcp_idle_s.saturating_mul(1_000_000),
+        write_queue_bytes: config.limits.tcp_write_queue_bytes,
+        ..TcpConfig::default()
+    };
+    let open = |index| Sockets::open(index, &config.listeners, udp, tcp);
+    let opened: io::Result<Vec<Sockets>> = (0..config.workers).map(open).collect();
+    opened.context("a listener cannot be opened")
+}
+
+impl Control for Router {
+    fn status(&self) -> Status {
+        let counts = self.location.counts();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_s: self.started.elapsed().as_secs(),
+            draining: self.draining.load(Ordering::Relaxed),
+            listeners: self.listeners.clone(),
+            packets: "kernel sockets".to_owned(),
+            workers: self.workers.len(),
+            policy: self.policy_name(),
+            transactions: self.metrics.gauge(Gauge::Transactions),
+            connections: self.metrics.gauge(Gauge::Connections),
+            aors: counts.aors as u64,
+            bindings: counts.bindings as u64,
+            location: self.mode.to_owned(),
+        }
+    }
+
+    fn bindings(&self, table: &str, aor: &str) -> Option<AorEntry> {
+        let set = self.location.get(table, aor.as_bytes())?;
+        Some(entry(aor.as_bytes(), &set, self.clock.now().unix_ms))
+            .filter(|entry| !entry.bindings.is_empty())
+    }
+
+    fn page(&self, table: &str, cursor: usize, about: usize) -> Page {
+        let (records, next) = self.location.page(Some(table), cursor, about);
+        let now = self.clock.now().unix_ms;
+        let entries = records.iter().map(|(key, set)| entry(&key.aor, set, now));
+        Page { entries: entries.filter(|entry| !entry.bindings.is_empty()).collect(), next }
+    }
+
+    fn remove(&self, table: &str, aor: &str, contact: Option<&str>) -> Result<usize, Refusal> {
+        let contact = contact.map(str::as_bytes);
+        self.location.remove(table, aor.as_bytes(), contact).map_err(|fault| match fault {
+            CommitFault::Conflict => Refusal::Conflict(fault.to_string()),
+            CommitFault::Store | CommitFault::Full => Refusal::Failed(fault.to_string()),
+        })
+    }
+
+    fn policies(&self) -> Vec<PolicyEntry> {
+        entries(self.catalog.list())
+    }
+
+    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal> {
+        let deployed = self.catalog.deploy(&component).map_err(refusal)?;
+        tracing::info!(policy = deployed.name, version = deployed.version, "deployed");
+        self.entry_of(deployed.serial)
+    }
+
+    fn rollback(&self) -> Result<PolicyEntry, Refusal> {
+        let deployed = self.catalog.rollback().map_err(refusal)?;
+        tracing::info!(policy = deployed.name, version = deployed.version, "rolled back");
+        self.entry_of(deployed.serial)
+    }
+
+    fn reload(&self, config: &Config) -> Result<(), Refusal> {
+        for (index, worker) in self.workers.iter().enumerate() {
+            let settings = config.settings(index as u8, self.keys.clone(), self.secret);
+            worker.post_surely(Mail::Reconfigure(Arc::new(settings)));
+        }
+        Ok(())
+    }
+
+    fn is_alive(&self) -> bool {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut alive = true;
+        for (seen, pulse) in seen.iter_mut().zip(&self.pulses) {
+            let turns = pulse.turns.load(Ordering::Relaxed);
+            alive &= turns != *seen;
+            *seen = turns;
+        }
+        alive
+    }
+
+    fn drain(&self, grace: Duration) -> usize {
+        if self.draining.swap(true, Ordering::SeqCst) {
+            return 0;
+        }
+        for (worker, pulse) in self.workers.iter().zip(&self.pulses) {
+            // Unknown until the worker has counted once.
+            pulse.unanswered.store(u64::MAX, Ordering::Relaxed);
+            worker.post_surely(Mail::Drain);
+        }
+        let end = Instant::now() + grace;
+        while self.unanswered() > 0 && Instant::now() < end && !self.hurry.load(Ordering::Relaxed) {
+            std::thread::sleep(DRAIN_LOOK);
+        }
+        let left = usize::try_from(self.unanswered()).unwrap_or(0);
+        for worker in self.workers.iter() {
+            worker.post_surely(Mail::Stop);
+        }
+        for thread in self.lock_threads().drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker has panicked");
+            }
+        }
+        self.location.close();
+        left
+    }
+
+    fn hurry(&self) {
+        self.hurry.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Router {
+    fn entry_of(&self, serial: u64) -> Result<PolicyEntry, Refusal> {
+        let found = self.policies().into_iter().find(|entry| entry.serial == serial);
+        found.ok_or_else(|| Refusal::Failed("the version is gone".to_owned()))
+    }
+}
+
+fn refusal(error: CatalogError) -> Refusal {
+    match error {
+        CatalogError::Load(error) => Refusal::Invalid(error.to_string()),
+        CatalogError::NothingEarlier | CatalogError::Empty => Refusal::Conflict(error.to_string()),
+        CatalogError::NoSuchVersion(_) => Refusal::NotFound(error.to_string()),
+        error => Refusal::Failed(error.to_string()),
+    }
+}
+
+fn entries(infos: Vec<PolicyInfo>) -> Vec<PolicyEntry> {
+    let entry = |info: PolicyInfo| PolicyEntry {
+        serial: info.serial,
+        name: info.name,
+        version: info.version,
+        hash: info.hash,
+        live: info.live,
+        next_rollback: info.next_rollback,
+        loaded: info.loaded,
+        runs: info.counts.runs,
+        failures: info.counts.failures(),
+        last_failure: info.last_failure,
+    };
+    infos.into_iter().map(entry).collect()
+}
+
+fn entry(aor: &[u8], set: &viaduct_engine::registrar::BindingSet, unix_ms: u64) -> AorEntry {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let bindings = set.live(unix_ms).map(|binding| {
+        let fields = binding.fields();
+        BindingEntry {
+            contact: text(fields.contact),
+            expires_s: fields.expires_ms.saturating_sub(unix_ms) / 1000,
+            q_milli: fields.q_milli,
+            path: text(fields.path),
+            received: text(fields.received),
+            instance: text(fields.instance),
+            user_agent: text(fields.user_agent),
+            call_id: text(fields.call_id),
+            cseq: fields.cseq,
+            transport: Transport::param_name(fields.transport).to_owned(),
+        }
+    });
+    AorEntry { aor: text(aor), bindings: bindings.collect() }
+}

@@ -1,0 +1,200 @@
+//! The engine of a worker and what its outputs become: messages into the send batch, commits to the
+//! location service, names to the resolver, events to whoever counts and shows.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use viaduct_engine::{
+    Change, ConnId, Engine, Event, Flow, Input, Now, Output, Token, Transport, shard,
+};
+use viaduct_location::LocationService;
+use viaduct_message::Fault;
+use viaduct_message::framing::{Datagram, datagram};
+use viaduct_policy::PolicyHost;
+use viaduct_transport::SendBatch;
+
+use super::mail::{Address, Mail, Streams};
+use crate::metrics::{Counter, Gauge, WorkerStats};
+use crate::resolve::Resolver;
+
+/// Two clocks read together: the timers' and the calendar's.
+pub(crate) struct Clock {
+    start: Instant,
+}
+
+impl Clock {
+    /// Counts from now.
+    pub(crate) fn new() -> Clock {
+        Clock { start: Instant::now() }
+    }
+
+    /// The moment.
+    pub(crate) fn now(&self) -> Now {
+        let unix = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Now {
+            mono_us: self.start.elapsed().as_micros() as u64,
+            unix_ms: unix.unwrap_or_default().as_millis() as u64,
+        }
+    }
+}
+
+/// What a worker reaches outside of itself.
+pub(crate) struct Surroundings {
+    pub(crate) index: u8,
+    /// All workers' addresses, this one's own included.
+    pub(crate) workers: Arc<[Address]>,
+    pub(crate) location: Arc<LocationService>,
+    pub(crate) resolver: Resolver,
+    pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) streams: Arc<Streams>,
+    /// Where events go: logs, and people who watch.
+    pub(crate) events: crossbeam_channel::Sender<Event>,
+}
+
+/// Engine, send batch and surroundings.
+pub(crate) struct Core {
+    pub(crate) engine: Engine<PolicyHost>,
+    pub(crate) send: SendBatch,
+    pub(crate) around: Surroundings,
+    pub(crate) now: Now,
+    /// When the engine wants its next tick.
+    pub(crate) deadline_us: Option<u64>,
+}
+
+impl Core {
+    pub(crate) fn new(engine: Engine<PolicyHost>, around: Surroundings, now: Now) -> Core {
+        Core { engine, send: SendBatch::new(), around, now, deadline_us: None }
+    }
+
+    /// One datagram: keep-alives go nowhere, another worker's message goes to it.
+    pub(crate) fn datagram(&mut self, flow: Flow, bytes: &[u8]) {
+        match datagram(bytes) {
+            Datagram::Message(message) => self.message(flow, message),
+            Datagram::KeepAlive | Datagram::Stun(_) => {}
+        }
+    }
+
+    /// One message of any transport.
+    pub(crate) fn message(&mut self, flow: Flow, bytes: &[u8]) {
+        let workers = self.around.workers.len() as u8;
+        let owner = shard::owner(bytes, workers).unwrap_or(self.around.index);
+        if owner == self.around.index {
+            return self.own_message(flow, bytes);
+        }
+        let mail = Mail::Message { flow, bytes: bytes.into() };
+        let posted = self.around.workers.get(usize::from(owner)).is_some_and(|w| w.post(mail));
+        let counter = if posted { Counter::HandedOver } else { Counter::HandOverDropped };
+        self.around.stats.add(counter, 1);
+    }
+
+    /// A message of this worker's own.
+    pub(crate) fn own_message(&mut self, flow: Flow, bytes: &[u8]) {
+        self.around.stats.received(bytes);
+        self.input(Input::Message { flow, bytes });
+    }
+
+    /// A stream that cannot be framed any more: 400 where its head says whom to tell.
+    pub(crate) fn broken_stream(&mut self, flow: Flow, bytes: &[u8], fault: Fault) {
+        self.input(Input::Broken { flow, bytes, fault });
+    }
+
+    /// Time has passed.
+    pub(crate) fn tick(&mut self) {
+        if self.deadline_us.is_some_and(|deadline| deadline <= self.now.mono_us) {
+            self.input(Input::Tick);
+        }
+    }
+
+    /// Something could not be sent; whoever asked is told.
+    pub(crate) fn send_failed(&mut self, token: Token) {
+        if token != Token::default() {
+            self.input(Input::SendFailed { token });
+        }
+    }
+
+    /// One input, and all that comes of it.
+    pub(crate) fn input(&mut self, input: Input<'_>) {
+        self.engine.handle_input(self.now, input);
+        loop {
+            match self.engine.poll_output(self.send.buffer()) {
+                Output::Transmit { flow, token, may_open } => self.transmit(flow, token, may_open),
+                Output::Commit { token, changes } => self.commit(token, changes),
+                Output::Resolve { token, question } => {
+                    let me = self.around.workers.get(usize::from(self.around.index));
+                    if let Some(me) = me.cloned() {
+                        self.around.resolver.ask(me, token, question);
+                    }
+                }
+                Output::Event(event) => self.event(event),
+                Output::Idle { deadline_us } => {
+                    self.deadline_us = deadline_us;
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Makes the bytes just written a message to send, by this worker or by the one that owns the
+    /// connection.
+    fn transmit(&mut self, mut flow: Flow, token: Token, may_open: bool) {
+        self.around.stats.sent(self.send.uncommitted());
+        if flow.transport == Transport::Udp {
+            return self.send.commit(flow, token);
+        }
+        if flow.conn == ConnId::NONE {
+            // A connection with that very address and port, whoever opened it: phones on TCP name the
+            // port they speak from in Contact. Nobody else can have it, unlike the port of a Via,
+            // whose reuse RFC 5923 binds to an identity.
+            match self.around.streams.find(flow.remote) {
+                Some(conn) => flow.conn = conn,
+                None if may_open => return self.send.commit(flow, token),
+                None => return self.unsendable(token),
+            }
+        }
+        let owner = flow.conn.worker();
+        if owner == self.around.index {
+            return self.send.commit(flow, token);
+        }
+        let bytes = self.send.uncommitted().into();
+        self.send.abandon();
+        let mail = Mail::Send { flow, bytes, token, from: self.around.index };
+        let posted = self.around.workers.get(usize::from(owner)).is_some_and(|w| w.post(mail));
+        if !posted {
+            self.around.stats.add(Counter::HandOverDropped, 1);
+        }
+    }
+
+    /// No connection to send over, and none may be opened (R-P9). The engine is told by mail, as it
+    /// takes no input before its outputs are drained.
+    fn unsendable(&mut self, token: Token) {
+        self.send.abandon();
+        if let Some(me) = self.around.workers.get(usize::from(self.around.index)) {
+            me.post_surely(Mail::SendFailed { token });
+        }
+    }
+
+    fn commit(&mut self, token: Token, changes: Vec<Change>) {
+        let Some(me) = self.around.workers.get(usize::from(self.around.index)).cloned() else {
+            return;
+        };
+        let since_us = self.now.mono_us;
+        self.around.location.commit(changes, move |result| {
+            me.post_surely(Mail::Committed { token, result, since_us });
+        });
+    }
+
+    fn event(&mut self, event: Event) {
+        self.around.stats.event(&event);
+        if self.around.events.try_send(event).is_err() {
+            self.around.stats.add(Counter::EventsDropped, 1);
+        }
+    }
+
+    /// Gauges and counters for who scrapes; a few stores a turn.
+    pub(crate) fn publish(&mut self, connections: usize) {
+        let stats = &self.around.stats;
+        stats.set(Gauge::Transactions, self.engine.transactions() as u64);
+        stats.set(Gauge::Connections, connections as u64);
+        stats.take_counters(self.engine.counters());
+    }
+}
