@@ -1,0 +1,97 @@
+# Everything a newcomer, a developer or the CI runs. Each target does its own set-up on a Debian 12
+# machine that has Rust by rustup: it installs the packages that are missing and finds (or makes) a
+# compiler for the policies. Start with `make run`.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+CARGO ?= cargo
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+VIADUCT := $(TARGET_DIR)/release/viaduct
+PACKAGES := tests/setup/packages.sh
+WASM_TOOLCHAIN := tests/setup/wasm-toolchain.sh
+
+# A policy is a folder under policies/ with a manifest.
+POLICIES ?= $(patsubst policies/%/policy.toml,%,$(wildcard policies/*/policy.toml))
+# The example configuration, and the copy of it that `make run` uses and you may edit.
+RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
+RUN_CONFIG ?= run/viaduct.toml
+# How long `make fuzz` spends on each target.
+FUZZ_SECONDS ?= 60
+# More arguments for the test runner, the benchmark: make test ARGS='-p viaduct-tests'
+ARGS ?=
+
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help setup run test bench fuzz check fmt policies build clean-run
+
+help:
+	@echo 'make run      a router on loopback, ready for two phones'
+	@echo 'make test     every test; what the CI runs'
+	@echo 'make bench    requests per CPU-second, beside Kamailio (needs a quiet machine)'
+	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
+	@echo 'make check    formatting and lints'
+	@echo 'make setup    only the set-up'
+
+setup:
+	@$(PACKAGES) build wasm
+	@$(WASM_TOOLCHAIN) >/dev/null
+
+build:
+	@$(PACKAGES) build
+	$(CARGO) build --release -p viaduct
+
+# One recipe, so that the compiler is looked for once.
+policies: build
+	@$(PACKAGES) wasm
+	@rustc=$$($(WASM_TOOLCHAIN)); \
+	for policy in $(POLICIES); do \
+		VIADUCT_WASM_RUSTC=$$rustc $(VIADUCT) policy build policies/$$policy; \
+	done
+
+run: policies $(RUN_CONFIG)
+	$(VIADUCT) run --config $(RUN_CONFIG)
+
+$(RUN_CONFIG): $(RUN_EXAMPLE)
+	@mkdir -p $(@D)
+	@if [ -e $@ ]; then \
+		echo "$@ is older than $<; yours is kept (make clean-run starts afresh)"; touch $@; \
+	else cp $< $@; fi
+
+# Forgets the registrations and the configuration of `make run`.
+clean-run:
+	rm -rf $(dir $(RUN_CONFIG))
+
+test: policies
+	@$(PACKAGES) test
+	@export VIADUCT_BIN=$(VIADUCT) VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null); \
+	export VIADUCT_SKIPPED=$$(mktemp); trap 'rm -f "$$VIADUCT_SKIPPED"' EXIT; \
+	if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		$(CARGO) nextest run --workspace --config-file tests/setup/nextest.toml $(ARGS); \
+		$(CARGO) test --workspace --doc; \
+	else \
+		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
+	fi; \
+	for policy in $(POLICIES); do $(VIADUCT) policy test policies/$$policy; done; \
+	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
+
+# Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
+bench: policies
+	@$(PACKAGES) bench
+	$(CARGO) build --release -p viaduct-tests --bin bench
+	$(TARGET_DIR)/release/bench --viaduct $(VIADUCT) \
+		--viaduct-config tests/bench/viaduct.toml $(ARGS)
+
+fuzz:
+	@$(PACKAGES) build fuzz
+	@tests/setup/fuzz.sh $(FUZZ_SECONDS) $(ARGS)
+
+check:
+	@$(PACKAGES) build
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+fmt:
+	$(CARGO) fmt --all

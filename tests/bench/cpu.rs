@@ -1,0 +1,73 @@
+//! CPU time of processes, and pinning to cores.
+
+use std::fs;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use viaduct_tests::support::family::family;
+
+/// Cores this process may use.
+pub(crate) fn cores() -> usize {
+    thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Keeps the calling thread, and threads it starts later, on one core.
+pub(crate) fn pin_to(core: usize) -> Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to core {core}"))
+}
+
+/// CPU time used so far by a process with all its threads and child processes.
+pub(crate) fn used(pid: u32) -> Result<Duration> {
+    let mut total_ns = 0;
+    for process in family(pid)? {
+        let tasks = match fs::read_dir(format!("/proc/{process}/task")) {
+            Ok(tasks) => tasks,
+            Err(_) if process != pid => continue, // a child that has ended meanwhile
+            Err(error) => return Err(error).with_context(|| format!("process {pid} is gone")),
+        };
+        for task in tasks {
+            let file = task?.path().join("schedstat");
+            let Ok(text) = fs::read_to_string(&file) else {
+                continue;
+            };
+            total_ns += nanoseconds(&text).with_context(|| file.display().to_string())?;
+        }
+    }
+    Ok(Duration::from_nanos(total_ns))
+}
+
+/// The first field of schedstat: time on a CPU, in nanoseconds.
+fn nanoseconds(schedstat: &str) -> Result<u64> {
+    match schedstat.split_whitespace().next().map(str::parse) {
+        Some(Ok(ns)) => Ok(ns),
+        _ => bail!("no schedstat here: '{schedstat}'"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process;
+
+    use super::*;
+
+    #[test]
+    fn work_shows_in_the_time_used() {
+        let before = used(process::id()).unwrap();
+        let mut sum = 0_u64;
+        while used(process::id()).unwrap() == before {
+            sum = std::hint::black_box(sum.wrapping_add(1));
+        }
+        assert!(used(process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn schedstat_is_read_by_its_first_field() {
+        assert_eq!(nanoseconds("123 4 5\n").unwrap(), 123);
+        assert!(nanoseconds("").is_err());
+    }
+}

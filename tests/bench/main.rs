@@ -1,0 +1,122 @@
+//! `make bench`: what one answered request costs a server in CPU time, beside Kamailio and beside a
+//! bare echo server, measured in one run on one machine.
+//!
+//! The server under test is pinned to core 0 and this generator to core 1, with 64 requests
+//! outstanding over kernel UDP on loopback. The cost is read from the kernel's own accounting of
+//! the server's threads (`/proc/PID/task/*/schedstat`), system calls included, over a fixed number
+//! of requests. Each measurement is made three times, interleaved between the servers so that a noisy
+//! minute hits all of them, and the median is printed.
+//!
+//! Start reading at [`work`] (what is asked of a server), then [`drive`] (the 64 slots).
+
+mod call;
+mod cpu;
+mod drive;
+mod echo;
+mod single;
+mod subject;
+mod table;
+mod wire;
+mod work;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+
+use crate::drive::Run;
+use crate::subject::{Kind, Subject};
+use crate::table::Table;
+use crate::work::Work;
+
+/// Server CPU time per answered request, beside Kamailio.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// The router to measure. Without it only the echo server and Kamailio are measured.
+    #[arg(long, requires = "viaduct_config")]
+    viaduct: Option<PathBuf>,
+    /// Its configuration. `@LISTEN@` in it is replaced by the address to listen on, `@STATE@` by a
+    /// fresh folder, `@POLICIES@` by the policies folder.
+    #[arg(long)]
+    viaduct_config: Option<PathBuf>,
+    /// Measure only these: echo, kamailio, viaduct.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Measure only this work: options, register, call.
+    #[arg(long, value_delimiter = ',')]
+    work: Vec<String>,
+    /// Measurements of each, of which the median is printed.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: u32,
+    /// Multiplies the number of requests of a measurement, in percent.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    scale: u32,
+    /// Used by the benchmark itself: be the echo server on this address.
+    #[arg(long, hide = true)]
+    echo_server: Option<SocketAddr>,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    if let Some(address) = arguments.echo_server {
+        return echo::serve(address);
+    }
+    ensure!(cpu::cores() >= 2, "the benchmark needs two cores: one for the server, one for itself");
+    cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
+    let subjects = start_subjects(&arguments)?;
+    let table = measure_all(&arguments, &subjects)?;
+    print!("{}", table.render());
+    Ok(())
+}
+
+fn wanted(list: &[String], name: &str) -> bool {
+    list.is_empty() || list.iter().any(|one| one == name)
+}
+
+fn start_subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    if wanted(&arguments.only, "echo") {
+        subjects.push(Subject::echo()?);
+    }
+    if wanted(&arguments.only, "kamailio") {
+        match Subject::kamailio()? {
+            Some(subject) => subjects.push(subject),
+            None => println!("skipped: kamailio is not installed, so there are no ratios"),
+        }
+    }
+    if let (Some(binary), Some(config)) = (&arguments.viaduct, &arguments.viaduct_config)
+        && wanted(&arguments.only, "viaduct")
+    {
+        subjects.push(Subject::viaduct(binary, config)?);
+    }
+    Ok(subjects)
+}
+
+/// All measurements, interleaved: each server in turn, then the next round.
+fn measure_all(arguments: &Arguments, subjects: &[Subject]) -> Result<Table> {
+    let works: Vec<Work> =
+        Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name())).collect();
+    let mut table = Table::default();
+    let fits =
+        |work: Work, subject: &Subject| (work == Work::Echo) == (subject.kind() == Kind::Echo);
+    let pairs = || works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
+    let total = pairs().filter(|(work, one)| fits(*work, one)).count() * arguments.runs as usize;
+    let progress = table::Progress::new(total);
+    for round in 1..=arguments.runs {
+        for (work, subject) in pairs().filter(|(work, one)| fits(*work, one)) {
+            progress.step(&format!(
+                "{} {} {round}/{}",
+                subject.name(),
+                work.name(),
+                arguments.runs
+            ));
+            let run = Run::measure(subject, work, arguments.scale)
+                .with_context(|| format!("{} of {}", work.name(), subject.name()))
+                .with_context(|| subject.log_tail())?;
+            table.add(subject.kind(), work, run);
+        }
+    }
+    progress.done();
+    Ok(table)
+}

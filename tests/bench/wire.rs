@@ -1,0 +1,130 @@
+//! The generator's sockets, and the little it reads of a SIP message: enough to know that an answer
+//! is the right one.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+
+use anyhow::{Context, Result};
+use memchr::memmem;
+use socket2::{Domain, Socket, Type};
+
+/// Which of the generator's two sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Side {
+    /// Sends requests and calls.
+    Caller,
+    /// Is called.
+    Callee,
+}
+
+/// Two UDP sockets connected to the server. They are polled, never waited on: a generator that
+/// slept would have the server pay for waking it.
+pub(crate) struct Wire {
+    caller: UdpSocket,
+    callee: UdpSocket,
+}
+
+/// Kernel receive buffer of each socket in octets: all that 64 calls can have in flight, twice.
+const RECEIVE_BUFFER: usize = 1 << 20;
+
+impl Wire {
+    /// Sockets at `caller` and `callee`, talking to `server`.
+    pub(crate) fn new(caller: SocketAddr, callee: SocketAddr, server: SocketAddr) -> Result<Self> {
+        Ok(Self { caller: connected(caller, server)?, callee: connected(callee, server)? })
+    }
+
+    fn socket(&self, side: Side) -> &UdpSocket {
+        match side {
+            Side::Caller => &self.caller,
+            Side::Callee => &self.callee,
+        }
+    }
+
+    /// Sends one datagram to the server.
+    pub(crate) fn send(&self, side: Side, datagram: &[u8]) -> Result<()> {
+        self.socket(side).send(datagram).context("sending to the server")?;
+        Ok(())
+    }
+
+    /// The next datagram that is there already.
+    pub(crate) fn receive<'a>(&self, side: Side, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
+        match self.socket(side).recv(buffer) {
+            Ok(length) => Ok(buffer.get(..length)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error).context("receiving from the server"),
+        }
+    }
+}
+
+fn connected(local: SocketAddr, server: SocketAddr) -> Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
+    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&local.into()).with_context(|| format!("binding {local}"))?;
+    socket.connect(&server.into())?;
+    Ok(socket.into())
+}
+
+/// The status code of a response, or `None` for a request.
+pub(crate) fn status(message: &[u8]) -> Option<u16> {
+    let digits = message.strip_prefix(b"SIP/2.0 ")?.get(..3)?;
+    std::str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The value of the first header field whose line begins with `name` (with its colon).
+pub(crate) fn header<'a>(message: &'a [u8], name: &str) -> Option<&'a [u8]> {
+    headers(message, name).next()
+}
+
+/// The values of all such header fields, in order.
+pub(crate) fn headers<'a>(message: &'a [u8], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    lines(message).filter_map(move |line| {
+        let (found, value) = line.split_at_checked(name.len())?;
+        found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+    })
+}
+
+/// The lines of the header section after the start line.
+pub(crate) fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = memmem::find(message, b"\r\n").and_then(|end| message.get(end + 2..));
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let end = memmem::find(text, b"\r\n")?;
+        let line = text.get(..end)?;
+        rest = text.get(end + 2..);
+        (!line.is_empty()).then_some(line)
+    })
+}
+
+/// What we wrote behind `marker`: slot and sequence number, as in `marker12-345`.
+pub(crate) fn slot_and_sequence(message: &[u8], marker: &[u8]) -> Option<(usize, u32)> {
+    let at = memmem::find(message, marker)? + marker.len();
+    let (slot, rest) = number(message.get(at..)?)?;
+    let (sequence, _) = number(rest.strip_prefix(b"-")?)?;
+    Some((slot as usize, sequence))
+}
+
+/// A decimal number at the front, and what follows it.
+pub(crate) fn number(text: &[u8]) -> Option<(u32, &[u8])> {
+    let digits = text.iter().take_while(|octet| octet.is_ascii_digit()).count();
+    let (number, rest) = text.split_at_checked(digits)?;
+    Some((std::str::from_utf8(number).ok()?.parse().ok()?, rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MESSAGE: &[u8] =
+        b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKb7-42\r\nCSeq: 5 BYE\r\n\r\nCSeq: 6 x\r\n";
+
+    #[test]
+    fn what_identifies_an_answer_is_read() {
+        assert_eq!(status(MESSAGE), Some(200));
+        assert_eq!(status(b"BYE sip:a SIP/2.0\r\n"), None);
+        assert_eq!(slot_and_sequence(MESSAGE, b"z9hG4bKb"), Some((7, 42)));
+        assert_eq!(header(MESSAGE, "cseq:"), Some(b"5 BYE".as_slice()));
+        assert_eq!(headers(MESSAGE, "CSeq:").count(), 1);
+        assert_eq!(slot_and_sequence(b"z9hG4bKb7", b"z9hG4bKb"), None);
+    }
+}

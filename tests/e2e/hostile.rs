@@ -1,0 +1,155 @@
+//! A policy cannot hurt the router: one that loops, traps, eats memory or returns garbage ends its
+//! own request by the manifest's fallback, and the requests beside it are served as ever.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+use viaduct_tests::or_skip;
+use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::policy;
+use viaduct_tests::support::router::{self, Router, Setup};
+use viaduct_tests::support::sip_client::SipClient;
+use viaduct_tests::support::sip_text::{Received, Request};
+
+const DOMAIN: &str = "hostile.example";
+/// How often each deed is done: more than there are pooled instances, so that one lost for good each
+/// time would show.
+const TIMES: usize = 20;
+
+struct Bench {
+    router: Router,
+    _folder: TempDir,
+}
+
+/// A router with `tests/policies/hostile`, or the reason why there is none.
+fn start() -> Result<std::result::Result<Bench, &'static str>> {
+    if router::binary().is_none() {
+        return Ok(Err(router::NO_BINARY));
+    }
+    let folder = TempDir::with_prefix("viaduct-hostile-")?;
+    let Some(component) = policy::build_own("hostile", folder.path())? else {
+        return Ok(Err("no compiler for policies (VIADUCT_WASM_RUSTC); run `make test`"));
+    };
+    let mut setup = Setup::new((own_address(), 5060).into(), DOMAIN, component);
+    setup.location = "memory";
+    // Two workers, so that one busy with a bad run must not be the only one.
+    setup.workers = 2;
+    Ok(Ok(Bench { router: Router::start(&setup)?, _folder: folder }))
+}
+
+fn client(server: SocketAddr) -> Result<SipClient> {
+    SipClient::new(Transport::Udp, (own_address(), 5060).into(), server)
+}
+
+/// Asks the policy for a deed.
+fn deed(client: &mut SipClient, name: &str) -> Result<Received> {
+    let uri = format!("sip:{name}@{DOMAIN}");
+    client.transact(&Request::new("MESSAGE", &uri, "sip:tester@test.example", &uri))
+}
+
+fn refused_by_fallback(answer: &Received, name: &str) -> Result<()> {
+    ensure!(
+        answer.status() == Some(503),
+        "{name} should end by the fallback 503:\n{}",
+        answer.text
+    );
+    clean(answer, name)
+}
+
+/// Nothing of the policy's garbage is in the answer.
+fn clean(answer: &Received, name: &str) -> Result<()> {
+    ensure!(answer.header("Injected").is_none(), "{name} has injected:\n{}", answer.text);
+    ensure!(answer.headers("Via").len() == 1, "{name} has touched Via:\n{}", answer.text);
+    ensure!(answer.cseq_method() == Some("MESSAGE"), "{name}: CSeq in\n{}", answer.text);
+    Ok(())
+}
+
+/// Does each deed many times while another client's requests go on undisturbed.
+fn deeds(names: &[&str], judge: impl Fn(&Received, &str) -> Result<()>) -> Result<()> {
+    let bench = match start()? {
+        Ok(bench) => bench,
+        Err(reason) => {
+            viaduct_tests::support::skip::skipped(reason);
+            return Ok(());
+        }
+    };
+    let server = bench.router.listen();
+    let mut bad = client(server)?;
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let innocent = scope.spawn(|| serve_others(server, &over));
+        let done = names
+            .iter()
+            .try_for_each(|name| (0..TIMES).try_for_each(|_| judge(&deed(&mut bad, name)?, name)));
+        over.store(true, Ordering::SeqCst);
+        let served = innocent.join().map_err(|_| anyhow::anyhow!("the other client panicked"))?;
+        done?;
+        ensure!(served? > 0, "the other client was never served");
+        Ok(())
+    })?;
+    bench.router.check_alive()
+}
+
+/// Registers and asks again, over and over; every answer must be 200.
+fn serve_others(server: SocketAddr, over: &AtomicBool) -> Result<usize> {
+    let mut client = client(server)?;
+    let mut served = 0;
+    while !over.load(Ordering::SeqCst) {
+        let contact = client.contact("good");
+        let answer = client.transact(&Request::register("good", DOMAIN, &contact, 600))?;
+        ensure!(answer.status() == Some(200), "another's REGISTER suffered:\n{}", answer.text);
+        let answer = deed(&mut client, "good")?;
+        ensure!(answer.status() == Some(200), "another's MESSAGE suffered:\n{}", answer.text);
+        served += 2;
+    }
+    Ok(served)
+}
+
+#[test]
+fn a_policy_that_never_ends_is_stopped() -> Result<()> {
+    deeds(&["loop"], refused_by_fallback)
+}
+
+#[test]
+fn a_policy_that_traps_ends_its_own_request_only() -> Result<()> {
+    deeds(&["trap"], refused_by_fallback)
+}
+
+#[test]
+fn a_policy_that_eats_memory_or_stack_is_stopped() -> Result<()> {
+    deeds(&["memory", "stack"], refused_by_fallback)
+}
+
+#[test]
+fn garbage_from_a_policy_never_reaches_the_wire() -> Result<()> {
+    deeds(&["status", "reason", "header", "target", "many-targets"], |answer, name| {
+        let status = answer.status().context("no status")?;
+        ensure!((400..=599).contains(&status), "{name} gave\n{}", answer.text);
+        clean(answer, name)
+    })
+}
+
+#[test]
+fn what_a_run_staged_before_it_trapped_does_not_take_effect() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let bench = match start()? {
+        Ok(bench) => bench,
+        Err(reason) => {
+            viaduct_tests::support::skip::skipped(reason);
+            return Ok(());
+        }
+    };
+    let mut client = client(bench.router.listen())?;
+    let aor = format!("sip:victim@{DOMAIN}");
+    let request = Request::new("REGISTER", &format!("sip:save-then-trap@{DOMAIN}"), &aor, &aor)
+        .with("Contact", "<sip:victim@192.0.2.1>");
+    let answer = client.transact(&request)?;
+    ensure!(answer.status() == Some(503), "should end by the fallback:\n{}", answer.text);
+    let bindings = client.transact(&Request::fetch("victim", DOMAIN))?;
+    ensure!(bindings.status() == Some(200), "asking for bindings:\n{}", bindings.text);
+    ensure!(bindings.header("Contact").is_none(), "the save took effect:\n{}", bindings.text);
+    Ok(())
+}

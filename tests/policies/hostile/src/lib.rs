@@ -1,0 +1,94 @@
+//! A policy that misbehaves when it is asked to: the user part of the Request-URI names the deed.
+//! Every other request it serves as a small registrar, so that a test can see who is harmed.
+
+use std::hint::black_box;
+
+use viaduct_guest::prelude::*;
+
+/// The policy.
+struct Hostile;
+
+#[viaduct::policy]
+impl Policy for Hostile {
+    fn on_request(request: &Request) -> Verdict {
+        match request.request_user().as_str() {
+            "loop" => spin(),
+            "trap" => trap(),
+            "memory" => eat_memory(),
+            "stack" => black_box(deeper(black_box(1))).into_reply(),
+            "save-then-trap" => save_then_trap(),
+            "status" => reply(7, ""),
+            "reason" => reply(480, "Gone\r\nInjected: yes"),
+            "header" => inject_header(),
+            "target" => target("not a URI \r\n at all"),
+            "many-targets" => many_targets(),
+            _ => serve(request),
+        }
+    }
+}
+
+fn serve(request: &Request) -> Verdict {
+    if request.method() == Method::Register {
+        return usrloc::save("location", "path-lazy").into();
+    }
+    reply(200, "")
+}
+
+fn spin() -> Verdict {
+    let mut turns = 0_u64;
+    loop {
+        turns = black_box(turns.wrapping_add(1));
+    }
+}
+
+fn trap() -> Verdict {
+    let nothing: &[u32] = black_box(&[]);
+    reply(200 + nothing[black_box(3)] as u16, "")
+}
+
+fn eat_memory() -> Verdict {
+    let mut eaten: Vec<Vec<u8>> = Vec::new();
+    loop {
+        eaten.push(black_box(vec![1; 65_536]));
+    }
+}
+
+fn deeper(depth: u64) -> u64 {
+    let frame = black_box([depth; 64]);
+    if depth == 0 { 0 } else { black_box(deeper(depth + 1)) + frame[0] }
+}
+
+trait IntoReply {
+    fn into_reply(self) -> Verdict;
+}
+
+impl IntoReply for u64 {
+    fn into_reply(self) -> Verdict {
+        reply(200, &self.to_string())
+    }
+}
+
+/// What the run has staged before it died must not take effect.
+fn save_then_trap() -> Verdict {
+    let _ = usrloc::save("location", "path-lazy");
+    trap()
+}
+
+fn inject_header() -> Verdict {
+    let _ = routing::add_reply_header("X-Harmless", "yes\r\nInjected: yes");
+    let _ = routing::add_reply_header("Injected: yes\r\nX", "y");
+    let _ = routing::add_reply_header("Via", "SIP/2.0/UDP injected.invalid");
+    reply(480, "")
+}
+
+fn target(uri: &str) -> Verdict {
+    let _ = routing::add_target(uri, 1_000);
+    relay()
+}
+
+fn many_targets() -> Verdict {
+    for number in 0..10_000 {
+        let _ = routing::add_target(&format!("sip:x@127.0.0.1:{}", 1 + number), 1_000);
+    }
+    reply(480, "")
+}

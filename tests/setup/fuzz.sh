@@ -1,0 +1,44 @@
+#!/bin/bash
+# Runs every fuzz target of every crate that has some (a folder `fuzz` beside its `src`).
+#
+# usage: fuzz.sh SECONDS [NAME...]      so long for each target; only the targets named, if any
+#
+# Stable Rust: the coverage instrumentation libFuzzer needs is switched on by compiler flags, so
+# neither nightly nor cargo-fuzz is asked for. What was found interesting is kept in
+# target/fuzz/corpus/NAME and used as the seed next time; a crash leaves its input there too, says
+# how to repeat it, and ends the run with an error.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+seconds=${1:?usage: fuzz.sh SECONDS [NAME...]}
+shift
+host=$(rustc -vV | sed -n 's/^host: //p')
+work=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
+flags=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
+       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
+       -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
+       -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks --cfg=fuzzing)
+
+found=
+failed=()
+for manifest in router/*/fuzz/Cargo.toml; do
+    [ -e "$manifest" ] || continue
+    # --target keeps the flags away from build scripts and macros, which could not link with them.
+    CARGO_TARGET_DIR=$work RUSTFLAGS="${flags[*]}" \
+        cargo build --release --bins --manifest-path "$manifest" --target "$host"
+    for name in $(sed -n '/^\[\[bin\]\]/,/^$/s/^name *= *"\(.*\)"/\1/p' "$manifest"); do
+        [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
+        found=yes
+        corpus=$work/corpus/$name
+        mkdir -p "$corpus"
+        echo "fuzz: $name for $seconds s" >&2
+        program=$work/$host/release/$name
+        if ! "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
+            -print_final_stats=1 -artifact_prefix="$corpus/crash-" "$corpus"; then
+            echo "fuzz: $name failed; repeat with: $program $corpus/crash-..." >&2
+            failed+=("$name")
+        fi
+    done
+done
+[ -n "$found" ] || { echo "fuzz: no such target: ${*:-none at all}" >&2; exit 1; }
+[ ${#failed[@]} -eq 0 ] || { echo "fuzz: failed: ${failed[*]}" >&2; exit 1; }

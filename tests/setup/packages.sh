@@ -1,0 +1,71 @@
+#!/bin/bash
+# Installs the Debian packages of the named groups, and only those that are missing.
+#
+# usage: packages.sh GROUP...        groups: build wasm test bench fuzz
+#
+# Does nothing, quickly, when everything is there. Refreshes the package lists only when something
+# is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
+# Kamailio would take port 5060, which `make run` wants.
+set -euo pipefail
+
+say() { echo "packages: $*" >&2; }
+die() { say "$@"; exit 1; }
+
+group() {
+    case "$1" in
+        build) echo gcc libc6-dev make pkg-config ca-certificates ;;
+        wasm)  echo apt dpkg util-linux coreutils ;;
+        test)  echo sip-tester kamailio baresip-core iproute2 procps ;;
+        bench) echo kamailio util-linux ;;
+        fuzz)  echo g++ ;;
+        *)     die "no group called '$1' (there are: build wasm test bench fuzz)" ;;
+    esac
+}
+
+[ $# -gt 0 ] || die "name at least one group: build wasm test bench fuzz"
+command -v dpkg-query >/dev/null \
+    || die "this is not a Debian machine; install by hand what these groups name: $*"
+
+wanted=()
+for name in "$@"; do
+    names=$(group "$name")
+    read -ra names <<<"$names"
+    wanted+=("${names[@]}")
+done
+
+missing=()
+for package in "${wanted[@]}"; do
+    state=$(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null || true)
+    [[ $state == ii* ]] || missing+=("$package")
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null \
+        || die "missing: ${missing[*]}. Neither root nor sudo here; as root: apt-get install ${missing[*]}"
+    as_root=(sudo)
+fi
+
+# A policy-rc.d that answers 101 keeps the maintainer scripts from starting services. The machine's
+# own one, if there is one, stays in charge.
+veto=/usr/sbin/policy-rc.d
+put_veto=
+if [ ! -e "$veto" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$veto" >/dev/null
+    "${as_root[@]}" chmod 755 "$veto"
+    put_veto=yes
+fi
+cleanup() { [ -z "$put_veto" ] || "${as_root[@]}" rm -f "$veto"; }
+trap cleanup EXIT
+
+say "installing ${missing[*]}"
+apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=300)
+"${apt[@]}" update >&2 || say "the package lists could not be refreshed; trying with the old ones"
+"${apt[@]}" install -y --no-upgrade --no-install-recommends "${missing[@]}" >&2 \
+    || die "apt-get could not install: ${missing[*]} (see above)"
+
+# A packaged Kamailio is enabled for the next boot too; nobody asked for that here.
+if [[ " ${missing[*]} " == *" kamailio "* ]] && [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl disable --quiet kamailio || true
+fi

@@ -1,0 +1,89 @@
+//! Kamailio as a peer: the opponent in the benchmark, and a second opinion on our SIPp scenarios.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+
+use super::family::family;
+use super::net::{self, Transport};
+use super::process::Process;
+use super::skip::find_program;
+
+/// A running Kamailio with `tests/bench/kamailio.cfg`; ends when dropped.
+#[derive(Debug)]
+pub struct Kamailio {
+    process: Process,
+    _folder: TempDir,
+}
+
+/// The domain its configuration serves.
+pub const DOMAIN: &str = "bench.example";
+
+/// Kamailio's place, or `None` where it is not installed.
+#[must_use]
+pub fn installed() -> Option<PathBuf> {
+    find_program("kamailio")
+}
+
+/// Starts Kamailio on UDP and TCP at `address`. `prefix` is put before the command, for example
+/// `taskset -c 0`; it must end up executing the rest in the same process.
+///
+/// # Errors
+/// When Kamailio is not installed or does not bind its port within 15 seconds.
+pub fn start(address: SocketAddr, prefix: &[&str]) -> Result<Kamailio> {
+    let program = installed().context("kamailio is not installed")?;
+    let folder = TempDir::with_prefix("viaduct-kamailio-")?;
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
+    let mut words: Vec<OsString> = prefix.iter().map(OsString::from).collect();
+    words.push(program.into());
+    words.extend(["-f".into(), config.into()]);
+    // -x fm: the fast allocator for shared memory. -m: MiB of it; finished transactions stay for
+    // five seconds, which at benchmark rates is a lot of memory.
+    words.extend(["-DD", "-E", "-x", "fm", "-m", "1024", "-M", "32"].map(OsString::from));
+    for transport in ["udp", "tcp"] {
+        words.extend(["-l".into(), format!("{transport}:{address}").into()]);
+    }
+    words.extend(["-Y".into(), folder.path().into(), "-w".into(), folder.path().into()]);
+    let (first, rest) = words.split_first().context("an empty command")?;
+    let process = Process::start("kamailio", Command::new(first).args(rest))?;
+    net::wait_until_bound(Transport::Udp, address, Duration::from_secs(15))
+        .with_context(|| process.log())?;
+    net::wait_until_bound(Transport::Tcp, address, Duration::from_secs(15))
+        .with_context(|| process.log())?;
+    Ok(Kamailio { process, _folder: folder })
+}
+
+impl Kamailio {
+    /// Its first process; the workers are children of it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// What it has logged.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+}
+
+impl Drop for Kamailio {
+    fn drop(&mut self) {
+        // SIGTERM lets the first process take its children along, which it sometimes does not do.
+        // SIGKILL orphans them, so they are noted before, and end one by one.
+        let family = family(self.pid()).unwrap_or_default();
+        let _ = self.process.signal(Signal::SIGTERM);
+        if self.process.wait(Duration::from_secs(5)).is_err() {
+            for pid in family.into_iter().filter_map(|pid| i32::try_from(pid).ok()) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
+    }
+}

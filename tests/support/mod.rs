@@ -1,0 +1,14 @@
+//! Helpers for tests with real processes. No helper asserts: each returns what happened, with the
+//! peers' own logs in the error, and the test judges.
+
+pub mod family;
+pub mod kamailio;
+pub mod net;
+pub mod phone;
+pub mod policy;
+pub mod process;
+pub mod router;
+pub mod sip_client;
+pub mod sip_text;
+pub mod sipp;
+pub mod skip;

@@ -1,0 +1,190 @@
+//! A running `viaduct` with a configuration of its own, in a folder that goes with it.
+
+use std::env;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use super::process::Process;
+
+/// How long a router may take to start or to answer its command line. Debug builds of the compiler
+/// for policies are slow; this is patience, not a promise.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The router under test, from the environment variable `VIADUCT_BIN` that `make test` sets.
+#[must_use]
+pub fn binary() -> Option<PathBuf> {
+    env::var_os("VIADUCT_BIN").map(PathBuf::from).filter(|path| path.is_file())
+}
+
+/// Why a test is skipped when [`binary`] gives nothing.
+pub const NO_BINARY: &str = "VIADUCT_BIN does not name a router; run `make test`";
+
+/// What differs between the routers of the tests.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// UDP and TCP address.
+    pub listen: SocketAddr,
+    /// Domains it is responsible for.
+    pub domains: Vec<String>,
+    /// The policy's component.
+    pub policy: PathBuf,
+    /// Networks whose Path and `received` it believes without a signature of its own.
+    pub trusted: Vec<String>,
+    /// `memory` or `write-through`.
+    pub location: &'static str,
+    /// Path mode where the policy names none.
+    pub path_mode: &'static str,
+    /// Worker threads.
+    pub workers: u32,
+}
+
+impl Setup {
+    /// A router for one domain with a policy.
+    #[must_use]
+    pub fn new(listen: SocketAddr, domain: &str, policy: impl Into<PathBuf>) -> Self {
+        Self {
+            listen,
+            domains: vec![domain.to_owned()],
+            policy: policy.into(),
+            trusted: Vec::new(),
+            location: "write-through",
+            path_mode: "lazy",
+            workers: 2,
+        }
+    }
+
+    /// The one place that knows the configuration's format.
+    fn render(&self) -> String {
+        let list = |items: &[String]| {
+            let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
+            quoted.join(", ")
+        };
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "workers = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
+             [[listen]]\naddress = \"{}\"\n\n\
+             [policy]\nfile = \"{}\"\n\n\
+             [location]\nmode = \"{}\"\n\n\
+             [registrar]\npath_mode = \"{}\"\n\n\
+             [admin]\nlisten = \"unix:admin.sock\"\n\n\
+             [log]\nlevel = \"info\"\n",
+            self.workers,
+            list(&self.domains),
+            list(&self.trusted),
+            self.listen,
+            self.policy.display(),
+            self.location,
+            self.path_mode,
+        );
+        text
+    }
+}
+
+/// A running router; ends when dropped.
+#[derive(Debug)]
+pub struct Router {
+    process: Process,
+    folder: TempDir,
+    listen: SocketAddr,
+}
+
+impl Router {
+    /// Writes the configuration, starts the router and waits for its ready line.
+    ///
+    /// # Errors
+    /// When it does not become ready; the error carries its log.
+    pub fn start(setup: &Setup) -> Result<Self> {
+        let folder = TempDir::with_prefix("viaduct-")?;
+        fs::write(folder.path().join("viaduct.toml"), setup.render())?;
+        let process = launch(folder.path())?;
+        Ok(Self { process, folder, listen: setup.listen })
+    }
+
+    /// Its SIP address.
+    #[must_use]
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
+    /// Everything it has printed.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// `kill -9`, so that nothing is written any more.
+    ///
+    /// # Errors
+    /// When it cannot be reaped.
+    pub fn kill_hard(&mut self) -> Result<()> {
+        self.process.kill_hard()
+    }
+
+    /// Starts it again with the same configuration and state, after it has ended.
+    ///
+    /// # Errors
+    /// As [`Router::start`].
+    pub fn start_again(&mut self) -> Result<()> {
+        self.process = launch(self.folder.path())?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits until it has drained and ended by itself.
+    ///
+    /// # Errors
+    /// When it does not end, or with another status than 0.
+    pub fn stop(&mut self) -> Result<()> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(PATIENCE)?;
+        if !status.success() {
+            bail!("the router ended with {status}:\n{}", self.log());
+        }
+        Ok(())
+    }
+
+    /// Whether it still runs.
+    ///
+    /// # Errors
+    /// With its log, when it does not.
+    pub fn check_alive(&self) -> Result<()> {
+        self.process
+            .signal(Signal::SIGCONT) // does nothing to a running process
+            .with_context(|| format!("the router is gone:\n{}", self.log()))?;
+        self.cli(&["status"]).map(drop)
+    }
+
+    /// Runs the command line client against it and returns what it printed.
+    ///
+    /// # Errors
+    /// When the command fails, with what it said.
+    pub fn cli(&self, words: &[&str]) -> Result<String> {
+        let socket = format!("unix:{}", self.folder.path().join("admin.sock").display());
+        let program = binary().context(NO_BINARY)?;
+        let output = Command::new(program).arg("--admin").arg(socket).args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!("viaduct {}: {}\n{said}{complaint}", words.join(" "), output.status);
+        }
+        Ok(said)
+    }
+}
+
+fn launch(folder: &Path) -> Result<Process> {
+    let program = binary().context(NO_BINARY)?;
+    let config = folder.join("viaduct.toml");
+    let mut command = Command::new(program);
+    command.arg("run").arg("--config").arg(config);
+    let process = Process::start("viaduct", &mut command)?;
+    process.wait_for_line("ready", PATIENCE, |line| line.starts_with("viaduct ready:"))?;
+    Ok(process)
+}

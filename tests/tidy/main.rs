@@ -1,0 +1,81 @@
+//! What the source tree promises, checked: who may depend on whom, how long functions and files
+//! may be, that every folder says what it is, that nothing is left undone, that the README's map is
+//! true.
+//!
+//! Each check is a function from text to findings, tested on small bad inputs beside it; the tests
+//! here run them over the tree. A finding names file and line.
+
+mod arrows;
+mod content;
+mod map;
+mod sizes;
+mod tree;
+
+use crate::tree::Tree;
+
+fn report(what: &str, findings: &[String]) {
+    assert!(findings.is_empty(), "{what}:\n  {}\n", findings.join("\n  "));
+}
+
+#[test]
+fn dependencies_run_one_way() {
+    let tree = Tree::read();
+    assert!(tree.manifests().count() >= 5, "the walk has lost the crates");
+    report("wrong dependencies", &arrows::findings(&tree));
+}
+
+#[test]
+fn functions_are_under_70_lines() {
+    let tree = Tree::read();
+    assert!(tree.rust().count() >= 30, "the walk has lost the source");
+    let findings: Vec<String> =
+        tree.rust().flat_map(|(path, text)| sizes::long_functions(path, text)).collect();
+    report("functions of 70 lines or more", &findings);
+}
+
+#[test]
+fn files_are_under_800_lines() {
+    let tree = Tree::read();
+    let findings: Vec<String> =
+        tree.all().filter_map(|(path, text)| sizes::long_file(path, text)).collect();
+    report("files of 800 lines or more", &findings);
+}
+
+#[test]
+fn crates_and_folders_say_what_they_are() {
+    let tree = Tree::read();
+    let findings: Vec<String> =
+        tree.rust().filter_map(|(path, text)| content::missing_first_words(path, text)).collect();
+    report("no //! at the top", &findings);
+}
+
+#[test]
+fn nothing_is_left_undone_or_switched_off() {
+    let tree = Tree::read();
+    let findings: Vec<String> =
+        tree.rust().flat_map(|(path, text)| content::undone(path, text)).collect();
+    report("left undone", &findings);
+}
+
+#[test]
+fn no_file_names_a_place_on_somebodys_machine() {
+    let tree = Tree::read();
+    let findings: Vec<String> =
+        tree.all().flat_map(|(path, text)| content::machine_paths(path, text)).collect();
+    report("paths of one machine", &findings);
+}
+
+#[test]
+fn the_readme_map_names_only_what_exists() {
+    let tree = Tree::read();
+    let readme = tree.text("README.md").unwrap_or_default();
+    assert!(!readme.is_empty(), "there is no README.md at the root");
+    let paths = map::paths(readme);
+    assert!(!paths.is_empty(), "README.md has no code map (a fenced block with a tree of folders)");
+    let findings: Vec<String> = paths
+        .into_iter()
+        .filter(|path| !tree.exists(path))
+        .map(|path| format!("README.md names {path}"))
+        .collect();
+    report("stale entries in the code map", &findings);
+}
