@@ -4,8 +4,8 @@
 //! The server under test is pinned to core 0 and this generator to core 1, with 64 requests
 //! outstanding over kernel UDP on loopback. The cost is read from the kernel's own accounting of
 //! the server's threads (`/proc/PID/task/*/schedstat`), system calls included, over a fixed number
-//! of requests. Each measurement is made three times, interleaved between the servers so that a noisy
-//! minute hits all of them, and the median is printed.
+//! of requests. Each measurement is made three times, interleaved between the servers so that a
+//! noisy minute hits all of them, and the median is printed.
 //!
 //! Start reading at [`work`] (what is asked of a server), then [`drive`] (the 64 slots).
 

@@ -136,8 +136,8 @@ fn next(client: usize, cseq: usize) -> Acknowledged {
     Acknowledged { user, contact }
 }
 
-/// Registers the new contact and removes the old one in the same request, or removes all: a REGISTER
-/// is all or nothing (RFC 3261 10.3), so there is never a user with both.
+/// Registers the new contact and removes the old one in the same request, or removes all: a
+/// REGISTER is all or nothing (RFC 3261 10.3), so there is never a user with both.
 fn request(one: &Acknowledged, old: Option<&str>, cseq: usize) -> Request {
     let request = match &one.contact {
         None => Request::register(&one.user, DOMAIN, "x", 0).with("Contact", "*"),

@@ -15,8 +15,8 @@ use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{Received, Request};
 
 const DOMAIN: &str = "hostile.example";
-/// How often each deed is done: more than there are pooled instances, so that one lost for good each
-/// time would show.
+/// How often each deed is done: more than there are pooled instances, so that one lost for good
+/// each time would show.
 const TIMES: usize = 20;
 
 struct Bench {

@@ -232,8 +232,8 @@ impl Running {
     }
 }
 
-/// Waits until the server at `server` has a binding for `sip:user@domain`, by asking it from `local`
-/// with REGISTER requests without Contact (RFC 3261 10.2.3).
+/// Waits until the server at `server` has a binding for `sip:user@domain`, by asking it from
+/// `local` with REGISTER requests without Contact (RFC 3261 10.2.3).
 ///
 /// # Errors
 /// When there is none within 15 seconds.

@@ -43,6 +43,11 @@ fn within_dialog(request: &Request) -> Verdict {
         if request.method() == Method::Notify {
             routing::record_route();
         }
+        // A remote target may be an AoR of ours, and only the location service knows where that is
+        // (RFC 3261 16.5).
+        if request.uri_is_ours() && !request.uri_is_router() {
+            return to_our_user(request);
+        }
         return relay();
     }
     if request.uri_is_ours() {

@@ -1,7 +1,7 @@
 //! Events on their way from the workers to logs and people, on a thread of their own.
 //!
-//! A worker never writes to a stream, since a terminal or a full pipe can block it: it offers events
-//! to a bounded queue (`try_send`) and counts what does not fit.
+//! A worker never writes to a stream, since a terminal or a full pipe can block it: it offers
+//! events to a bounded queue (`try_send`) and counts what does not fit.
 
 use std::io::Write;
 use std::thread::JoinHandle;
@@ -15,6 +15,8 @@ use crate::show::Show;
 
 /// Events that may wait, all workers together.
 const QUEUE: usize = 4096;
+/// Target of the lines about usual traffic.
+const TRAFFIC: &str = "viaduct::traffic";
 /// How long the queue is listened to at a time; summaries are at most this late.
 const TURN: Duration = Duration::from_millis(250);
 
@@ -114,7 +116,7 @@ impl Budget {
 fn log(event: &Event, budget: &mut Budget) {
     let usual = matches!(event, Event::Registered { .. } | Event::Call { .. } | Event::Bye { .. });
     if matches!(event, Event::PolicyCount { .. })
-        || (usual && !tracing::enabled!(target: "viaduct::traffic", tracing::Level::DEBUG))
+        || (usual && !tracing::enabled!(target: TRAFFIC, tracing::Level::DEBUG))
         || !budget.spend()
     {
         return;
@@ -130,13 +132,13 @@ fn log(event: &Event, budget: &mut Budget) {
         }
         Event::PolicyLog { level, text } => policy_line(*level, text),
         Event::Registered { aor, contacts, expires_s, source } => {
-            tracing::debug!(target: "viaduct::traffic", %aor, contacts, expires_s, %source, "registered");
+            tracing::debug!(target: TRAFFIC, %aor, contacts, expires_s, %source, "registered");
         }
         Event::Call { call_id, from, to, status } => {
-            tracing::debug!(target: "viaduct::traffic", %call_id, %from, %to, status, "call");
+            tracing::debug!(target: TRAFFIC, %call_id, %from, %to, status, "call");
         }
         Event::Bye { call_id } => {
-            tracing::debug!(target: "viaduct::traffic", %call_id, "bye");
+            tracing::debug!(target: TRAFFIC, %call_id, "bye");
         }
         Event::PolicyCount { .. } => {}
     }

@@ -32,6 +32,15 @@ const DRAIN_LOOK: Duration = Duration::from_millis(20);
 /// A worker's stack: its own frames and a policy's.
 const WORKER_STACK: usize = 4 * 1024 * 1024;
 
+/// What all workers are made from.
+struct Shared<'a> {
+    config: &'a Config,
+    keys: PathKeys,
+    resolver: Resolver,
+    streams: Arc<Streams>,
+    events: Sender<Event>,
+}
+
 /// A running router.
 pub struct Router {
     listeners: Vec<String>,
@@ -44,7 +53,6 @@ pub struct Router {
     catalog: Arc<PolicyCatalog>,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
-    keys: PathKeys,
     secret: [u8; 16],
     threads: Mutex<Vec<JoinHandle<()>>>,
     draining: AtomicBool,
@@ -83,7 +91,6 @@ impl Router {
             catalog,
             metrics,
             clock,
-            keys,
             secret,
             threads: Mutex::new(Vec::new()),
             draining: AtomicBool::new(false),
@@ -93,15 +100,9 @@ impl Router {
         router.watch();
         let resolver = Resolver::new(runtime);
         let streams = Arc::new(Streams::default());
+        let shared = Shared { config, keys, resolver, streams, events };
         for (index, sockets) in sockets.into_iter().enumerate() {
-            router.spawn_worker(
-                config,
-                index as u8,
-                sockets,
-                &resolver,
-                &streams,
-                events.clone(),
-            )?;
+            router.spawn_worker(&shared, index as u8, sockets)?;
         }
         router.spawn_expiry()?;
         Ok(router)
@@ -132,18 +133,10 @@ impl Router {
         self.metrics.watch_policies(move || entries(catalog.list()));
     }
 
-    fn spawn_worker(
-        &self,
-        config: &Config,
-        index: u8,
-        sockets: Sockets,
-        resolver: &Resolver,
-        streams: &Arc<Streams>,
-        events: Sender<Event>,
-    ) -> anyhow::Result<()> {
+    fn spawn_worker(&self, shared: &Shared<'_>, index: u8, sockets: Sockets) -> anyhow::Result<()> {
         let mut seed = [0u8; 8];
         crate::random::fill(&mut seed).context("no randomness from the kernel")?;
-        let settings = Arc::new(config.settings(index, self.keys.clone(), self.secret));
+        let settings = Arc::new(shared.config.settings(index, shared.keys.clone(), self.secret));
         let options = WorkerOptions { worker: usize::from(index), ..WorkerOptions::default() };
         let policy = self.catalog.worker(options)?;
         let location: Arc<dyn Location> = Arc::<LocationService>::clone(&self.location);
@@ -153,10 +146,10 @@ impl Router {
             index,
             workers: Arc::clone(&self.workers),
             location: Arc::clone(&self.location),
-            resolver: resolver.clone(),
+            resolver: shared.resolver.clone(),
             stats,
-            streams: Arc::clone(streams),
-            events,
+            streams: Arc::clone(&shared.streams),
+            events: shared.events.clone(),
         };
         let pulse = self.pulses.get(usize::from(index)).map(Arc::clone).unwrap_or_default();
         let core = Core::new(engine, around, self.clock.now());
@@ -196,14 +189,25 @@ impl Router {
     }
 }
 
-/// The deployed policies; the configured component where none has been deployed.
+/// The deployed policies. The configured component is deployed where it is new: never taken before,
+/// or built again since. Otherwise what was deployed last stays, whatever its origin.
 fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
     let catalog = PolicyCatalog::open(&config.policy.deployed_dir)?;
-    if catalog.live().is_none() {
-        let file = &config.policy.file;
-        let bytes =
-            std::fs::read(file).with_context(|| format!("policy.file {}", file.display()))?;
+    let file = &config.policy.file;
+    let taken = config.state_dir.join("policy-file.wasm");
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        // It may be gone once it has been deployed.
+        Err(_) if catalog.live().is_some() => return Ok(catalog),
+        Err(error) => return Err(error).with_context(|| format!("policy.file {}", file.display())),
+    };
+    let known = std::fs::read(&taken).is_ok_and(|last| last == bytes);
+    if !known || catalog.live().is_none() {
         catalog.deploy(&bytes).with_context(|| format!("policy {}", file.display()))?;
+        let draft = taken.with_extension("new");
+        std::fs::write(&draft, &bytes)
+            .and_then(|()| std::fs::rename(&draft, &taken))
+            .with_context(|| format!("{}", taken.display()))?;
     }
     Ok(catalog)
 }
@@ -304,8 +308,10 @@ impl Control for Router {
     }
 
     fn reload(&self, config: &Config) -> Result<(), Refusal> {
+        let keys = path_keys::load_or_create(&config.path_key_file)
+            .map_err(|fault| Refusal::Invalid(fault.to_string()))?;
         for (index, worker) in self.workers.iter().enumerate() {
-            let settings = config.settings(index as u8, self.keys.clone(), self.secret);
+            let settings = config.settings(index as u8, keys.clone(), self.secret);
             worker.post_surely(Mail::Reconfigure(Arc::new(settings)));
         }
         Ok(())

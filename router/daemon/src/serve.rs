@@ -102,7 +102,8 @@ fn say_ready(config: &Config, control: &dyn Control, notifier: &Notifier) {
         let _ = stdout.write_all(welcome(config).as_bytes());
     }
     let _ = stdout.flush();
-    tracing::info!(target: "viaduct", packets = status.packets, workers = status.workers, "ready: {line}");
+    let (packets, workers) = (&status.packets, status.workers);
+    tracing::info!(target: "viaduct", packets, workers, "ready: {line}");
     notifier.ready(&line);
 }
 

@@ -168,8 +168,8 @@ pub fn welcome(config: &Config) -> String {
         "\nIn another terminal:\n\
          \x20 {program} --admin {place} status\n\
          \x20 {program} --admin {place} location dump\n\
-         \x20 {program} --admin {place} policy deploy FILE   (a policy of your own: {program} policy \
-         new)\n\
+         \x20 {program} policy new NAME        (a policy of your own; then build it and)\n\
+         \x20 {program} --admin {place} policy deploy FILE\n\
          Ctrl-C ends the router.\n\n"
     ));
     text

@@ -1,9 +1,9 @@
 //! The policy hook: what the engine asks a policy, and what a policy may look at and stage.
 //!
 //! A run is a function of (phase, message, facts, now, seed). The policy reads through [`Run`] and
-//! stages effects in it; nothing takes effect until the run has ended well, so a trap leaves nothing
-//! behind. `Run` is owned: the engine lends it as a box and gets it back, which keeps borrowed
-//! memory, and so `unsafe`, out of the WebAssembly host.
+//! stages effects in it; nothing takes effect until the run has ended well, so a trap leaves
+//! nothing behind. `Run` is owned: the engine lends it as a box and gets it back, which keeps
+//! borrowed memory, and so `unsafe`, out of the WebAssembly host.
 
 use crate::run::Run;
 

@@ -65,7 +65,8 @@ pub struct Hop {
 pub enum Output {
     /// Send the bytes the call has appended to the caller's buffer.
     Transmit {
-        /// The way. For a stream with [`crate::ConnId::NONE`]: reuse a connection to `remote` or open one.
+        /// The way. For a stream with [`crate::ConnId::NONE`]: reuse a connection to `remote` or
+        /// open one.
         flow: Flow,
         /// Give this back in [`Input::SendFailed`]; `Token(0)`: nobody asks.
         token: Token,
@@ -109,8 +110,8 @@ pub struct Question {
 }
 
 /// Something worth telling. All fields are copies: events outlive the message. Those of usual
-/// traffic (`Registered`, `Call`, `Bye`) are made only where [`crate::Settings::events`] asks for them;
-/// counting is done by [`crate::Counters`], which costs nothing.
+/// traffic (`Registered`, `Call`, `Bye`) are made only where [`crate::Settings::events`] asks for
+/// them; counting is done by [`crate::Counters`], which costs nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Bindings of an AoR changed, or were refreshed.

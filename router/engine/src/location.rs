@@ -25,7 +25,8 @@ pub struct Snapshot {
     pub pending: bool,
 }
 
-/// A staged change of one AoR: its whole new set. Applied whole or not at all (RFC 3261 10.3, R-G1).
+/// A staged change of one AoR: its whole new set. Applied whole or not at all (RFC 3261 10.3,
+/// R-G1).
 #[derive(Clone, Debug)]
 pub struct Change {
     /// Whose bindings.

@@ -123,7 +123,8 @@ impl Settings {
     }
     /// Does a SIP URI name us: one of our domains, or an address we listen on or advertise?
     pub fn is_ours(&self, uri: &Uri<'_>) -> bool {
-        uri.is_sip() && (self.is_our_domain(uri.host_text) || self.listener_of(uri).is_some())
+        let ours = || self.domains.iter().any(|domain| names_uri(domain, uri));
+        uri.is_sip() && (ours() || self.listener_of(uri).is_some())
     }
     /// The listener a URI names by bound or advertised host and port, its transport respected where
     /// it names one.
@@ -133,7 +134,7 @@ impl Settings {
             let port = uri.port.unwrap_or(l.transport.default_port());
             let host_fits = match uri.host {
                 Host::Ip(ip) if ip == l.addr.ip() => port == l.addr.port(),
-                _ => uri.host_text.eq_ignore_ascii_case(l.host.as_bytes()) && port == l.port,
+                _ => names_uri(&l.host, uri) && port == l.port,
             };
             host_fits && transport.is_none_or(|t| t == Some(l.transport))
         })
@@ -154,6 +155,45 @@ impl Settings {
     }
     /// Is the host name one of our domains? Without case.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
-        self.domains.iter().any(|d| d.as_bytes().eq_ignore_ascii_case(host))
+        self.domains.iter().any(|domain| names_host(domain, host))
+    }
+}
+
+/// Does our text (a name, or an address) name that host? Addresses are compared by value: an IPv6
+/// address has many spellings (RFC 5952 1).
+fn names_host(ours: &str, host: &[u8]) -> bool {
+    if host.eq_ignore_ascii_case(ours.as_bytes()) {
+        return true;
+    }
+    let Some((ours, host)) = bracketed(ours.as_bytes()).zip(bracketed(host)) else { return false };
+    ours == host
+}
+
+/// As [`names_host`], for a URI: its host has been read already, with what RFC 5118 4.10 has us
+/// tolerate.
+fn names_uri(ours: &str, uri: &Uri<'_>) -> bool {
+    match uri.host {
+        Host::Ip(IpAddr::V6(ip)) => bracketed(ours.as_bytes()) == Some(ip),
+        _ => uri.host_text.eq_ignore_ascii_case(ours.as_bytes()),
+    }
+}
+
+fn bracketed(host: &[u8]) -> Option<std::net::Ipv6Addr> {
+    let bare = host.strip_prefix(b"[")?.strip_suffix(b"]")?;
+    std::str::from_utf8(bare).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_host;
+
+    #[test]
+    fn an_ipv6_address_is_the_same_host_in_every_spelling() {
+        for host in ["[2001:db8::c000:201]", "[2001:DB8:0::192.0.2.1]"] {
+            assert!(names_host("[2001:db8::192.0.2.1]", host.as_bytes()), "{host}");
+        }
+        assert!(!names_host("[2001:db8::1]", b"[2001:db8::2]"));
+        assert!(names_host("example.com", b"Example.COM"));
+        assert!(!names_host("example.com", b"[::1]"));
     }
 }

@@ -1,10 +1,10 @@
 //! Which worker owns a message: a cheap look at one header, before anything is scanned.
 //!
-//! A response belongs to the worker named in the branch we wrote; a request to a hash of its Call-ID.
-//! So retransmissions, CANCEL and ACK follow their INVITE, and all requests of a dialog keep their
-//! order: by the branch, an ACK and the BYE behind it would go to two workers and could overtake each
-//! other. A wrong guess here costs a stray or a second transaction, never memory safety: the owner
-//! checks.
+//! A response belongs to the worker named in the branch we wrote; a request to a hash of its
+//! Call-ID. So retransmissions, CANCEL and ACK follow their INVITE, and all requests of a dialog
+//! keep their order: by the branch, an ACK and the BYE behind it would go to two workers and could
+//! overtake each other. A wrong guess here costs a stray or a second transaction, never memory
+//! safety: the owner checks.
 
 use viaduct_message::HeaderName;
 

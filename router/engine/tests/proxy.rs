@@ -1,5 +1,8 @@
 //! The proxy core as a whole (RFC 3261 16), driven through the engine's two doors.
 
+// A test stops at what it did not expect.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod world;
 
 use viaduct_engine::{Hop, Input, Phase, Run, Transport, Verdict};

@@ -1,5 +1,8 @@
 //! REGISTER through the engine: staging, commit, refusal, Path on the way out and back.
 
+// A test stops at what it did not expect.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod world;
 
 use viaduct_engine::registrar::{LookupFlags, SaveFlags};

@@ -23,8 +23,8 @@ const SINGLE: [HeaderName; 9] = [
 /// another value. Route and Record-Route values must parse; REGISTER's Contact and Path too.
 ///
 /// The version is checked by the scan. An unknown scheme, an unknown method, a missing
-/// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax. What was parsed on the way is
-/// given back.
+/// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax. What was parsed on the way
+/// is given back.
 pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
     single_headers(message)?;
     let read = Essentials::read(message)?;

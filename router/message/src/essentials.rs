@@ -4,7 +4,7 @@ use crate::{CSeq, Fault, HeaderName, Message, NameAddr, Uri, Via};
 
 /// What a proxy reads of every request (RFC 3261 16.3 to 16.6, 17.2.3). Parsing is a good part of
 /// what a message costs, so [`crate::check::request`] hands on what it has parsed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Essentials<'a> {
     /// Request-URI.
     pub uri: Uri<'a>,

@@ -29,7 +29,7 @@ pub use essentials::Essentials;
 pub use header::{CSeq, Contacts, NameAddr, Param, Params, Via};
 pub use message::Message;
 pub use method::Method;
-pub use name::HeaderName;
+pub use name::{HeaderName, same_label};
 pub use scan::{Head, Limits, Line, Start};
 pub use span::Span;
 pub use uri::{Host, Scheme, Uri};

@@ -101,6 +101,11 @@ impl<'a> Message<'a> {
             .find(|line| name::expand(line.label.of(self.bytes)).eq_ignore_ascii_case(wanted))
             .map(|line| line.value.of(self.bytes))
     }
+    /// All lines of the header a label names, in any spelling.
+    pub fn lines_by_label<'l>(self, label: &'l [u8]) -> impl Iterator<Item = Line> + use<'a, 'l> {
+        let same = move |line: &Line| name::same_label(line.label.of(self.bytes), label);
+        self.head.lines.iter().copied().filter(same)
+    }
     /// The comma-separated values of all lines of that header, in order (RFC 3261 7.3.1).
     pub fn values(self, name: HeaderName) -> Values<'a> {
         Values::new(self.bytes, name, self.lines_from(name))

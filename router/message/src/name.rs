@@ -171,9 +171,30 @@ pub(crate) fn expand(label: &[u8]) -> &[u8] {
     }
 }
 
+/// Do two labels name the same header, in any case, full or compact form? Whoever removes a header
+/// must mean all its spellings, or one of them gets through.
+pub fn same_label(a: &[u8], b: &[u8]) -> bool {
+    match (HeaderName::from_label(a), HeaderName::from_label(b)) {
+        (HeaderName::Other, HeaderName::Other) => expand(a).eq_ignore_ascii_case(expand(b)),
+        (a, b) => a == b,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_header_is_the_same_in_all_its_spellings() {
+        for (a, b) in
+            [("v", "VIA"), ("x", "Session-Expires"), ("X-Own", "x-own"), ("r", "refer-to")]
+        {
+            assert!(same_label(a.as_bytes(), b.as_bytes()), "{a} {b}");
+        }
+        for (a, b) in [("x", "X-Own"), ("Via", "X-Via"), ("t", "From")] {
+            assert!(!same_label(a.as_bytes(), b.as_bytes()), "{a} {b}");
+        }
+    }
 
     #[test]
     fn every_name_is_found_by_its_text_in_any_case() {

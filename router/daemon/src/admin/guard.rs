@@ -1,5 +1,6 @@
-//! A listener that cannot eat the router's file descriptors: few connections, each for a short time.
-//! The SIP sockets live in the same process, so an open scrape port must not be a way to starve them.
+//! A listener that cannot eat the router's file descriptors: few connections, each for a short
+//! time. The SIP sockets live in the same process, so an open scrape port must not be a way to
+//! starve them.
 
 use std::future::Future;
 use std::io;

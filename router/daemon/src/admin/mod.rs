@@ -1,7 +1,7 @@
 //! The admin API: HTTP over a Unix socket or loopback, JSON in and out.
 //!
-//! It runs on a thread of its own with its own tokio runtime, so that nothing asked here can hold up
-//! a worker; what may block runs on that runtime's blocking threads. Start reading at
+//! It runs on a thread of its own with its own tokio runtime, so that nothing asked here can hold
+//! up a worker; what may block runs on that runtime's blocking threads. Start reading at
 //! [`routes::router`].
 
 mod auth;

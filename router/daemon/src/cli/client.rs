@@ -172,8 +172,8 @@ mod tests {
     fn answers_with_a_length_and_in_chunks_give_the_same_body() {
         let plain = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
         assert_eq!(split(plain), Some((200, b"hello".to_vec())));
-        let chunked =
-            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
+        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
+                        2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n";
         assert_eq!(split(chunked), Some((200, b"hello".to_vec())));
         for cut in 0..chunked.len() - 4 {
             assert_eq!(split(&chunked[..cut]), None, "cut at {cut}");

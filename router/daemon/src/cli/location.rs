@@ -29,7 +29,8 @@ pub(super) fn run(common: &Common, command: &LocationCommand) -> anyhow::Result<
             if common.json {
                 return print(&format!("{}\n", serde_json::to_string(&removed)?));
             }
-            print(&format!("{} bindings removed\n", removed.removed))?;
+            let noun = if removed.removed == 1 { "binding" } else { "bindings" };
+            print(&format!("{} {noun} removed\n", removed.removed))?;
             // Nothing there is a failure to scripts, as with `rm`.
             Ok(removed.removed > 0)
         }
@@ -121,9 +122,16 @@ mod tests {
             ..Default::default()
         };
         let text = details(&AorEntry { aor: "alice@example.com".into(), bindings: vec![binding] });
-        let expected = "alice@example.com\n  sip:alice@192.0.2.1\n    expires   in 60 s\n    q         \
-                        0.500\n    transport udp\n    agent     a\\u{1b}[2Jb\n    call-id   c\n    \
-                        cseq      7\n";
-        assert_eq!(text, expected);
+        let expected = [
+            "alice@example.com",
+            "  sip:alice@192.0.2.1",
+            "    expires   in 60 s",
+            "    q         0.500",
+            "    transport udp",
+            "    agent     a\\u{1b}[2Jb",
+            "    call-id   c",
+            "    cseq      7",
+        ];
+        assert!(text.lines().eq(expected), "{text}");
     }
 }

@@ -221,8 +221,8 @@ impl Config {
         };
         let metrics = self.metrics.map_or("off".to_owned(), |addr| addr.to_string());
         format!(
-            "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  location  {location}\n  \
-             state     {}\n  admin     {admin}\n  metrics   {metrics}",
+            "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  \
+             location  {location}\n  state     {}\n  admin     {admin}\n  metrics   {metrics}",
             listeners.join(", "),
             self.domains.join(", "),
             self.workers,

@@ -142,9 +142,9 @@ impl Core {
             return self.send.commit(flow, token);
         }
         if flow.conn == ConnId::NONE {
-            // A connection with that very address and port, whoever opened it: phones on TCP name the
-            // port they speak from in Contact. Nobody else can have it, unlike the port of a Via,
-            // whose reuse RFC 5923 binds to an identity.
+            // A connection with that very address and port, whoever opened it: phones on TCP name
+            // the port they speak from in Contact. Nobody else can have it, unlike the port of a
+            // Via, whose reuse RFC 5923 binds to an identity.
             match self.around.streams.find(flow.remote) {
                 Some(conn) => flow.conn = conn,
                 None if may_open => return self.send.commit(flow, token),
@@ -185,6 +185,9 @@ impl Core {
 
     fn event(&mut self, event: Event) {
         self.around.stats.event(&event);
+        if matches!(event, Event::PolicyCount { .. }) {
+            return; // counted; there is nothing to show
+        }
         if self.around.events.try_send(event).is_err() {
             self.around.stats.add(Counter::EventsDropped, 1);
         }

@@ -9,7 +9,8 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use viaduct_engine::{CommitFault, Flow, Hop, Settings, Token};
 
 /// Mail that may wait for a worker before [`Address::post`] refuses: what is refused there is lost
-/// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked for.
+/// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked
+/// for.
 const MAILBOX: usize = 65_536;
 
 /// One message.
@@ -139,9 +140,11 @@ mod tests {
         let waker = mio::Waker::new(poll.registry(), mio::Token(0)).unwrap();
         let (mailbox, address) = mailbox(waker);
         mailbox.fall_asleep();
+        // The waker lives as long as one address does.
+        let elsewhere = address.clone();
         let sender = std::thread::spawn(move || {
             for n in 0..3 {
-                assert!(address.post(Mail::SendFailed { token: Token(n) }));
+                assert!(elsewhere.post(Mail::SendFailed { token: Token(n) }));
             }
         });
         let mut events = mio::Events::with_capacity(4);

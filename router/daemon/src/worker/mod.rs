@@ -334,7 +334,8 @@ fn stream_event(core: &mut Core, event: TcpEvent<'_>) {
         TcpEvent::Message { flow, bytes } => core.message(flow, bytes),
         TcpEvent::Malformed { flow, bytes, fault } => {
             core.around.stats.bad_framing();
-            tracing::debug!(target: "viaduct::malformed", source = %flow.remote.ip(), %fault, "bad framing");
+            let source = flow.remote.ip();
+            tracing::debug!(target: "viaduct::malformed", %source, %fault, "bad framing");
             // The engine answers 400 where the head says whom to tell; then the connection closes.
             core.broken_stream(flow, bytes, fault);
         }

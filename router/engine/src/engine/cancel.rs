@@ -1,4 +1,5 @@
-//! CANCEL: taking one from a client, and sending ours to branches (RFC 3261 9, 16.7 step 10, 16.10).
+//! CANCEL: taking one from a client, and sending ours to branches (RFC 3261 9, 16.7 step 10,
+//! 16.10).
 
 use viaduct_message::Message;
 

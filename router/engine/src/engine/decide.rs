@@ -16,7 +16,8 @@ use crate::proxy::route::Routing;
 use crate::run::Run;
 use crate::transaction::ServerKey;
 
-/// A request may be decided again when another REGISTER of its AoR came between; then it is refused.
+/// A request may be decided again when another REGISTER of its AoR came between; then it is
+/// refused.
 const MAX_ROUNDS: u8 = 4;
 
 /// A new request on its way through the policy.
@@ -57,7 +58,7 @@ impl<P: Policy> Engine<P> {
                 }
             }
             Err(failure) => {
-                run.effects.clear();
+                run.discard();
                 self.counters.policy_failure(failure.kind);
                 self.event(Event::PolicyFailed { kind: failure.kind, status: failure.status });
             }
@@ -103,8 +104,7 @@ impl<P: Policy> Engine<P> {
             Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
                 // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
                 incoming.rounds = incoming.rounds.saturating_add(1);
-                run.effects.clear();
-                run.fix_nat = false;
+                run.discard();
                 self.remove_server(id);
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
                 self.on_verdict(incoming, version, run, verdict);
@@ -147,7 +147,8 @@ impl<P: Policy> Engine<P> {
                 // `save` with no-reply: nothing is to be sent.
                 None => self.give_up(id, run),
             },
-            // `Continue` means nothing for a request; the host refuses it, a test's closure may not.
+            // `Continue` means nothing for a request; the host refuses it, a test's closure may
+            // not.
             Verdict::Drop | Verdict::Continue => self.give_up(id, run),
         }
     }

@@ -92,10 +92,10 @@ impl<P: Policy> Engine<P> {
         if actions.has(Actions::SEND_REQUEST) {
             self.transmit_request(id);
         }
-        if actions.has(Actions::SEND_ACK) {
-            if let Some(response) = response {
-                self.send_ack(id, response.message);
-            }
+        if actions.has(Actions::SEND_ACK)
+            && let Some(response) = response
+        {
+            self.send_ack(id, response.message);
         }
         let (owner, lost) = match self.client(id) {
             Some(client) => (client.owner, client.lost_status()),
@@ -110,10 +110,10 @@ impl<P: Policy> Engine<P> {
             }
         }
         let Some((server, branch)) = owner else { return };
-        if actions.has(Actions::PASS_RESPONSE) {
-            if let Some(response) = response {
-                self.on_branch_response(server, branch, response);
-            }
+        if actions.has(Actions::PASS_RESPONSE)
+            && let Some(response) = response
+        {
+            self.on_branch_response(server, branch, response);
         }
         if actions.has(Actions::INFORM_TIMEOUT) {
             self.counters.timeouts = self.counters.timeouts.wrapping_add(1);
@@ -179,14 +179,14 @@ impl<P: Policy> Engine<P> {
         let Some(server) = self.server(id) else { return };
         let invite = server.machine.is_invite();
         let finished = server.finished;
-        if let Some(state) = server.branches.get_mut(branch) {
-            if status >= 200 {
-                state.status = status;
-                state.client = None;
-                if status >= 300 {
-                    state.response = message.bytes().into();
-                    state.came_by = Some(arrived.flow);
-                }
+        if let Some(state) = server.branches.get_mut(branch)
+            && status >= 200
+        {
+            state.status = status;
+            state.client = None;
+            if status >= 300 {
+                state.response = message.bytes().into();
+                state.came_by = Some(arrived.flow);
             }
         }
         match status {
@@ -240,24 +240,25 @@ impl<P: Policy> Engine<P> {
             .and_then(|server| server.branches.get(branch))
             .is_some_and(|state| !state.hops.is_empty());
         // RFC 3263 4.3: the next hop is tried on timeout, transport error and 503.
-        if more && matches!(status, 408 | 503) {
-            if let Some(run) = self.load_request(id) {
-                let tried = self.try_next_hop(id, branch, &run);
-                self.put_run(run);
-                if tried {
-                    return self.reopen(id, branch);
-                }
+        if more
+            && matches!(status, 408 | 503)
+            && let Some(run) = self.load_request(id)
+        {
+            let tried = self.try_next_hop(id, branch, &run);
+            self.put_run(run);
+            if tried {
+                return self.reopen(id, branch);
             }
         }
         self.check_context(id);
     }
 
     fn reopen(&mut self, id: Id, branch: usize) {
-        if let Some(state) = self.server(id).and_then(|s| s.branches.get_mut(branch)) {
-            if state.client.is_some() {
-                state.status = 0;
-                state.response = Box::default();
-            }
+        if let Some(state) = self.server(id).and_then(|s| s.branches.get_mut(branch))
+            && state.client.is_some()
+        {
+            state.status = 0;
+            state.response = Box::default();
         }
     }
 

@@ -87,8 +87,8 @@ impl<P: Policy> Engine<P> {
         self.event(Event::Malformed { fault, source: flow.remote });
     }
 
-    /// Matches a request to its transaction (RFC 3261 17.2.3); a new one is validated (16.3) and its
-    /// Route set preprocessed (16.4).
+    /// Matches a request to its transaction (RFC 3261 17.2.3); a new one is validated (16.3) and
+    /// its Route set preprocessed (16.4).
     fn examine(&mut self, message: Message<'_>, read: &Essentials<'_>, flow: Flow) -> Examined {
         let key = match ServerKey::of(message, &read.via, &self.settings.secret) {
             Ok(key) => key,

@@ -1,7 +1,8 @@
-//! The engine itself: one door in ([`Engine::handle_input`]), one door out ([`Engine::poll_output`]).
+//! The engine itself: one door in ([`Engine::handle_input`]), one door out
+//! ([`Engine::poll_output`]).
 //!
-//! After each input the shell polls until it is told [`Output::Idle`]; a debug assertion holds it to
-//! that. One engine belongs to one worker and owns all its transactions.
+//! After each input the shell polls until it is told [`Output::Idle`]; a debug assertion holds it
+//! to that. One engine belongs to one worker and owns all its transactions.
 //!
 //! The files follow one message: `inbound` (a request comes in), `decide` (the policy and its
 //! verdict), `fork` (branches go out), `downstream` (responses come back), `respond` (answers go
@@ -61,6 +62,8 @@ pub struct Engine<P: Policy> {
     keys: HashMap<ServerKey, Id, ahash::RandomState>,
     timers: Timers<u32>,
     out: Outbox,
+    // Boxed, as a run is handed to the policy and back: moving a pointer is cheaper.
+    #[allow(clippy::vec_box)]
     runs: Vec<Box<Run>>,
     edits: Edits,
     scratch: Vec<u8>,
@@ -115,7 +118,8 @@ impl<P: Policy> Engine<P> {
         }
     }
 
-    /// Gives the next output; bytes of a transmit are appended to `buffer`. [`Output::Idle`] ends it.
+    /// Gives the next output; bytes of a transmit are appended to `buffer`. [`Output::Idle`] ends
+    /// it.
     pub fn poll_output(&mut self, buffer: &mut Vec<u8>) -> Output {
         if let Some(output) = self.out.pop(buffer) {
             return output;

@@ -1,4 +1,5 @@
-//! Answers go out: our own, with and without state, and forwarded ones (RFC 3261 8.2.6, 16.7, 18.2.2).
+//! Answers go out: our own, with and without state, and forwarded ones (RFC 3261 8.2.6, 16.7,
+//! 18.2.2).
 
 use std::hash::Hasher;
 use std::net::SocketAddr;
@@ -175,10 +176,11 @@ impl<P: Policy> Engine<P> {
         let Some(server) = self.server(id) else { return };
         let reliable = server.flow.transport.is_reliable();
         let actions = server.machine.step(event, reliable);
-        if let ServerEvent::Respond(status) = event {
-            if status >= 200 && !actions.is_empty() {
-                server.finished = true;
-            }
+        if let ServerEvent::Respond(status) = event
+            && status >= 200
+            && !actions.is_empty()
+        {
+            server.finished = true;
         }
         self.server_actions(id, actions, event, response);
     }
@@ -203,8 +205,8 @@ impl<P: Policy> Engine<P> {
         if actions.has(Actions::SEND_TRYING) {
             self.send_trying(id);
         }
-        // PASS_REQUEST needs nothing here: a new request is with the policy already, and an ACK to a
-        // 2xx (RFC 6026 7.1) is a request of its own for a proxy, which `on_ack` forwards.
+        // PASS_REQUEST needs nothing here: a new request is with the policy already, and an ACK to
+        // a 2xx (RFC 6026 7.1) is a request of its own for a proxy, which `on_ack` forwards.
         if actions.has(Actions::FORGET) {
             self.remove_server(id);
         }

@@ -1,9 +1,9 @@
-//! Requests forwarded without state: ACK to a 2xx, and a CANCEL that matches nothing (RFC 3261 16.10,
-//! 16.11).
+//! Requests forwarded without state: ACK to a 2xx, and a CANCEL that matches nothing (RFC 3261
+//! 16.10, 16.11).
 //!
 //! The policy is asked about an ACK to a 2xx, for where it goes can depend on what the policy knows
-//! of NAT (an alias in the Request-URI). It is not retransmitted by itself, so a swap cannot make two
-//! of one (R-G3). A CANCEL is decided by its content alone.
+//! of NAT (an alias in the Request-URI). It is not retransmitted by itself, so a swap cannot make
+//! two of one (R-G3). A CANCEL is decided by its content alone.
 
 use std::hash::Hasher;
 use std::io::Write;
@@ -65,8 +65,8 @@ impl<P: Policy> Engine<P> {
         if read.max_forwards == Some(0) {
             return;
         }
-        // Out of a dialog nobody may choose our next hop (R-G2): an ACK to a 2xx has a To tag, and a
-        // CANCEL whose INVITE we did not forward has nothing to end.
+        // Out of a dialog nobody may choose our next hop (R-G2): an ACK to a 2xx has a To tag, and
+        // a CANCEL whose INVITE we did not forward has nothing to end.
         let traits = traits(message, &read, &self.settings, &routing, trusted);
         if message.method() == Method::Cancel {
             let led = routing.more_routes || routing.received.is_some();
@@ -85,8 +85,8 @@ impl<P: Policy> Engine<P> {
         self.route_stray(message, flow, &plan);
     }
 
-    /// The request route, for an ACK to a 2xx: `relay` forwards it, with the next hop, Request-URI and
-    /// headers it stages; every other verdict drops it, as an ACK is never answered.
+    /// The request route, for an ACK to a 2xx: `relay` forwards it, with the next hop, Request-URI
+    /// and headers it stages; every other verdict drops it, as an ACK is never answered.
     fn ask_about_ack(
         &mut self,
         message: Message<'_>,

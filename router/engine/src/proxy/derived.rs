@@ -3,8 +3,8 @@
 
 use viaduct_message::{HeaderName, Message};
 
-/// Appends the ACK to a 300-699 response: Request-URI, topmost Via, Route, From, Call-ID and CSeq number
-/// of the INVITE, To of the response.
+/// Appends the ACK to a 300-699 response: Request-URI, topmost Via, Route, From, Call-ID and CSeq
+/// number of the INVITE, To of the response.
 pub(crate) fn write_ack(invite: Message<'_>, response: Message<'_>, out: &mut Vec<u8>) {
     write(invite, "ACK", response.value(HeaderName::To), out);
 }

@@ -238,7 +238,8 @@ fn record_route_line(out: &mut Vec<u8>, listener: &Listener, secure: bool, doubl
     out.extend_from_slice(b">\r\n");
 }
 
-/// A URI as Request-URI: headers and the `method` parameter are not allowed there (RFC 3261 19.1.1).
+/// A URI as Request-URI: headers and the `method` parameter are not allowed there (RFC 3261
+/// 19.1.1).
 fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
     let Ok(parsed) = Uri::parse(uri) else {
         out.extend_from_slice(uri);
@@ -278,12 +279,7 @@ pub(crate) fn header_edits(message: Message<'_>, staged: &[HeaderEdit], edits: &
                 }
             }),
             HeaderEdit::Remove { name } => {
-                let name = std::str::from_utf8(name).unwrap_or_default();
-                for line in message.lines() {
-                    if crate::run::same_header(line.label.of(message.bytes()), name) {
-                        edits.remove(line.whole);
-                    }
-                }
+                message.lines_by_label(name).for_each(|line| edits.remove(line.whole));
             }
         }
     }

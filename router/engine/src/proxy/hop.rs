@@ -1,4 +1,5 @@
-//! Where a branch is sent (RFC 3261 16.6 steps 6 and 7, RFC 3263 4.1 as far as no name is involved).
+//! Where a branch is sent (RFC 3261 16.6 steps 6 and 7, RFC 3263 4.1 as far as no name is
+//! involved).
 
 use std::net::SocketAddr;
 
@@ -32,8 +33,8 @@ pub(crate) enum NoHop {
     Syntax,
 }
 
-/// Chooses the next hop: the target's own flow, destination or Route, a genuine `received`, the policy's
-/// destination, the topmost Route left (`first_route`, a whole value), the Request-URI.
+/// Chooses the next hop: the target's own flow, destination or Route, a genuine `received`, the
+/// policy's destination, the topmost Route left (`first_route`, a whole value), the Request-URI.
 pub(crate) fn next_hop(
     target: &Target,
     routing: &Routing,

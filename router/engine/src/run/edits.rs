@@ -27,9 +27,7 @@ impl Run {
     pub fn remove_header(&mut self, name: &str) -> Result<usize, EditFault> {
         check_header(name, "")?;
         self.room_for(name.len())?;
-        let message = self.message();
-        let lines = message.lines().iter();
-        let count = lines.filter(|line| same_header(line.label.of(message.bytes()), name)).count();
+        let count = self.message().lines_by_label(name.as_bytes()).count();
         self.effects.edits.push(HeaderEdit::Remove { name: name.as_bytes().into() });
         Ok(count)
     }
@@ -105,14 +103,6 @@ impl Run {
         });
         let fits = used.saturating_add(more) <= MAX_BYTES;
         if fits && self.effects.edits.len() < MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }
-    }
-}
-
-/// Do two labels name the same header, compact and full form alike?
-pub(crate) fn same_header(label: &[u8], name: &str) -> bool {
-    match HeaderName::from_label(name.as_bytes()) {
-        HeaderName::Other => label.eq_ignore_ascii_case(name.as_bytes()),
-        known => HeaderName::from_label(label) == known,
     }
 }
 

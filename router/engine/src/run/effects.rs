@@ -9,8 +9,8 @@ pub enum EditFault {
     /// Name is no token, or the value holds CR, LF or NUL.
     #[error("invalid syntax")]
     Syntax,
-    /// The header is the engine's: Via, CSeq, Call-ID, From, To, Content-Length, Max-Forwards, Route,
-    /// Record-Route, Path.
+    /// The header is the engine's: Via, CSeq, Call-ID, From, To, Content-Length, Max-Forwards,
+    /// Route, Record-Route, Path.
     #[error("forbidden")]
     Forbidden,
     /// Over the limit of 64 edits or 16 KiB a run.

@@ -8,7 +8,6 @@ pub mod effects;
 mod path;
 mod usrloc;
 
-pub(crate) use edits::same_header;
 pub use effects::{
     AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
 };
@@ -116,6 +115,11 @@ impl Run {
     pub fn var(&self, name: &str) -> Option<&str> {
         self.vars.iter().find(|(n, _)| &**n == name).map(|(_, v)| &**v)
     }
+    /// Forgets what was staged: the run has failed, and may be tried by another version.
+    pub fn discard(&mut self) {
+        self.effects.clear();
+        self.fix_nat = false;
+    }
     /// Answer to the source port in any case.
     pub fn force_rport(&mut self) {
         self.effects.force_rport = true;
@@ -148,8 +152,8 @@ impl Run {
             self.effects.counters.push((name.to_owned(), by));
         }
     }
-    /// Is the sender behind NAT: does the topmost Via, or the Contact, name another address than the
-    /// one the message came from?
+    /// Is the sender behind NAT: does the topmost Via, or the Contact, name another address than
+    /// the one the message came from?
     pub fn is_behind_nat(&self) -> bool {
         let message = self.message();
         let source = self.flow.remote;

@@ -114,13 +114,16 @@ impl Run {
         }
         let to = self.message().to().map_err(|_| refuse(400, "Bad To"))?;
         let to = to.parse_uri().map_err(|_| refuse(400, "Bad To"))?;
-        // The AoR belongs to the domain of the Request-URI, or to any of ours where the Request-URI is
-        // one of our addresses.
+        if !to.is_sip() {
+            return Err(refuse(400, "To Is No SIP URI")); // RFC 3261 10.2, RFC 4475 3.3.4
+        }
+        // The AoR belongs to the domain of the Request-URI, or to any of ours where the Request-URI
+        // is one of our addresses.
         let addressed = self.message().parse_request_uri().map_err(|_| refuse(400, "Bad URI"))?;
-        let same = addressed.host_text.eq_ignore_ascii_case(to.host_text)
+        let same = addressed.host.same(&to.host)
             || matches!(addressed.host, Host::Ip(_))
             || !self.settings.is_our_domain(addressed.host_text);
-        if !to.is_sip() || !self.settings.is_ours(&to) || !same {
+        if !self.settings.is_ours(&to) || !same {
             return Err(refuse(404, "Not Found"));
         }
         let mut out = Vec::with_capacity(64);
@@ -180,10 +183,10 @@ impl Run {
 
 /// Canonical AoR of `user@host` or of a whole SIP URI.
 fn aor_of_text(text: &str, fold_user: bool) -> Option<Vec<u8>> {
-    if text.as_bytes().contains(&b':') {
-        if let Some(aor) = aor_of_uri(text.as_bytes(), fold_user) {
-            return Some(aor);
-        }
+    if text.as_bytes().contains(&b':')
+        && let Some(aor) = aor_of_uri(text.as_bytes(), fold_user)
+    {
+        return Some(aor);
     }
     aor_of_uri(format!("sip:{text}").as_bytes(), fold_user)
 }

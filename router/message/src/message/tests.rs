@@ -50,7 +50,7 @@ fn every_field_is_read() {
         let Contacts::List(contacts) = m.contacts() else { panic!("a list") };
         let found: Vec<_> = contacts.map(|c| NameAddr::parse(c.bytes).map(|c| c.uri)).collect();
         assert_eq!(found, [Ok(&b"sip:a,b@192.0.2.4;p=1:2"[..]), Ok(b"sip:b@192.0.2.4")]);
-        assert_eq!(check::request(m), Ok(()));
+        assert!(check::request(m).is_ok());
     });
 }
 

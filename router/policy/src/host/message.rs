@@ -1,7 +1,7 @@
 //! The message the phase is about.
 
 use viaduct_engine::Run;
-use viaduct_message::{HeaderName, NameAddr, Uri};
+use viaduct_message::{NameAddr, Uri};
 
 use super::{edit_error, text};
 use crate::bindings::policy::viaduct::policy::message::{Field, Host};
@@ -23,11 +23,7 @@ impl Host for Guest {
 
     fn headers(&mut self, name: String) -> wasmtime::Result<Vec<String>> {
         let message = self.call(&[&name])?.message();
-        let known = HeaderName::from_label(name.as_bytes());
-        let same = message.lines_of(known).filter(|line| {
-            let label = line.label.of(message.bytes());
-            known != HeaderName::Other || label.eq_ignore_ascii_case(name.as_bytes())
-        });
+        let same = message.lines_by_label(name.as_bytes());
         Ok(same.take(MAX_HEADERS).map(|line| text(line.value.of(message.bytes()))).collect())
     }
 

@@ -65,7 +65,7 @@ impl Instance {
         };
         if result.is_err() {
             guest.restore_vars(&mut run);
-            run.effects.clear();
+            run.discard();
         }
         (run, result)
     }
