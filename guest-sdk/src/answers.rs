@@ -9,12 +9,16 @@ pub const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIB
 /// 200 to OPTIONS that are meant for the router: what it can do (RFC 3261 11.2). `supported` lists
 /// option tags, `path` for one that handles Path.
 pub fn answer_options(supported: &str) -> Verdict {
-    for (name, value) in [
-        ("Allow", METHODS),
-        ("Accept", "application/sdp"),
-        ("Supported", supported),
-    ] {
-        add_reply_header(name, value);
+    let allow = METHODS;
+    let lines = [
+        "Allow: ",
+        allow,
+        "\nAccept: application/sdp\nSupported: ",
+        supported,
+    ]
+    .concat();
+    if let Err(error) = routing::add_reply_headers(&lines) {
+        log::error!("reply headers refused: {}", error.name());
     }
     reply(200, "")
 }

@@ -23,3 +23,9 @@ pub fn set_destination(uri: &str) -> Result<(), EditError> {
 pub fn add_reply_header(name: &str, value: &str) -> Result<(), EditError> {
     host::add_reply_header(name, value)
 }
+
+/// Adds several headers to the reply this policy makes, `Name: value` a line; all or none. One call
+/// to the router instead of one a header.
+pub fn add_reply_headers(lines: &str) -> Result<(), EditError> {
+    host::add_reply_headers(lines)
+}

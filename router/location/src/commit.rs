@@ -79,24 +79,26 @@ impl Queue {
 
 /// What became of a commit at once.
 pub(crate) enum Begun {
-    /// The store thread will tell.
+    /// It waits for the store.
     Queued,
-    /// It is decided.
-    Decided(Done, Result<(), CommitFault>),
+    /// It is decided; nobody was asked for a [`Done`].
+    Decided(Result<(), CommitFault>),
+    /// The store thread is gone.
+    Lost(Done),
 }
 
-/// Checks the changes and either applies them (no store, or none needed) or stages and queues them.
-/// Never blocks on the store.
+/// Checks, stages and queues changes; publishes them where no store is asked. `done` is made only
+/// where the changes are queued.
 pub(crate) fn begin(
     table: &Table,
     queue: Option<&Queue>,
     changes: Vec<Change>,
-    done: Done,
+    done: impl FnOnce() -> Done,
 ) -> Begun {
     let mut locked = table.lock(&changes);
     let staged = match locked.check(changes) {
         Ok(staged) => staged,
-        Err(fault) => return Begun::Decided(done, Err(fault)),
+        Err(fault) => return Begun::Decided(Err(fault)),
     };
     let to_store = staged.iter().any(|change| !change.memory_only);
     match queue {
@@ -106,22 +108,27 @@ pub(crate) fn begin(
         }
         _ => {
             locked.publish(&staged);
-            Begun::Decided(done, Ok(()))
+            Begun::Decided(Ok(()))
         }
     }
 }
 
-fn enqueue(locked: &mut Locked<'_>, queue: &Queue, staged: Vec<Staged>, done: Done) -> Begun {
+fn enqueue(
+    locked: &mut Locked<'_>,
+    queue: &Queue,
+    staged: Vec<Staged>,
+    done: impl FnOnce() -> Done,
+) -> Begun {
     if !queue.reserve(staged.len()) {
-        return Begun::Decided(done, Err(CommitFault::Store));
+        return Begun::Decided(Err(CommitFault::Store));
     }
     locked.stage(&staged);
     // Under the shards' locks: the order of the queue is the order of versions.
-    match queue.sender.send(Job::Commit(staged, done)) {
+    match queue.sender.send(Job::Commit(staged, done())) {
         Ok(()) => Begun::Queued,
         Err(refused) => match refused.into_inner() {
-            // The store thread is gone. What was staged stays invisible to look-ups.
-            Job::Commit(_, done) => Begun::Decided(done, Err(CommitFault::Store)),
+            // What was staged stays invisible to look-ups.
+            Job::Commit(_, done) => Begun::Lost(done),
             Job::Forget(_) | Job::Stop => Begun::Queued,
         },
     }

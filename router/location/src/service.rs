@@ -151,10 +151,31 @@ impl LocationService {
         changes: Vec<Change>,
         done: impl FnOnce(Result<(), CommitFault>) + Send + 'static,
     ) {
-        match begin(&self.table, self.queue.as_ref(), changes, Box::new(done)) {
-            Begun::Queued => {}
+        let mut done = Some(done);
+        let decided = self.commit_or_queue(changes, || match done.take() {
+            Some(done) => Box::new(done),
+            None => Box::new(|_| ()),
+        });
+        if let Some((result, done)) = decided.zip(done) {
             // Outside the locks: `done` may come back with the next commit.
-            Begun::Decided(done, result) => done(result),
+            done(result);
+        }
+    }
+
+    /// As [`LocationService::commit`], for callers that can go on at once: where no store is asked,
+    /// or a fault is seen, the result is given back and `done` is not made.
+    pub fn commit_or_queue(
+        &self,
+        changes: Vec<Change>,
+        done: impl FnOnce() -> Box<dyn FnOnce(Result<(), CommitFault>) + Send>,
+    ) -> Option<Result<(), CommitFault>> {
+        match begin(&self.table, self.queue.as_ref(), changes, done) {
+            Begun::Queued => None,
+            Begun::Decided(result) => Some(result),
+            Begun::Lost(done) => {
+                done(Err(CommitFault::Store));
+                None
+            }
         }
     }
 

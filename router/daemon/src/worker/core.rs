@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use viaduct_engine::{
-    Change, ConnId, Engine, Event, Flow, Input, Now, Output, Token, Transport, shard,
+    Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Token, Transport, shard,
 };
 use viaduct_location::LocationService;
 use viaduct_message::Fault;
@@ -59,11 +59,13 @@ pub(crate) struct Core {
     pub(crate) now: Now,
     /// When the engine wants its next tick.
     pub(crate) deadline_us: Option<u64>,
+    /// Commits that were decided at once, to be told when the engine has been drained.
+    decided: Vec<(Token, Result<(), CommitFault>)>,
 }
 
 impl Core {
     pub(crate) fn new(engine: Engine<PolicyHost>, around: Surroundings, now: Now) -> Core {
-        Core { engine, send: SendBatch::new(), around, now, deadline_us: None }
+        Core { engine, send: SendBatch::new(), around, now, deadline_us: None, decided: Vec::new() }
     }
 
     /// One datagram: keep-alives go nowhere, another worker's message goes to it.
@@ -128,7 +130,10 @@ impl Core {
                 Output::Event(event) => self.event(event),
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;
-                    return;
+                    // What was decided without the store goes on at once.
+                    let Some((token, result)) = self.decided.pop() else { return };
+                    self.around.stats.committed(&result, 0);
+                    self.engine.handle_input(self.now, Input::Committed { token, result });
                 }
             }
         }
@@ -174,13 +179,16 @@ impl Core {
     }
 
     fn commit(&mut self, token: Token, changes: Vec<Change>) {
-        let Some(me) = self.around.workers.get(usize::from(self.around.index)).cloned() else {
-            return;
-        };
         let since_us = self.now.mono_us;
-        self.around.location.commit(changes, move |result| {
-            me.post_surely(Mail::Committed { token, result, since_us });
+        let me = self.around.workers.get(usize::from(self.around.index));
+        let Some(me) = me else { return };
+        let decided = self.around.location.commit_or_queue(changes, || {
+            let me = me.clone();
+            Box::new(move |result| {
+                me.post_surely(Mail::Committed { token, result, since_us });
+            })
         });
+        self.decided.extend(decided.map(|result| (token, result)));
     }
 
     fn event(&mut self, event: Event) {

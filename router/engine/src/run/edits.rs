@@ -46,6 +46,22 @@ impl Run {
         Ok(())
     }
 
+    /// Stages several headers of the reply, `Name: value` a line; all or none.
+    pub fn add_reply_headers(&mut self, lines: &str) -> Result<(), EditFault> {
+        let before = self.effects.reply_headers.len();
+        for line in lines.lines().filter(|line| !line.is_empty()) {
+            let added = match line.split_once(':') {
+                Some((name, value)) => self.add_reply_header(name, value.trim()),
+                None => Err(EditFault::Syntax),
+            };
+            if let Err(fault) = added {
+                self.effects.reply_headers.truncate(before);
+                return Err(fault);
+            }
+        }
+        Ok(())
+    }
+
     /// Stages a new Request-URI.
     pub fn set_request_uri(&mut self, uri: &str) -> Result<(), EditFault> {
         Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)?;

@@ -19,6 +19,10 @@ impl Host for Guest {
         Ok(self.call(&[&uri])?.set_destination(&uri).map_err(edit_error))
     }
 
+    fn add_reply_headers(&mut self, lines: String) -> wasmtime::Result<Result<(), EditError>> {
+        Ok(self.call(&[&lines])?.add_reply_headers(&lines).map_err(edit_error))
+    }
+
     fn add_reply_header(
         &mut self,
         name: String,
