@@ -17,8 +17,42 @@ pub struct Reply<'a> {
     pub to_tag: &'a [u8],
     /// Whole header lines with their CRLF, already legal.
     pub headers: &'a [u8],
+    /// Value of the Server header; empty: none.
+    pub server: &'a str,
     /// Body; its Content-Type must be among `headers`.
     pub body: &'a [u8],
+}
+
+/// What a response needs to know of its request's Via and To, worked out while they are at hand, so
+/// that writing it parses nothing again.
+#[derive(Clone, Copy, Debug)]
+pub struct Copied {
+    /// What is filled into the topmost Via value, and how long that is; `None` where it did not parse.
+    via: Option<(Fill, u32)>,
+    /// To has a tag.
+    tagged: bool,
+}
+
+impl Copied {
+    /// For a request that has been read.
+    pub fn of(read: &Essentials<'_>, source: SocketAddr, force_rport: bool) -> Copied {
+        let fill = Fill::new(&read.via, source, force_rport);
+        let length = read.via.text.len() as u32;
+        Copied { via: Some((fill, length)), tagged: read.to_tag.is_some() }
+    }
+
+    /// For a request of which not everything could be read.
+    pub fn rough(request: Message<'_>, source: SocketAddr, force_rport: bool) -> Copied {
+        let via = request.top_via().ok();
+        let fill = |via: Via<'_>| (Fill::new(&via, source, force_rport), via.text.len() as u32);
+        let tagged = match (request.to(), request.value(HeaderName::To)) {
+            (Ok(to), _) => to.tag().is_some(),
+            // One that does not parse gets our tag unless it may hold one.
+            (Err(_), Some(value)) => value.windows(4).any(|w| w.eq_ignore_ascii_case(b"tag=")),
+            (Err(_), None) => false,
+        };
+        Copied { via: via.map(fill), tagged }
+    }
 }
 
 /// Appends a response: Via values copied in order (the topmost with `received` and `rport` of
@@ -36,35 +70,13 @@ pub fn write(
     reply: &Reply<'_>,
     out: &mut Vec<u8>,
 ) {
-    let top = request.top_via().ok();
-    let tagged = match (request.to(), request.value(HeaderName::To)) {
-        (Ok(to), _) => to.tag().is_some(),
-        // One that does not parse gets our tag unless it may hold one.
-        (Err(_), Some(value)) => value.windows(4).any(|w| w.eq_ignore_ascii_case(b"tag=")),
-        (Err(_), None) => false,
-    };
-    write_parts(request, top, tagged, source, force_rport, reply, out);
+    write_copied(request, &Copied::rough(request, source, force_rport), reply, out);
 }
 
-/// As [`write()`], of a request whose [`Essentials`] are at hand.
-pub fn write_read(
+/// As [`write()`], with what it copies worked out before.
+pub fn write_copied(
     request: Message<'_>,
-    read: &Essentials<'_>,
-    source: SocketAddr,
-    force_rport: bool,
-    reply: &Reply<'_>,
-    out: &mut Vec<u8>,
-) {
-    let tagged = read.to_tag.is_some();
-    write_parts(request, Some(read.via), tagged, source, force_rport, reply, out);
-}
-
-fn write_parts(
-    request: Message<'_>,
-    top: Option<Via<'_>>,
-    tagged: bool,
-    source: SocketAddr,
-    force_rport: bool,
+    copied: &Copied,
     reply: &Reply<'_>,
     out: &mut Vec<u8>,
 ) {
@@ -78,13 +90,13 @@ fn write_parts(
         out.extend(reply.reason.iter().filter(|b| **b == b'\t' || !b.is_ascii_control()));
     }
     out.extend_from_slice(b"\r\n");
-    write_vias(request, top, source, force_rport, out);
+    write_vias(request, copied.via, out);
     for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
         let Some(value) = request.value(name) else {
             continue;
         };
         write_line(name.as_str(), value, out);
-        if name == HeaderName::To && status != 100 && !tagged {
+        if name == HeaderName::To && status != 100 && !copied.tagged {
             write_to_tag(reply.to_tag, out);
         }
     }
@@ -95,6 +107,9 @@ fn write_parts(
         write_line("Timestamp", value, out);
     }
     out.extend_from_slice(reply.headers);
+    if !reply.server.is_empty() {
+        write_line("Server", reply.server.as_bytes(), out);
+    }
     out.extend_from_slice(b"Content-Length: ");
     write_number(u32::try_from(reply.body.len()).unwrap_or(u32::MAX), out);
     out.extend_from_slice(b"\r\n\r\n");
@@ -119,14 +134,7 @@ fn write_to_tag(tag: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn write_vias(
-    request: Message<'_>,
-    top: Option<Via<'_>>,
-    source: SocketAddr,
-    force_rport: bool,
-    out: &mut Vec<u8>,
-) {
-    let mut fill = top.map(|via| (via, Fill::new(&via, source, force_rport)));
+fn write_vias(request: Message<'_>, mut fill: Option<(Fill, u32)>, out: &mut Vec<u8>) {
     for line in request.lines_of(HeaderName::Via) {
         let value = line.value.of(request.bytes());
         if value.is_empty() {
@@ -135,9 +143,10 @@ fn write_vias(
         out.extend_from_slice(b"Via: ");
         match fill.take() {
             // The topmost value is the first of the first line; others may follow it there.
-            Some((via, fill)) => {
-                fill.write(via.text, out);
-                out.extend_from_slice(value.get(via.text.len()..).unwrap_or_default());
+            Some((fill, length)) => {
+                let (via, others) = value.split_at_checked(length as usize).unwrap_or((value, b""));
+                fill.write(via, out);
+                out.extend_from_slice(others);
             }
             None => out.extend_from_slice(value),
         }
@@ -165,9 +174,10 @@ pub fn via_source_edits(
 }
 
 /// What to put where in the top Via's text, in order. An empty range is the end of the text.
+#[derive(Clone, Copy, Debug)]
 struct Fill([Option<(Span, FillText)>; 2]);
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum FillText {
     Received(IpAddr),
     Rport(u16),

@@ -5,7 +5,7 @@ use std::hash::Hasher;
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
-use viaduct_message::response::{self, Reply};
+use viaduct_message::response::{self, Copied, Reply};
 use viaduct_message::{Essentials, Message, Via};
 
 use super::Engine;
@@ -28,7 +28,9 @@ pub(crate) struct Back {
     pub(crate) flow: Flow,
     /// Where the request came from.
     source: SocketAddr,
-    /// Write rport into the Via though the client did not ask.
+    /// What is copied from the request.
+    copied: Copied,
+    /// Write rport into the Via though the client did not ask: worked out anew.
     force_rport: bool,
     /// Our To-tag. It depends on the request alone, so that retransmissions answered without state
     /// get the same (RFC 3261 8.2.7).
@@ -40,7 +42,8 @@ impl Back {
         Back {
             flow: reply_flow(&read.via, flow, settings),
             source: flow.remote,
-            force_rport: settings.force_rport,
+            copied: Copied::of(read, flow.remote, settings.force_rport),
+            force_rport: false,
             tag: to_tag(read.call_id, read.from_tag, read.via.branch(), settings),
         }
     }
@@ -54,7 +57,8 @@ impl Back {
         Back {
             flow: via.map_or(flow, |via| reply_flow(&via, flow, settings)),
             source: flow.remote,
-            force_rport: settings.force_rport,
+            copied: Copied::rough(message, flow.remote, settings.force_rport),
+            force_rport: false,
             tag: to_tag(call_id, from_tag, branch, settings),
         }
     }
@@ -77,17 +81,19 @@ impl Back {
     ) {
         let (status, reason) = (answer.status, answer.reason);
         let to_tag = if status == 100 { &[][..] } else { &self.tag };
-        let mut lines = Vec::new();
-        let mut headers = answer.headers;
-        if !settings.server.is_empty() {
-            lines.reserve(headers.len().saturating_add(settings.server.len()).saturating_add(16));
-            for part in [headers, b"Server: ", settings.server.as_bytes(), b"\r\n"] {
-                lines.extend_from_slice(part);
-            }
-            headers = &lines;
+        let reply = Reply {
+            status,
+            reason: reason.as_bytes(),
+            to_tag,
+            headers: answer.headers,
+            server: &settings.server,
+            body: b"",
+        };
+        if self.force_rport {
+            response::write(message, self.source, true, &reply, out);
+        } else {
+            response::write_copied(message, &self.copied, &reply, out);
         }
-        let reply = Reply { status, reason: reason.as_bytes(), to_tag, headers, body: b"" };
-        response::write(message, self.source, self.force_rport, &reply, out);
     }
 }
 

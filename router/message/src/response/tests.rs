@@ -107,6 +107,7 @@ fn lower_vias_are_copied_in_order_and_unchanged() {
 #[test]
 fn headers_body_and_tag_are_written() {
     let reply = Reply {
+        server: "",
         status: 486,
         reason: b"Bu\r\nsy\0 \xc3\xa9",
         to_tag: b"tt",
