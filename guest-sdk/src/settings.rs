@@ -1,21 +1,46 @@
 //! Settings from the manifest's `[settings]`, the same for every run. Needs the grant `settings`.
 
+use core::cell::RefCell;
+
 use crate::bindings::viaduct::policy::settings as host;
+
+/// Names remembered; a policy has a handful.
+const REMEMBERED: usize = 32;
+
+thread_local! {
+    /// What the host has said. A setting is the same for every run of an instance, so each is asked
+    /// for once: the call would cost more than most of what is done with the answer.
+    static KNOWN: RefCell<Vec<(String, Option<String>)>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A setting; `None` where the manifest has none of that name.
 pub fn get(name: &str) -> Option<String> {
-    host::get(name)
+    with(name, |value| value.map(str::to_owned))
+}
+
+fn with<T>(name: &str, read: impl FnOnce(Option<&str>) -> T) -> T {
+    KNOWN.with_borrow_mut(|known| {
+        if let Some((_, value)) = known.iter().find(|(known, _)| known == name) {
+            return read(value.as_deref());
+        }
+        let value = host::get(name);
+        let result = read(value.as_deref());
+        if known.len() < REMEMBERED {
+            known.push((name.to_owned(), value));
+        }
+        result
+    })
 }
 
 /// A setting, or what counts where the manifest has none.
 pub fn get_or(name: &str, default: &str) -> String {
-    host::get(name).unwrap_or_else(|| default.to_owned())
+    with(name, |value| value.unwrap_or(default).to_owned())
 }
 
 /// A setting that is `true` or `false`; anything else counts as `default` and is logged as an
 /// error.
 pub fn flag_or(name: &str, default: bool) -> bool {
-    match host::get(name).as_deref() {
+    with(name, |value| match value {
         None => default,
         Some("true") => true,
         Some("false") => false,
@@ -23,15 +48,16 @@ pub fn flag_or(name: &str, default: bool) -> bool {
             crate::log::error!("setting {name} = \"{other}\" is neither \"true\" nor \"false\"");
             default
         }
-    }
+    })
 }
 
 /// The parts of a setting that lists several, separated by commas; blanks around them are removed.
 pub fn list(name: &str) -> Vec<String> {
-    let text = host::get(name).unwrap_or_default();
-    text.split(',')
-        .map(str::trim)
-        .filter(|part| !part.is_empty())
-        .map(str::to_owned)
-        .collect()
+    with(name, |value| {
+        let parts = value.unwrap_or_default().split(',').map(str::trim);
+        parts
+            .filter(|part| !part.is_empty())
+            .map(str::to_owned)
+            .collect()
+    })
 }

@@ -2,6 +2,8 @@
 
 use viaduct_message::Method;
 
+use crate::location::CommitFault;
+
 /// Counters of one engine.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -29,6 +31,9 @@ pub struct Counters {
     pub registrations: u64,
     /// REGISTERs refused.
     pub registrations_refused: u64,
+    /// Commits that memory decided ([`crate::Location::commit_in_memory`]): made, conflict, store
+    /// fault, table full.
+    pub commits_in_memory: [u64; 4],
     /// Branches that ended by Timer B, F or C.
     pub timeouts: u64,
 }
@@ -42,6 +47,18 @@ impl Counters {
 
     pub(crate) fn response(&mut self, status: u16) {
         if let Some(n) = self.responses.get_mut(usize::from(status / 100)) {
+            *n = n.wrapping_add(1);
+        }
+    }
+
+    pub(crate) fn commit_in_memory(&mut self, result: &Result<(), CommitFault>) {
+        let index = match result {
+            Ok(()) => 0,
+            Err(CommitFault::Conflict) => 1,
+            Err(CommitFault::Store) => 2,
+            Err(CommitFault::Full) => 3,
+        };
+        if let Some(n) = self.commits_in_memory.get_mut(index) {
             *n = n.wrapping_add(1);
         }
     }

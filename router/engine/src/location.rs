@@ -53,10 +53,16 @@ pub enum CommitFault {
     Full,
 }
 
-/// Read access for the policy's run; all answers come from memory, at once.
+/// Read access for the policy's run, and commits that need no store; all answers come from memory,
+/// at once.
 pub trait Location: Send + Sync {
     /// Acknowledged bindings, expired ones possibly still among them: callers compare with `now`.
     fn get(&self, table: &str, aor: &[u8]) -> Option<Arc<BindingSet>>;
     /// The newest bindings, those waiting for their commit included: what a REGISTER starts from.
     fn latest(&self, table: &str, aor: &[u8]) -> Snapshot;
+    /// Makes the changes, all or none, where memory alone decides. `None`: nothing was done, they
+    /// are to go out as [`crate::Output::Commit`].
+    fn commit_in_memory(&self, _changes: &[Change]) -> Option<Result<(), CommitFault>> {
+        None
+    }
 }

@@ -174,7 +174,11 @@ fn names_host(ours: &str, host: &[u8]) -> bool {
 fn names_uri(ours: &str, uri: &Uri<'_>) -> bool {
     match uri.host {
         Host::Ip(IpAddr::V6(ip)) => bracketed(ours.as_bytes()) == Some(ip),
-        _ => uri.host_text.eq_ignore_ascii_case(ours.as_bytes()),
+        // Domains are kept in lower case, and nearly all who write them do.
+        _ => {
+            let (text, ours) = (uri.host_text, ours.as_bytes());
+            text.len() == ours.len() && (text == ours || text.eq_ignore_ascii_case(ours))
+        }
     }
 }
 

@@ -226,11 +226,17 @@ impl Shard {
     }
 
     /// The store has the change (or need not): look-ups see it from now on.
-    pub(crate) fn publish(&mut self, change: &Staged) -> Delta {
-        self.with_slot(change.hash, &change.key, |slot| {
-            slot.committed = (!change.set.is_empty()).then(|| Arc::clone(&change.set));
-            if slot.version <= change.version {
-                slot.version = change.version;
+    pub(crate) fn publish(
+        &mut self,
+        hash: u64,
+        key: &AorKey,
+        set: &Arc<BindingSet>,
+        version: u64,
+    ) -> Delta {
+        self.with_slot(hash, key, |slot| {
+            slot.committed = (!set.is_empty()).then(|| Arc::clone(set));
+            if slot.version <= version {
+                slot.version = version;
                 slot.pending = None;
             }
         })

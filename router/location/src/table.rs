@@ -104,6 +104,34 @@ impl Table {
         Locked { table: self, guards: indexes.into_iter().filter_map(lock).collect() }
     }
 
+    /// Checks and publishes a change that no store is asked about: what [`Table::lock`] and
+    /// [`Locked::check`] do for many, with the shard looked up once.
+    pub(crate) fn commit_one(&self, change: &Change) -> Result<(), CommitFault> {
+        let AorKey { table, aor } = &change.key;
+        let hash = self.hash(table, aor);
+        let mut shard = self.shard(hash).ok_or(CommitFault::Conflict)?.write();
+        let (version, before) = shard.base(hash, &change.key).unwrap_or((0, 0));
+        if version != change.based_on {
+            return Err(CommitFault::Conflict);
+        }
+        let after = change.set.len();
+        let aors = usize::from(version == 0 && after > 0);
+        if !self.fits(&shard, change) || !self.has_room(aors, after.saturating_sub(before)) {
+            return Err(CommitFault::Full);
+        }
+        let delta = shard.publish(hash, &change.key, &change.set, self.fresh_version());
+        drop(shard);
+        self.count(delta);
+        Ok(())
+    }
+
+    /// Is the change of a size the table takes?
+    fn fits(&self, shard: &Shard, change: &Change) -> bool {
+        change.set.len() <= self.limits.bindings_per_aor
+            && change.key.table.len() <= MAX_TABLE_BYTES
+            && shard.has_table_room(&change.key.table)
+    }
+
     /// Works on the one shard of a staged change.
     fn with_shard<T: Default>(&self, hash: u64, work: impl FnOnce(&mut Shard) -> T) -> T {
         self.shard(hash).map_or_else(T::default, |shard| work(&mut shard.write()))
@@ -114,7 +142,7 @@ impl Table {
     }
 
     pub(crate) fn publish(&self, change: &Staged) {
-        let delta = self.with_shard(change.hash, |shard| shard.publish(change));
+        let delta = self.with_shard(change.hash, |shard| publish(shard, change));
         self.count(delta);
     }
 
@@ -202,6 +230,10 @@ impl Table {
     }
 }
 
+fn publish(shard: &mut Shard, change: &Staged) -> Delta {
+    shard.publish(change.hash, &change.key, &change.set, change.version)
+}
+
 impl Locked<'_> {
     fn shard(&mut self, hash: u64) -> Option<&mut Shard> {
         let index = Table::shard_index(hash);
@@ -215,23 +247,20 @@ impl Locked<'_> {
             return Err(CommitFault::Full);
         }
         let (mut aors, mut bindings) = (0usize, 0usize);
-        let limit = self.table.limits.bindings_per_aor;
+        let table = self.table;
         let mut all: Vec<Staged> = Vec::with_capacity(changes.len());
         for change in changes {
-            let hash = self.table.hash(&change.key.table, &change.key.aor);
+            let hash = table.hash(&change.key.table, &change.key.aor);
             let Some(shard) = self.shard(hash) else { return Err(CommitFault::Conflict) };
             let (version, before) = shard.base(hash, &change.key).unwrap_or((0, 0));
             let twice = all.iter().any(|earlier| earlier.key == change.key);
             if version != change.based_on || twice {
                 return Err(CommitFault::Conflict);
             }
-            let after = change.set.len();
-            let fits = after <= limit
-                && change.key.table.len() <= MAX_TABLE_BYTES
-                && shard.has_table_room(&change.key.table);
-            if !fits {
+            if !table.fits(shard, &change) {
                 return Err(CommitFault::Full);
             }
+            let after = change.set.len();
             aors += usize::from(version == 0 && after > 0);
             bindings += after.saturating_sub(before);
             all.push(Staged {
@@ -263,7 +292,7 @@ impl Locked<'_> {
     }
 
     pub(crate) fn publish(&mut self, changes: &[Staged]) {
-        self.each(changes, Shard::publish);
+        self.each(changes, publish);
     }
 
     fn each(&mut self, changes: &[Staged], work: fn(&mut Shard, &Staged) -> Delta) {

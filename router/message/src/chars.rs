@@ -190,6 +190,27 @@ pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     }
 }
 
+/// Offset of the first CR or LF. Header lines are short: eight bytes a step find their end before
+/// a call into a search for long texts has chosen its way, which serves what is longer.
+#[inline]
+pub(crate) fn line_break(text: &[u8]) -> Option<usize> {
+    const STEPS: usize = 8;
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest high bit set in the result marks the first zero byte (those above may be wrong).
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let (words, _) = text.as_chunks::<8>();
+    for (step, word) in words.iter().take(STEPS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found =
+            zeros(word ^ (ONES * u64::from(b'\r'))) | zeros(word ^ (ONES * u64::from(b'\n')));
+        if found != 0 {
+            return Some(step * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let done = words.len().min(STEPS) * 8;
+    memchr::memchr2(b'\r', b'\n', text.get(done..)?).map(|at| done + at)
+}
+
 /// A decimal number: digits only, at least one, fits.
 #[inline]
 pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
@@ -215,6 +236,26 @@ pub(crate) fn saturating_decimal(text: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_first_line_break_is_found_wherever_it_stands() {
+        for length in 0..100 {
+            let mut text = vec![b'\x0b'; length];
+            assert_eq!(line_break(&text), None, "{length}");
+            for at in 0..length {
+                for byte in [b'\r', b'\n'] {
+                    text[at] = byte;
+                    assert_eq!(line_break(&text), Some(at), "{length}");
+                    if let Some(later) = text.get_mut(at + 1) {
+                        *later = b'\n';
+                        assert_eq!(line_break(&text), Some(at), "{length}");
+                        text[at + 1] = b'\x0b';
+                    }
+                    text[at] = b'\x0b';
+                }
+            }
+        }
+    }
 
     #[test]
     fn quotes_hide_separators_and_escapes_hide_quotes() {

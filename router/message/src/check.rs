@@ -3,7 +3,7 @@
 //! Unknown headers, and known ones we do not use, are not looked at.
 
 use crate::header::{Contacts, Value};
-use crate::{Essentials, Fault, HeaderName, Message, Method, NameAddr, Start, Via};
+use crate::{Essentials, Fault, HeaderName, Host, Message, Method, NameAddr, Start, Via};
 
 /// Headers that may be there once. The same value again is harmless; two values are two messages.
 const SINGLE: [HeaderName; 9] = [
@@ -27,12 +27,14 @@ const SINGLE: [HeaderName; 9] = [
 /// is given back.
 pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
     single_headers(message)?;
-    let read = Essentials::read(message)?;
+    let mut read = Essentials::read(message)?;
     // RFC 3261 19.1.1: no headers in a Request-URI. Sent on, they could become real ones.
     if read.uri.headers.is_some() {
         return Err(Fault::RequestUri);
     }
-    other_vias(message)?;
+    if read.more_vias || message.is_repeated(HeaderName::Via) {
+        other_vias(message)?;
+    }
     whole_body(message)?;
     if read.cseq.token != message.method_token() {
         return Err(Fault::CSeqMethod);
@@ -41,7 +43,7 @@ pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
     routes(message, HeaderName::RecordRoute)?;
     if message.method() == Method::Register {
         routes(message, HeaderName::Path)?;
-        contacts(message)?;
+        read.contact_host = contacts(message)?;
     }
     Ok(read)
 }
@@ -107,15 +109,19 @@ fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
     })
 }
 
-fn contacts(message: Message<'_>) -> Result<(), Fault> {
+/// Contact values; gives the host of the first.
+fn contacts(message: Message<'_>) -> Result<Option<Host<'_>>, Fault> {
+    let mut first = None;
     if let Contacts::Star = message.contacts() {
-        return Ok(());
+        return Ok(first);
     }
     each(message, HeaderName::Contact, |value| {
-        NameAddr::parse(value.bytes)
-            .and_then(|contact| contact.parse_uri())
-            .map_or(Err(Fault::Header(HeaderName::Contact)), |_| Ok(()))
-    })
+        let contact = NameAddr::parse(value.bytes).and_then(NameAddr::parse_uri);
+        let uri = contact.map_err(|_| Fault::Header(HeaderName::Contact))?;
+        first = first.or(Some(uri.host));
+        Ok(())
+    })?;
+    Ok(first)
 }
 
 /// Checks each value of a header whose grammar wants at least one on every line.

@@ -1,6 +1,6 @@
 //! The fields every request is handled by, parsed once.
 
-use crate::{CSeq, Fault, HeaderName, Message, NameAddr, Uri, Via};
+use crate::{CSeq, Fault, HeaderName, Host, Message, NameAddr, Uri, Via};
 
 /// What a proxy reads of every request (RFC 3261 16.3 to 16.6, 17.2.3). Parsing is a good part of
 /// what a message costs, so [`crate::check::request`] hands on what it has parsed.
@@ -10,6 +10,8 @@ pub struct Essentials<'a> {
     pub uri: Uri<'a>,
     /// Topmost Via.
     pub via: Via<'a>,
+    /// Are there Via values below the topmost: did the request pass another proxy?
+    pub more_vias: bool,
     /// From.
     pub from: NameAddr<'a>,
     /// The URI in From.
@@ -28,18 +30,25 @@ pub struct Essentials<'a> {
     pub cseq: CSeq<'a>,
     /// Max-Forwards.
     pub max_forwards: Option<u8>,
+    /// Host of the first Contact, where [`crate::check::request`] has read it: in REGISTER.
+    pub contact_host: Option<Host<'a>>,
 }
 
 impl<'a> Essentials<'a> {
     /// Reads them; the fault names the first that is missing or malformed.
     pub fn read(message: Message<'a>) -> Result<Essentials<'a>, Fault> {
         let uri = message.parse_request_uri()?;
-        let via = message.top_via()?;
+        let mut vias = message.values(HeaderName::Via);
+        let via = match vias.next() {
+            Some(value) => Via::parse(value.bytes)?,
+            None => message.top_via()?,
+        };
         let from = message.from()?;
         let to = message.to()?;
         Ok(Essentials {
             uri,
             via,
+            more_vias: vias.next().is_some(),
             from,
             from_uri: from.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?,
             from_tag: from.tag(),
@@ -49,6 +58,7 @@ impl<'a> Essentials<'a> {
             call_id: message.call_id()?,
             cseq: message.cseq()?,
             max_forwards: message.max_forwards()?,
+            contact_host: None,
         })
     }
 }

@@ -78,23 +78,25 @@ fn name(text: &[u8]) -> Option<Host<'_>> {
     if text.len() > 255 {
         return None;
     }
-    let mut label_len = 0;
+    let bare = text.strip_suffix(b".").unwrap_or(text);
+    // The byte before; the name begins as a label does behind a dot.
+    let mut before = b'.';
+    // The last label decides; an empty one counts as a number.
     let mut number = true;
-    for byte in text.strip_suffix(b".").unwrap_or(text) {
+    for byte in bare {
         if *byte == b'.' {
-            if label_len == 0 {
+            if before == b'.' {
                 return None;
             }
-            label_len = 0;
             number = true;
-        } else if chars::is(*byte, chars::HOST) {
-            label_len += 1;
-            number &= byte.is_ascii_digit();
         } else {
-            return None;
+            if !chars::is(*byte, chars::HOST) {
+                return None;
+            }
+            number &= byte.is_ascii_digit();
         }
+        before = *byte;
     }
-    // The last label decides; an empty one counts as a number.
     (!number).then_some(Host::Name(text))
 }
 

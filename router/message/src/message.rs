@@ -110,9 +110,16 @@ impl<'a> Message<'a> {
     pub fn values(self, name: HeaderName) -> Values<'a> {
         Values::new(self.bytes, name, self.lines_from(name))
     }
+    /// The same for headers whose values are tokens (Supported, Require, Allow, ...): nothing in
+    /// them can hide a comma, so this is cheaper. Between two commas stands an empty token.
+    pub fn tokens(self, name: HeaderName) -> impl Iterator<Item = &'a [u8]> {
+        let bytes = self.bytes;
+        let pieces = move |line: Line| line.value.of(bytes).split(|byte| *byte == b',');
+        self.lines_of(name).flat_map(pieces).map(chars::trim_lws)
+    }
     /// Does a list header (Supported, Require, ...) name this option tag?
     pub fn has_option(self, name: HeaderName, tag: &[u8]) -> bool {
-        self.values(name).any(|value| value.bytes.eq_ignore_ascii_case(tag))
+        self.tokens(name).any(|token| token.eq_ignore_ascii_case(tag))
     }
     /// Topmost Via.
     pub fn top_via(self) -> Result<Via<'a>, Fault> {

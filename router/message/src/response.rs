@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::uri::Host;
-use crate::{Edits, Essentials, HeaderName, Message, Span, Via};
+use crate::{Edits, Essentials, HeaderName, Line, Message, Span, Via};
 
 /// What a response says beyond what it copies from the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,12 +74,7 @@ pub fn write(
 }
 
 /// As [`write()`], with what it copies worked out before.
-pub fn write_copied(
-    request: Message<'_>,
-    copied: &Copied,
-    reply: &Reply<'_>,
-    out: &mut Vec<u8>,
-) {
+pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, out: &mut Vec<u8>) {
     let status = if (100..=699).contains(&reply.status) { reply.status } else { 500 };
     out.extend_from_slice(b"SIP/2.0 ");
     write_number(u32::from(status), out);
@@ -92,10 +87,10 @@ pub fn write_copied(
     out.extend_from_slice(b"\r\n");
     write_vias(request, copied.via, out);
     for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
-        let Some(value) = request.value(name) else {
+        let Some(line) = request.line(name) else {
             continue;
         };
-        write_line(name.as_str(), value, out);
+        copy_line(request, line, out);
         if name == HeaderName::To && status != 100 && !copied.tagged {
             write_to_tag(reply.to_tag, out);
         }
@@ -114,6 +109,20 @@ pub fn write_copied(
     write_number(u32::try_from(reply.body.len()).unwrap_or(u32::MAX), out);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(reply.body);
+}
+
+/// Appends a header of the request with its usual name. Where it stands there as we would write it,
+/// which is nearly always, one copy does.
+fn copy_line(request: Message<'_>, line: Line, out: &mut Vec<u8>) {
+    let (bytes, name) = (request.bytes(), line.name.as_str());
+    let whole = line.whole.of(bytes);
+    let as_written = whole.len() == name.len() + 2 + line.value.len() + 2
+        && whole.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b": "));
+    if as_written {
+        out.extend_from_slice(whole);
+    } else {
+        write_line(name, line.value.of(bytes), out);
+    }
 }
 
 /// Appends `name: value` and CRLF.

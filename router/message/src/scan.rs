@@ -259,7 +259,7 @@ fn line_end(bytes: &[u8], from: usize) -> Option<(usize, bool)> {
     let mut at = from;
     let mut clean = true;
     loop {
-        let found = at + memchr::memchr2(b'\r', b'\n', bytes.get(at..)?)?;
+        let found = at + chars::line_break(bytes.get(at..)?)?;
         match bytes.get(found..found + 2) {
             Some(b"\r\n") => return Some((found, clean)),
             _ => clean = false,

@@ -72,6 +72,12 @@ impl<'a> Uri<'a> {
 }
 
 fn parse(text: &[u8]) -> Option<Uri<'_>> {
+    // Nearly all are these, and need no search for the colon.
+    if let Some((scheme_text @ [b's' | b'S', b'i' | b'I', b'p' | b'P'], [b':', rest @ ..])) =
+        text.split_first_chunk::<3>()
+    {
+        return parse_sip(Scheme::Sip, scheme_text, rest);
+    }
     let (scheme_text, rest) = chars::split_once(text, b':')?;
     match scheme(scheme_text)? {
         scheme @ (Scheme::Sip | Scheme::Sips) => parse_sip(scheme, scheme_text, rest),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use viaduct_engine::Run;
 use viaduct_engine::registrar::{FlagError, LookupFlags, SaveFlags};
+use viaduct_engine::run::{EditFault, ReplyLines};
 use wasmtime::ResourceLimiter;
 
 use crate::deadline::Deadline;
@@ -45,7 +46,7 @@ pub(crate) struct Guest {
     overrides: Arc<Overrides>,
     pub(crate) deadline: Deadline,
     pub(crate) memory: MemoryGauge,
-    pub(crate) flags: FlagCache,
+    pub(crate) texts: TextCache,
     /// Variables as they were before this run changed them, newest last. Variables live on from
     /// phase to phase, so a failed run has to put them back.
     changed_vars: Vec<(String, Option<Box<str>>)>,
@@ -62,7 +63,7 @@ impl Guest {
             overrides,
             deadline,
             memory: MemoryGauge { bytes: 0, limit_bytes, refused: false },
-            flags: FlagCache::default(),
+            texts: TextCache::default(),
             changed_vars: Vec::new(),
         }
     }
@@ -105,13 +106,23 @@ impl Guest {
         table: &str,
         access: Access,
         texts: &[&str],
-    ) -> Result<(&mut Run, &mut FlagCache), Refused> {
+    ) -> Result<(&mut Run, &mut TextCache), Refused> {
         self.check(texts)?;
         if !self.manifest.grants.allows_table(table, access) {
             return Err(self.not_granted(table, access));
         }
         let run = self.run.as_deref_mut().ok_or(Refused::NoRun)?;
-        Ok((run, &mut self.flags))
+        Ok((run, &mut self.texts))
+    }
+
+    /// [`Guest::call`], with what has been parsed before.
+    pub(crate) fn call_with_cache(
+        &mut self,
+        texts: &[&str],
+    ) -> Result<(&mut Run, &mut TextCache), Refused> {
+        self.check(texts)?;
+        let run = self.run.as_deref_mut().ok_or(Refused::NoRun)?;
+        Ok((run, &mut self.texts))
     }
 
     pub(crate) fn setting(&self, name: &str) -> Option<&str> {
@@ -200,17 +211,18 @@ impl ResourceLimiter for MemoryGauge {
     }
 }
 
-/// Parsed flag texts: a policy passes the same few with each message.
+/// Texts that were parsed: a policy passes the same few with each message.
 #[derive(Default)]
-pub(crate) struct FlagCache {
+pub(crate) struct TextCache {
     save: Vec<(Box<str>, SaveFlags)>,
     lookup: Vec<(Box<str>, LookupFlags)>,
+    reply_lines: Vec<(Box<str>, ReplyLines)>,
 }
 
-/// Texts kept; a policy that makes them up loses nothing but the time to parse.
+/// Texts kept of each kind; a policy that makes them up loses nothing but the time to parse.
 const CACHED: usize = 16;
 
-impl FlagCache {
+impl TextCache {
     pub(crate) fn save(&mut self, text: &str) -> Result<&SaveFlags, FlagError> {
         cached(&mut self.save, text, SaveFlags::parse)
     }
@@ -218,26 +230,29 @@ impl FlagCache {
     pub(crate) fn lookup(&mut self, text: &str) -> Result<&LookupFlags, FlagError> {
         cached(&mut self.lookup, text, LookupFlags::parse)
     }
+
+    pub(crate) fn reply_lines(&mut self, text: &str) -> Result<&ReplyLines, EditFault> {
+        cached(&mut self.reply_lines, text, ReplyLines::parse)
+    }
 }
 
-fn cached<'a, T: Clone>(
+fn cached<'a, T, E>(
     known: &'a mut Vec<(Box<str>, T)>,
     text: &str,
-    parse: impl FnOnce(&str) -> Result<T, FlagError>,
-) -> Result<&'a T, FlagError> {
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> Result<&'a T, E> {
     let at = match known.iter().position(|(name, _)| &**name == text) {
         Some(at) => at,
         None => {
-            let flags = parse(text)?;
-            if known.len() >= CACHED {
-                known.pop();
-            }
-            known.push((text.into(), flags));
+            let parsed = parse(text)?;
+            known.truncate(CACHED.saturating_sub(1));
+            known.push((text.into(), parsed));
             known.len().saturating_sub(1)
         }
     };
     match known.get(at) {
-        Some((_, flags)) => Ok(flags),
-        None => Err(FlagError::Unknown(text.to_owned())),
+        Some((_, parsed)) => Ok(parsed),
+        // `at` is the place of what was found, or of what was just put there.
+        None => unreachable!("the text has just been found or added"),
     }
 }

@@ -11,7 +11,7 @@ use viaduct_engine::{Phase, Policy, PolicyFailure, Run, Verdict};
 
 use crate::catalog::PolicyCatalog;
 use crate::failure::Failure;
-use crate::guest::{FlagCache, Overrides};
+use crate::guest::{Overrides, TextCache};
 use crate::manifest::{Fallback, Isolation};
 use crate::version::PolicyVersion;
 use instance::Instance;
@@ -81,12 +81,12 @@ pub struct PolicyHost {
 struct Slot {
     version: PinnedVersion,
     idle: Option<Instance>,
-    flags: FlagCache,
+    texts: TextCache,
 }
 
 impl Slot {
     fn new(version: Arc<PolicyVersion>) -> Slot {
-        Slot { version: PinnedVersion::new(version), idle: None, flags: FlagCache::default() }
+        Slot { version: PinnedVersion::new(version), idle: None, texts: TextCache::default() }
     }
 }
 
@@ -248,7 +248,7 @@ impl Slot {
             None => match Instance::new(&self.version, overrides) {
                 Ok(mut instance) => {
                     shard.instance();
-                    instance.set_flags(std::mem::take(&mut self.flags));
+                    instance.set_texts(std::mem::take(&mut self.texts));
                     instance
                 }
                 Err(error) => return (run, Err(Failure::unavailable(&error))),
@@ -259,7 +259,7 @@ impl Slot {
         if reuse && result.is_ok() && instance.is_reusable(options.max_runs) {
             self.idle = Some(instance);
         } else {
-            self.flags = instance.take_flags();
+            self.texts = instance.take_texts();
         }
         (run, result)
     }

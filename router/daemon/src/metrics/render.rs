@@ -135,6 +135,8 @@ impl Scrape {
         self.counter(out, "store_failures", "Transactions the store refused", size.failures)?;
         let help = "Commits of bindings by result";
         self.rows(out, "commits", help, "result", &COMMITS, |w| &w.commits)?;
+        let help = "Commits that memory alone decided, by result";
+        self.rows(out, "commits_in_memory", help, "result", &COMMITS, |w| &w.commits_in_memory)?;
         let mut reading = Reading::default();
         for worker in &self.0.workers {
             worker.commit_us.add_to(&mut reading);

@@ -69,13 +69,21 @@ fn events_become_counters() {
     }
     worker.bad_framing();
     worker.take_counters(&Counters { policy_runs: 5, shed: 2, ..Counters::default() });
-    worker.take_counters(&Counters { policy_runs: 6, shed: 2, ..Counters::default() });
+    let commits_in_memory = [3, 1, 0, 0];
+    worker.take_counters(&Counters {
+        policy_runs: 6,
+        shed: 2,
+        commits_in_memory,
+        ..Counters::default()
+    });
     let text = metrics.render().unwrap();
     for expected in [
         "viaduct_malformed_total{fault=\"too-large\"} 1",
         "viaduct_malformed_total{fault=\"framing\"} 1",
         "viaduct_policy_runs_total 6",
         "viaduct_shed_total 2",
+        "viaduct_commits_in_memory_total{result=\"stored\"} 3",
+        "viaduct_commits_in_memory_total{result=\"conflict\"} 1",
         "viaduct_policy_failures_total{kind=\"fuel\"} 1",
         "viaduct_policy_counter_total{name=\"nat\"} 2",
     ] {

@@ -89,6 +89,8 @@ pub struct WorkerStats {
     pub(super) policy_failures: Row<6>,
     /// Stored, conflict, store, full.
     pub(super) commits: Row<4>,
+    /// The same, of those that memory alone has decided.
+    pub(super) commits_in_memory: Row<4>,
     pub(super) commit_us: Histogram,
     pub(super) policy_counters: Mutex<HashMap<String, u64>>,
     plain: Row<COUNTERS>,
@@ -251,6 +253,9 @@ impl WorkerStats {
             (Counter::Timeouts, engine.timeouts),
         ] {
             self.put(counter, value);
+        }
+        for (cell, value) in self.commits_in_memory.iter().zip(engine.commits_in_memory) {
+            cell.store(value, Ordering::Relaxed);
         }
     }
 

@@ -27,13 +27,21 @@ pub(crate) struct Incoming {
     pub(crate) back: Back,
     pub(crate) key: ServerKey,
     pub(crate) routing: Routing,
-    pub(crate) loop_hash: u32,
     pub(crate) rounds: u8,
 }
 
 /// A verdict that waits for its changes to be stored.
 pub(crate) struct Parked {
     incoming: Incoming,
+    run: Box<Run>,
+    verdict: Verdict,
+}
+
+/// A verdict whose commit has ended; `id` where a transaction has waited for it.
+struct Committed<V> {
+    incoming: Incoming,
+    version: V,
+    id: Option<Id>,
     run: Box<Run>,
     verdict: Verdict,
 }
@@ -71,7 +79,7 @@ impl<P: Policy> Engine<P> {
         &mut self,
         incoming: Incoming,
         version: P::Version,
-        mut run: Box<Run>,
+        run: Box<Run>,
         verdict: Result<Verdict, PolicyFailure>,
     ) {
         let verdict = match verdict {
@@ -84,6 +92,24 @@ impl<P: Policy> Engine<P> {
         if run.effects.changes.is_empty() {
             return self.carry_out(incoming, version, None, run, verdict);
         }
+        match self.location.commit_in_memory(&run.effects.changes) {
+            Some(result) => {
+                self.counters.commit_in_memory(&result);
+                let committed = Committed { incoming, version, id: None, run, verdict };
+                self.after_commit(committed, result);
+            }
+            None => self.park(incoming, version, run, verdict),
+        }
+    }
+
+    /// The store has to be asked: the transaction waits for its answer.
+    fn park(
+        &mut self,
+        incoming: Incoming,
+        version: P::Version,
+        mut run: Box<Run>,
+        verdict: Verdict,
+    ) {
         let changes = std::mem::take(&mut run.effects.changes);
         let id = self.open_server(&incoming, version, &run);
         if let Some(server) = self.server(id) {
@@ -98,14 +124,21 @@ impl<P: Policy> Engine<P> {
         let Some(server) = self.server(id) else { return };
         let Some(parked) = server.parked.take() else { return };
         let version = server.version.clone();
-        let Parked { mut incoming, mut run, verdict } = *parked;
+        let Parked { incoming, run, verdict } = *parked;
+        self.after_commit(Committed { incoming, version, id: Some(id), run, verdict }, result);
+    }
+
+    fn after_commit(&mut self, committed: Committed<P::Version>, result: Result<(), CommitFault>) {
+        let Committed { mut incoming, version, id, mut run, verdict } = committed;
         match result {
-            Ok(()) => self.carry_out(incoming, version, Some(id), run, verdict),
+            Ok(()) => self.carry_out(incoming, version, id, run, verdict),
             Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
                 // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
                 incoming.rounds = incoming.rounds.saturating_add(1);
                 run.discard();
-                self.remove_server(id);
+                if let Some(id) = id {
+                    self.remove_server(id);
+                }
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
                 self.on_verdict(incoming, version, run, verdict);
             }
@@ -116,7 +149,7 @@ impl<P: Policy> Engine<P> {
                 self.counters.registrations_refused =
                     self.counters.registrations_refused.wrapping_add(1);
                 let answer = Answer { headers: headers.as_bytes(), ..Answer::new(503, "") };
-                self.answer(incoming, version, Some(id), run, &answer);
+                self.answer(incoming, version, id, run, &answer);
             }
         }
     }
@@ -233,7 +266,7 @@ impl<P: Policy> Engine<P> {
             version,
             vars: run.vars.clone(),
             traits: run.traits,
-            loop_hash: incoming.loop_hash,
+            loop_hash: 0,
             plan: Arc::default(),
             branches: Vec::new(),
             waiting: std::collections::VecDeque::new(),

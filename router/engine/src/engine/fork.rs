@@ -16,6 +16,7 @@ use crate::hook::{Phase, Policy, Verdict};
 use crate::io::{Hop, Output, Token};
 use crate::proxy::forward::{Branch, Plan, header_edits};
 use crate::proxy::hop::{NextHop, NoHop, next_hop};
+use crate::proxy::loops;
 use crate::registrar::Target;
 use crate::run::Run;
 use crate::timer::Letter;
@@ -49,10 +50,12 @@ impl<P: Policy> Engine<P> {
         let plan = plan_of(&mut run, &incoming);
         let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
         let invite = run.method() == Method::Invite;
+        let loop_hash = loops::hash(run.message(), &self.settings.secret);
         let most = self.settings.bounds.branches;
         if let Some(server) = self.server(id) {
             server.back = incoming.back;
             server.plan = Arc::new(plan);
+            server.loop_hash = loop_hash;
             server.waiting = in_order(targets, most);
             server.vars.clone_from(&run.vars);
         }

@@ -1,6 +1,6 @@
 //! A message comes in: reading, matching (RFC 3261 17.2.3), validation, route preprocessing.
 
-use viaduct_message::{Essentials, Fault, HeaderName, Message, Method, Uri, check};
+use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, Method, Uri, check};
 
 use super::Engine;
 use super::decide::Incoming;
@@ -10,7 +10,7 @@ use crate::flow::Flow;
 use crate::hook::{Phase, Policy};
 use crate::io::Event;
 use crate::proxy::route::{Routing, preprocess};
-use crate::proxy::{loops, validate::validate};
+use crate::proxy::validate::validate;
 use crate::reject::Reject;
 use crate::run::{Run, Traits};
 use crate::settings::Settings;
@@ -123,14 +123,15 @@ impl<P: Policy> Engine<P> {
     ) -> Examined {
         let settings = &*self.settings;
         let trusted = settings.is_trusted(flow.remote.ip());
-        let loop_hash = loops::hash(message, read, &settings.secret);
-        let checked = validate(message, read, settings, loop_hash)
+        let checked = validate(message, read, settings)
             .and_then(|()| preprocess(message, read, settings, trusted));
         let back = Back::new(read, flow, settings);
-        let incoming = |routing| Incoming { flow, back, key, routing, loop_hash, rounds: 0 };
+        let incoming = |routing| Incoming { flow, back, key, routing, rounds: 0 };
         match checked {
             Ok(routing) => {
-                let traits = traits(message, read, settings, &routing, trusted);
+                let behind_nat = behind_nat(read, flow);
+                let facts = traits(message, read, settings, &routing, trusted);
+                let traits = Traits { behind_nat, ..facts };
                 Examined::New(incoming(routing), Ok(traits))
             }
             Err(reject) => Examined::New(incoming(Routing::default()), Err(reject)),
@@ -162,6 +163,14 @@ impl<P: Policy> Engine<P> {
     }
 }
 
+/// Does the topmost Via, or the first Contact, name another host than the one the request came
+/// from? Only where the Contact has been read.
+fn behind_nat(read: &Essentials<'_>, flow: Flow) -> Option<bool> {
+    let source = Host::Ip(flow.remote.ip());
+    let contact = read.contact_host?;
+    Some(read.via.host != source || contact != source)
+}
+
 /// The yes-or-no facts of a request.
 pub(super) fn traits(
     message: Message<'_>,
@@ -182,10 +191,11 @@ pub(super) fn traits(
         uri_is_router: uri_is_ours && uri.user.is_none(),
         from_is_ours: settings.is_ours(&read.from_uri),
         trusted,
-        first_hop: message.values(HeaderName::Via).nth(1).is_none(),
+        first_hop: !read.more_vias,
         has_path: message.line(HeaderName::Path).is_some(),
         supports_path: message.has_option(HeaderName::Supported, b"path"),
         has_body: !message.body().is_empty(),
         by_received: routing.received.is_some(),
+        behind_nat: None,
     }
 }

@@ -1,10 +1,10 @@
 //! Answers go out: our own, with and without state, and forwarded ones (RFC 3261 8.2.6, 16.7,
 //! 18.2.2).
 
-use std::hash::Hasher;
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
+use smallvec::SmallVec;
 use viaduct_message::response::{self, Copied, Reply};
 use viaduct_message::{Essentials, Message, Via};
 
@@ -310,13 +310,13 @@ fn reply_flow(via: &Via<'_>, flow: Flow, settings: &Settings) -> Flow {
         return flow;
     }
     let port = via.port.unwrap_or(flow.transport.default_port());
-    if let Some(Some(maddr)) = via.params.get(b"maddr") {
+    if let Some(maddr) = via.maddr() {
         let ip = std::str::from_utf8(maddr).ok().and_then(|text| text.parse().ok());
         if let Some(ip) = ip.filter(|_| settings.is_trusted(flow.remote.ip())) {
             return Flow { remote: SocketAddr::new(ip, port), ..flow };
         }
     }
-    if settings.force_rport || via.params.has(b"rport") {
+    if settings.force_rport || via.rport_text().is_some() {
         return flow;
     }
     Flow { remote: SocketAddr::new(flow.remote.ip(), port), ..flow }
@@ -329,14 +329,16 @@ fn to_tag(
     branch: Option<&[u8]>,
     settings: &Settings,
 ) -> [u8; 16] {
-    let mut hasher = SipHasher13::new_with_key(&settings.secret);
-    hasher.write(&[TAG_DOMAIN]);
+    // Hashed in one piece: the hasher's price is by call as much as by byte.
+    let mut parts = SmallVec::<[u8; 256]>::new();
+    parts.push(TAG_DOMAIN);
     for part in [call_id, from_tag.unwrap_or_default(), branch.unwrap_or_default()] {
-        hasher.write(part);
-        hasher.write(&[0]);
+        parts.extend_from_slice(part);
+        parts.push(0);
     }
+    let hasher = SipHasher13::new_with_key(&settings.secret);
     let mut digits = [b'0'; 16];
-    let mut rest = hasher.finish();
+    let mut rest = hasher.hash(&parts);
     for digit in &mut digits {
         let nibble = (rest & 0xf) as u8;
         *digit = if nibble < 10 { b'0' | nibble } else { b'W'.wrapping_add(nibble) };

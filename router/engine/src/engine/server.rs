@@ -124,6 +124,7 @@ pub(crate) struct Server<V> {
     pub(crate) version: V,
     pub(crate) vars: Vec<(Box<str>, Box<str>)>,
     pub(crate) traits: Traits,
+    /// Hash of RFC 5393 4.2.1, once it is forwarded.
     pub(crate) loop_hash: u32,
     pub(crate) plan: Arc<Plan>,
     pub(crate) branches: Vec<BranchState>,

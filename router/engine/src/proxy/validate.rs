@@ -7,12 +7,11 @@ use super::loops;
 use crate::reject::Reject;
 use crate::settings::Settings;
 
-/// Checks a request that began no transaction yet. `loop_hash` is its hash of RFC 5393.
+/// Checks a request that began no transaction yet.
 pub(crate) fn validate(
     message: Message<'_>,
     read: &Essentials<'_>,
     settings: &Settings,
-    loop_hash: u32,
 ) -> Result<(), Reject> {
     if read.uri.scheme == Scheme::Other {
         return Err(Reject::new(416, "Unsupported URI Scheme"));
@@ -20,7 +19,7 @@ pub(crate) fn validate(
     if read.max_forwards == Some(0) {
         return Err(Reject::new(483, "Too Many Hops"));
     }
-    if loops::is_loop(message, read, settings, loop_hash)? {
+    if loops::is_loop(message, read, settings)? {
         return Err(Reject::new(482, "Loop Detected"));
     }
     proxy_require(message)

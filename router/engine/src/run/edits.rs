@@ -13,6 +13,23 @@ const MAX_BYTES: usize = 16 * 1024;
 /// Variables of one transaction.
 const MAX_VARS: usize = 32;
 
+/// Header lines for a reply that have been checked, so that a host can keep those a policy sends
+/// with each answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplyLines(Box<[u8]>);
+
+impl ReplyLines {
+    /// Checks `Name: value` a line; all must be legal.
+    pub fn parse(lines: &str) -> Result<ReplyLines, EditFault> {
+        let mut checked = Vec::with_capacity(lines.len().saturating_add(16));
+        for line in lines.lines().filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').ok_or(EditFault::Syntax)?;
+            push_header(name, value.trim(), &mut checked)?;
+        }
+        Ok(ReplyLines(checked.into()))
+    }
+}
+
 impl Run {
     /// Stages a header of the forwarded message.
     pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), EditFault> {
@@ -34,31 +51,16 @@ impl Run {
 
     /// Stages a header of the reply the policy will make.
     pub fn add_reply_header(&mut self, name: &str, value: &str) -> Result<(), EditFault> {
-        check_header(name, value)?;
-        let headers = &mut self.effects.reply_headers;
-        let more = name.len().saturating_add(value.len()).saturating_add(4);
-        if headers.len().saturating_add(more) > MAX_BYTES {
-            return Err(EditFault::TooLarge);
-        }
-        for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
-            headers.extend_from_slice(part);
-        }
-        Ok(())
+        push_header(name, value, &mut self.effects.reply_headers)
     }
 
-    /// Stages several headers of the reply, `Name: value` a line; all or none.
-    pub fn add_reply_headers(&mut self, lines: &str) -> Result<(), EditFault> {
-        let before = self.effects.reply_headers.len();
-        for line in lines.lines().filter(|line| !line.is_empty()) {
-            let added = match line.split_once(':') {
-                Some((name, value)) => self.add_reply_header(name, value.trim()),
-                None => Err(EditFault::Syntax),
-            };
-            if let Err(fault) = added {
-                self.effects.reply_headers.truncate(before);
-                return Err(fault);
-            }
+    /// Stages several headers of the reply.
+    pub fn add_reply_headers(&mut self, lines: &ReplyLines) -> Result<(), EditFault> {
+        let headers = &mut self.effects.reply_headers;
+        if headers.len().saturating_add(lines.0.len()) > MAX_BYTES {
+            return Err(EditFault::TooLarge);
         }
+        headers.extend_from_slice(&lines.0);
         Ok(())
     }
 
@@ -120,6 +122,19 @@ impl Run {
         let fits = used.saturating_add(more) <= MAX_BYTES;
         if fits && self.effects.edits.len() < MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }
     }
+}
+
+/// Appends a header line where it is legal and there is room.
+fn push_header(name: &str, value: &str, out: &mut Vec<u8>) -> Result<(), EditFault> {
+    check_header(name, value)?;
+    let more = name.len().saturating_add(value.len()).saturating_add(4);
+    if out.len().saturating_add(more) > MAX_BYTES {
+        return Err(EditFault::TooLarge);
+    }
+    for part in [name.as_bytes(), b": ", value.as_bytes(), b"\r\n"] {
+        out.extend_from_slice(part);
+    }
+    Ok(())
 }
 
 /// A token as a name, a value on one line, and a header that is not the engine's own.

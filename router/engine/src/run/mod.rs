@@ -8,6 +8,7 @@ pub mod effects;
 mod path;
 mod usrloc;
 
+pub use edits::ReplyLines;
 pub use effects::{
     AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
 };
@@ -15,6 +16,7 @@ pub use effects::{
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use viaduct_message::{Contacts, Head, Host, Message, Method, NameAddr};
 
 use crate::flow::{Flow, Transport};
@@ -49,6 +51,8 @@ pub struct Traits {
     pub has_body: bool,
     /// The removed Route of ours carried a genuine `received`: the next hop is set from it.
     pub by_received: bool,
+    /// What [`Run::is_behind_nat`] says, where it was found out on the way: of a REGISTER.
+    pub behind_nat: Option<bool>,
 }
 
 /// One run.
@@ -64,6 +68,8 @@ pub struct Run {
     pub(crate) fix_nat: bool,
     /// Best final status, in phase failure.
     pub(crate) status: u16,
+    /// Names of location tables in use, kept from message to message.
+    pub(crate) tables: SmallVec<[Arc<str>; 2]>,
     /// Variables of the transaction, kept from phase to phase.
     pub(crate) vars: Vec<(Box<str>, Box<str>)>,
     /// What is staged.
@@ -156,6 +162,9 @@ impl Run {
     /// the one the message came from?
     pub fn is_behind_nat(&self) -> bool {
         let message = self.message();
+        if let Some(found) = self.traits.behind_nat.filter(|_| message.is_request()) {
+            return found;
+        }
         let source = self.flow.remote;
         let via_differs = message
             .top_via()
@@ -201,6 +210,7 @@ impl Run {
             traits: Traits::default(),
             fix_nat: false,
             status: 0,
+            tables: SmallVec::new(),
             vars: Vec::new(),
             effects: Effects::default(),
         }

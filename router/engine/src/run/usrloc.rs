@@ -13,6 +13,8 @@ use crate::registrar::{
 
 /// Targets one run may stage.
 pub(super) const MAX_TARGETS: usize = 64;
+/// Names of tables a run keeps.
+const MAX_TABLES: usize = 8;
 
 impl Run {
     /// `save()`: computes what the REGISTER does to the bindings of its To, or of `aor`, and stages
@@ -56,8 +58,20 @@ impl Run {
         }
     }
 
+    /// A table's name as a key wants it.
+    fn table(&mut self, name: &str) -> Arc<str> {
+        if let Some(known) = self.tables.iter().find(|known| ***known == *name) {
+            return Arc::clone(known);
+        }
+        let table: Arc<str> = Arc::from(name);
+        if self.tables.len() < MAX_TABLES {
+            self.tables.push(Arc::clone(&table));
+        }
+        table
+    }
+
     fn save_outcome(
-        &self,
+        &mut self,
         table: &str,
         flags: &SaveFlags,
         aor: Option<&str>,
@@ -80,7 +94,7 @@ impl Run {
         // it commits the same set again, in order.
         let set = answer.set.or(if snapshot.pending { snapshot.set } else { None });
         let change = set.map(|set| Change {
-            key: AorKey { table: Arc::from(table), aor: aor.into_boxed_slice() },
+            key: AorKey { table: self.table(table), aor: aor.as_slice().into() },
             based_on: snapshot.version,
             set,
             memory_only: flags.memory_only,
@@ -119,17 +133,27 @@ impl Run {
         }
         // The AoR belongs to the domain of the Request-URI, or to any of ours where the Request-URI
         // is one of our addresses.
-        let addressed = self.message().parse_request_uri().map_err(|_| refuse(400, "Bad URI"))?;
-        let same = addressed.host.same(&to.host)
-            || matches!(addressed.host, Host::Ip(_))
-            || !self.settings.is_our_domain(addressed.host_text);
-        if !self.settings.is_ours(&to) || !same {
+        if !self.settings.is_ours(&to) || !self.is_addressed_to_domain_of(&to)? {
             return Err(refuse(404, "Not Found"));
         }
         let mut out = Vec::with_capacity(64);
         uri::write_aor(&to, fold, &mut out);
         registrar::check_aor(&out, &self.settings.registrar)?;
         Ok(out)
+    }
+
+    /// Does the Request-URI name the domain of `to`, or one of our addresses?
+    fn is_addressed_to_domain_of(&self, to: &Uri<'_>) -> Result<bool, SaveRefusal> {
+        let text = self.message().request_uri();
+        // `sip:DOMAIN`, as nearly all write it, needs no parsing.
+        if text.strip_prefix(b"sip:") == Some(to.host_text) {
+            return Ok(true);
+        }
+        let bad = |_| SaveRefusal { status: 400, reason: "Bad URI", headers: Vec::new() };
+        let addressed = Uri::parse(text).map_err(bad)?;
+        Ok(addressed.host.same(&to.host)
+            || matches!(addressed.host, Host::Ip(_))
+            || !self.settings.is_our_domain(addressed.host_text))
     }
 
     /// `lookup()`: stages the bindings of the Request-URI, or of `aor`, as targets; how many.
@@ -170,8 +194,9 @@ impl Run {
         let Some(current) = snapshot.set else { return 0 };
         let (set, removed) = registrar::remove(&current, contact.map(str::as_bytes));
         if removed > 0 {
+            let table = self.table(table);
             self.effects.changes.push(Change {
-                key: AorKey { table: Arc::from(table), aor: key.into_boxed_slice() },
+                key: AorKey { table, aor: key.into_boxed_slice() },
                 based_on: snapshot.version,
                 set,
                 memory_only: false,

@@ -1,6 +1,7 @@
 //! `name-addr / addr-spec` with header parameters: From, To, Contact, Route, Record-Route, Path.
 
-use super::Params;
+use super::params::unquote;
+use super::{Param, Params};
 use crate::{Fault, Uri, chars};
 
 /// A display name, a URI and parameters.
@@ -14,6 +15,8 @@ pub struct NameAddr<'a> {
     pub bracketed: bool,
     /// Header parameters.
     pub params: Params<'a>,
+    /// Value of the `tag` parameter.
+    tag: Option<&'a [u8]>,
 }
 
 impl<'a> NameAddr<'a> {
@@ -25,7 +28,7 @@ impl<'a> NameAddr<'a> {
     }
     /// The `tag` parameter of From and To; an empty one counts as none.
     pub fn tag(self) -> Option<&'a [u8]> {
-        self.params.get(b"tag").flatten().filter(|tag| !tag.is_empty())
+        self.tag.filter(|tag| !tag.is_empty())
     }
     /// The URI taken apart.
     pub fn parse_uri(self) -> Result<Uri<'a>, Fault> {
@@ -56,33 +59,36 @@ fn parse(text: &[u8]) -> Option<NameAddr<'_>> {
     let inner = rest.strip_prefix(b"<")?;
     let (uri, after) = chars::split_once(inner, b'>')?;
     let after = chars::skip_lws(after);
-    let params = match after.split_first() {
-        None => Params::default(),
+    let (params, tag) = match after.split_first() {
+        None => (Params::default(), None),
         Some((b';', params)) => parse_params(params)?,
         Some(_) => return None,
     };
-    Some(NameAddr { display, uri, bracketed: true, params })
+    Some(NameAddr { display, uri, bracketed: true, params, tag })
 }
 
 fn addr_spec(text: &[u8]) -> Option<NameAddr<'_>> {
-    let (uri, params) = match chars::split_once(text, b';') {
+    let (uri, (params, tag)) = match chars::split_once(text, b';') {
         Some((uri, params)) => (chars::trim_lws(uri), parse_params(params)?),
-        None => (text, Params::default()),
+        None => (text, (Params::default(), None)),
     };
     if uri == b"*" || memchr::memchr2(b'?', b',', uri).is_some() {
         return None;
     }
-    Some(NameAddr { display: None, uri, bracketed: false, params })
+    Some(NameAddr { display: None, uri, bracketed: false, params, tag })
 }
 
-/// Refuses a second `tag`: with two, two readers may see two dialogs (RFC 3261 7.3.1 allows a
-/// parameter once).
-fn parse_params(text: &[u8]) -> Option<Params<'_>> {
-    let mut tags = 0;
-    let params = Params::parse(text, |seen_name| {
-        tags += usize::from(seen_name.eq_ignore_ascii_case(b"tag"));
+/// The parameters, and the value of `tag`. Refuses a second `tag`: with two, two readers may see
+/// two dialogs (RFC 3261 7.3.1 allows a parameter once).
+fn parse_params(text: &[u8]) -> Option<(Params<'_>, Option<&[u8]>)> {
+    let (mut tags, mut tag) = (0u32, None);
+    let params = Params::parse(text, |Param { name, value, .. }| {
+        if name.len() == 3 && name.eq_ignore_ascii_case(b"tag") {
+            tags = tags.saturating_add(1);
+            tag = value.map(unquote);
+        }
     })?;
-    (tags < 2).then_some(params)
+    (tags < 2).then_some((params, tag))
 }
 
 #[cfg(test)]

@@ -43,25 +43,31 @@ impl<'a> Params<'a> {
     }
 
     /// What follows a header's first semicolon: one or more `generic-param`, where an empty value
-    /// is let pass. Calls `seen` with the name of each.
+    /// is let pass. Calls `seen` with each, so that a header keeps those it is asked for again and
+    /// again: looking one up costs another pass.
     #[inline]
-    pub(crate) fn parse(text: &'a [u8], mut seen: impl FnMut(&[u8])) -> Option<Params<'a>> {
+    pub(crate) fn parse(text: &'a [u8], mut seen: impl FnMut(Param<'a>)) -> Option<Params<'a>> {
         let mut rest = text;
         loop {
-            let (name, after) = chars::span_of(chars::skip_lws(rest), chars::TOKEN);
+            let begun = chars::skip_lws(rest);
+            let (name, mut after) = chars::span_of(begun, chars::TOKEN);
             if name.is_empty() {
                 return None;
             }
-            seen(name);
+            let mut value = None;
             rest = chars::skip_lws(after);
-            if let Some(value) = rest.strip_prefix(b"=") {
-                let value = chars::skip_lws(value);
-                rest = match value.first() {
-                    Some(b'"') => value.get(chars::quoted_len(value)?..)?,
-                    _ => chars::span_of(value, chars::VALUE).1,
+            if let Some(behind) = rest.strip_prefix(b"=") {
+                let text = chars::skip_lws(behind);
+                let (found, tail) = match text.first() {
+                    Some(b'"') => text.split_at_checked(chars::quoted_len(text)?)?,
+                    _ => chars::span_of(text, chars::VALUE),
                 };
-                rest = chars::skip_lws(rest);
+                value = Some(found);
+                after = if found.is_empty() { behind } else { tail };
+                rest = chars::skip_lws(tail);
             }
+            let written = chars::split(begun, begun.len() - after.len()).0;
+            seen(Param { text: written, name, value });
             match rest.split_first() {
                 None => return Some(Params(chars::trim_lws(text))),
                 Some((b';', more)) => rest = more,
@@ -82,7 +88,9 @@ impl<'a> Params<'a> {
     }
 }
 
-fn unquote(value: &[u8]) -> &[u8] {
+/// A quoted string without its quotes.
+#[inline]
+pub(super) fn unquote(value: &[u8]) -> &[u8] {
     match value {
         [b'"', inner @ .., b'"'] => inner,
         _ => value,
@@ -134,6 +142,15 @@ mod tests {
         assert_eq!(params.get(b"q"), Some(Some(&b"0.5"[..])));
         assert_eq!(params.get(b"lag"), None);
         assert_eq!(params.iter().count(), 4);
+    }
+
+    #[test]
+    fn what_is_seen_while_parsing_is_what_is_found_later() {
+        let text = br#" q = 0.5 ;x="a;tag=b" ; TAG = c;empty= ;flag "#;
+        let mut seen = Vec::new();
+        let params = Params::parse(text, |param| seen.push(param)).unwrap();
+        assert_eq!(seen, params.all().collect::<Vec<_>>());
+        assert_eq!(seen.len(), 5);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Via (RFC 3261 20.42, RFC 3581).
 
-use super::Params;
+use super::params::unquote;
+use super::{Param, Params};
 use crate::host::{self, Host};
 use crate::{Fault, HeaderName, chars};
 
@@ -19,6 +20,17 @@ pub struct Via<'a> {
     pub params: Params<'a>,
     /// The whole value: use [`crate::Span::locate`] to edit at its end.
     pub text: &'a [u8],
+    /// The parameters every request is matched and answered by.
+    known: Known<'a>,
+}
+
+/// Parameters kept from the one pass over all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known<'a> {
+    branch: Option<&'a [u8]>,
+    received: Option<&'a [u8]>,
+    rport: Option<&'a [u8]>,
+    maddr: Option<&'a [u8]>,
 }
 
 impl<'a> Via<'a> {
@@ -31,22 +43,26 @@ impl<'a> Via<'a> {
         parse(chars::trim_lws(value)).ok_or(Fault::Header(HeaderName::Via))
     }
     /// The branch, where there is one.
-    pub fn branch(self) -> Option<&'a [u8]> {
-        self.params.get(b"branch").flatten()
+    pub fn branch(&self) -> Option<&'a [u8]> {
+        self.known.branch
     }
     /// The branch, where it begins with the cookie and has more after it.
-    pub fn rfc3261_branch(self) -> Option<&'a [u8]> {
+    pub fn rfc3261_branch(&self) -> Option<&'a [u8]> {
         self.branch().filter(|b| {
             b.len() > 7 && b.get(..7).is_some_and(|c| c.eq_ignore_ascii_case(Self::COOKIE))
         })
     }
     /// The slice of `text` holding the `rport` parameter without its semicolon, for replacement.
-    pub fn rport_text(self) -> Option<&'a [u8]> {
-        self.params.find(b"rport").map(|param| param.text)
+    pub fn rport_text(&self) -> Option<&'a [u8]> {
+        self.known.rport
     }
     /// The slice of `text` holding the `received` parameter without its semicolon.
-    pub fn received_text(self) -> Option<&'a [u8]> {
-        self.params.find(b"received").map(|param| param.text)
+    pub fn received_text(&self) -> Option<&'a [u8]> {
+        self.known.received
+    }
+    /// The value of `maddr`, where there is one.
+    pub fn maddr(&self) -> Option<&'a [u8]> {
+        self.known.maddr
     }
 }
 
@@ -60,12 +76,13 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
     if sent_by.len() == rest.len() {
         return None;
     }
+    let mut known = Known::default();
     let (sent_by, params) = match chars::split_once(sent_by, b';') {
-        Some((sent_by, params)) => (sent_by, parse_params(params)?),
+        Some((sent_by, params)) => (sent_by, parse_params(params, &mut known)?),
         None => (sent_by, Params::default()),
     };
     let at = host::sent_by(chars::trim_lws(sent_by))?;
-    Some(Via { transport, host: at.host, host_text: at.text, port: at.port, params, text })
+    Some(Via { transport, host: at.host, host_text: at.text, port: at.port, params, text, known })
 }
 
 fn token(text: &[u8]) -> Option<(&[u8], &[u8])> {
@@ -77,14 +94,26 @@ fn slash(text: &[u8]) -> Option<&[u8]> {
     chars::skip_lws(text).strip_prefix(b"/").map(chars::skip_lws)
 }
 
-fn parse_params(text: &[u8]) -> Option<Params<'_>> {
-    let mut seen = [0u8; 3];
-    let params = Params::parse(text, |seen_name| {
-        for (name, count) in [&b"branch"[..], b"received", b"rport"].iter().zip(&mut seen) {
-            *count = count.saturating_add(u8::from(seen_name.eq_ignore_ascii_case(name)));
+fn parse_params<'a>(text: &'a [u8], known: &mut Known<'a>) -> Option<Params<'a>> {
+    let mut twice = false;
+    let mut branches = 0u32;
+    let params = Params::parse(text, |Param { text, name, value }| match name.len() {
+        6 if name.eq_ignore_ascii_case(b"branch") => {
+            branches = branches.saturating_add(1);
+            known.branch = value.map(unquote);
         }
+        8 if name.eq_ignore_ascii_case(b"received") => {
+            twice |= known.received.replace(text).is_some();
+        }
+        5 if name.eq_ignore_ascii_case(b"rport") => {
+            twice |= known.rport.replace(text).is_some();
+        }
+        5 if name.eq_ignore_ascii_case(b"maddr") && known.maddr.is_none() => {
+            known.maddr = value.map(unquote);
+        }
+        _ => {}
     })?;
-    seen.iter().all(|count| *count < 2).then_some(params)
+    (!twice && branches < 2).then_some(params)
 }
 
 #[cfg(test)]

@@ -20,7 +20,9 @@ impl Host for Guest {
     }
 
     fn add_reply_headers(&mut self, lines: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&lines])?.add_reply_headers(&lines).map_err(edit_error))
+        let (run, cache) = self.call_with_cache(&[&lines])?;
+        let checked = cache.reply_lines(&lines);
+        Ok(checked.and_then(|lines| run.add_reply_headers(lines)).map_err(edit_error))
     }
 
     fn add_reply_header(

@@ -7,7 +7,7 @@ use wasmtime::{Error, Store};
 
 use crate::bindings::policy::Policy as Exports;
 use crate::failure::Failure;
-use crate::guest::{FlagCache, Guest, MAX_CALL_BYTES, Overrides};
+use crate::guest::{Guest, MAX_CALL_BYTES, Overrides, TextCache};
 use crate::verdict;
 use crate::version::PolicyVersion;
 
@@ -101,12 +101,12 @@ impl Instance {
     }
 
     /// Gives the parsed flags to the next instance.
-    pub(crate) fn take_flags(&mut self) -> FlagCache {
-        std::mem::take(&mut self.store.data_mut().flags)
+    pub(crate) fn take_texts(&mut self) -> TextCache {
+        std::mem::take(&mut self.store.data_mut().texts)
     }
 
-    pub(crate) fn set_flags(&mut self, flags: FlagCache) {
-        self.store.data_mut().flags = flags;
+    pub(crate) fn set_texts(&mut self, texts: TextCache) {
+        self.store.data_mut().texts = texts;
     }
 }
 

@@ -199,8 +199,8 @@ pub(super) fn unfold(text: &[u8]) -> Cow<'_, [u8]> {
 /// Methods in Allow, one bit each; `None` without Allow.
 fn methods(message: viaduct_message::Message<'_>) -> Option<u32> {
     message.line(HeaderName::Allow)?;
-    let values = message.values(HeaderName::Allow);
-    Some(values.fold(0, |bits, value| bits | method_bit(Method::from_token(value.bytes))))
+    let tokens = message.tokens(HeaderName::Allow);
+    Some(tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token))))
 }
 
 /// The bit of a method; none for methods we do not know.
