@@ -49,8 +49,8 @@ pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
 }
 
 /// Checks a response: status code, Via, From, To, Call-ID, CSeq, Content-Length against the
-/// datagram.
-pub fn response(message: Message<'_>) -> Result<(), Fault> {
+/// datagram. Gives the topmost Via, by which a response is matched.
+pub fn response(message: Message<'_>) -> Result<Via<'_>, Fault> {
     match message.start() {
         Start::Response { status: 100..=699, .. } => common(message),
         Start::Response { .. } => Err(Fault::StatusCode),
@@ -58,15 +58,16 @@ pub fn response(message: Message<'_>) -> Result<(), Fault> {
     }
 }
 
-fn common(message: Message<'_>) -> Result<(), Fault> {
+fn common(message: Message<'_>) -> Result<Via<'_>, Fault> {
     single_headers(message)?;
-    message.top_via()?;
+    let via = message.top_via()?;
     other_vias(message)?;
     message.from()?.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
     message.to()?.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?;
     message.call_id()?;
     message.cseq()?;
-    whole_body(message)
+    whole_body(message)?;
+    Ok(via)
 }
 
 fn single_headers(message: Message<'_>) -> Result<(), Fault> {

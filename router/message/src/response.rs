@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::uri::Host;
-use crate::{Edits, Essentials, HeaderName, Line, Message, Span, Via};
+use crate::{Edits, Essentials, HeaderName, Line, Message, Span, Via, write_decimal};
 
 /// What a response says beyond what it copies from the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -77,7 +77,7 @@ pub fn write(
 pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, out: &mut Vec<u8>) {
     let status = if (100..=699).contains(&reply.status) { reply.status } else { 500 };
     out.extend_from_slice(b"SIP/2.0 ");
-    write_number(u32::from(status), out);
+    write_decimal(status.into(), out);
     out.push(b' ');
     if reply.reason.is_empty() {
         out.extend_from_slice(reason_phrase(status).as_bytes());
@@ -106,7 +106,7 @@ pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, ou
         write_line("Server", reply.server.as_bytes(), out);
     }
     out.extend_from_slice(b"Content-Length: ");
-    write_number(u32::try_from(reply.body.len()).unwrap_or(u32::MAX), out);
+    write_decimal(reply.body.len() as u64, out);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(reply.body);
 }
@@ -237,13 +237,13 @@ impl FillText {
                     if i > 0 {
                         out.push(b'.');
                     }
-                    write_number(u32::from(octet), out);
+                    write_decimal(octet.into(), out);
                 }
             }
             FillText::Received(IpAddr::V6(ip)) => drop(write!(out, "received={ip}")),
             FillText::Rport(port) => {
                 out.extend_from_slice(b"rport=");
-                write_number(u32::from(port), out);
+                write_decimal(port.into(), out);
             }
         }
     }
@@ -252,21 +252,6 @@ impl FillText {
 /// Is the sent-by host that address, as a number?
 fn is_host(via: &Via<'_>, ip: IpAddr) -> bool {
     matches!(via.host, Host::Ip(host) if host.to_canonical() == ip)
-}
-
-fn write_number(number: u32, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 10];
-    let mut rest = number;
-    let mut len = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        len += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(10 - len..).unwrap_or_default());
 }
 
 /// The registered reason phrase of a status code, or a generic one of its class.

@@ -74,7 +74,7 @@ fn judge(bytes: &[u8]) -> Result<(), Fault> {
     if message.is_request() {
         check::request(message).map(|_| ())
     } else {
-        check::response(message)
+        check::response(message).map(|_| ())
     }
 }
 

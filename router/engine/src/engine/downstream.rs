@@ -1,6 +1,6 @@
 //! Responses come back (RFC 3261 16.7) and branches end.
 
-use viaduct_message::{HeaderName, Message, Method};
+use viaduct_message::{HeaderName, Message, Method, Via};
 
 use super::Engine;
 use super::client::{Cancelling, ClientEvent, ClientMachine};
@@ -27,11 +27,10 @@ pub(super) struct Arrived<'a> {
 
 impl<P: Policy> Engine<P> {
     /// A response: found by the branch we wrote. What matches nothing is dropped (RFC 6026 8.9).
-    pub(super) fn on_response(&mut self, message: Message<'_>, flow: Flow) {
-        let own = message
-            .top_via()
-            .ok()
-            .and_then(|via| OwnBranch::parse(via.branch()?, &self.settings.secret))
+    pub(super) fn on_response(&mut self, message: Message<'_>, via: &Via<'_>, flow: Flow) {
+        let own = via
+            .branch()
+            .and_then(|branch| OwnBranch::parse(branch, &self.settings.secret))
             .filter(|own| own.worker == self.settings.worker);
         let Some(own) = own else { return self.stray_response() };
         let mut id = Id { slot: own.slot, generation: own.generation };

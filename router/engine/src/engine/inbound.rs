@@ -33,7 +33,7 @@ impl<P: Policy> Engine<P> {
         let message = Message::new(bytes, &run.head);
         if !message.is_request() {
             match scanned.and_then(|()| check::response(message)) {
-                Ok(()) => self.on_response(message, flow),
+                Ok(via) => self.on_response(message, &via, flow),
                 Err(fault) => self.drop_malformed(flow, fault),
             }
             return self.put_run(run);

@@ -46,6 +46,9 @@ use stray::Stray;
 /// Runs kept for reuse: more than one only where a reply route runs inside a request's handling.
 const SPARE_RUNS: usize = 4;
 
+/// Transactions room is reserved for; tables with a higher bound grow when they pass it.
+const MOST_RESERVED: usize = 1 << 20;
+
 /// The SIP core of one worker.
 pub struct Engine<P: Policy> {
     settings: Arc<Settings>,
@@ -80,6 +83,9 @@ impl<P: Policy> Engine<P> {
         policy: P,
         seed: u64,
     ) -> Engine<P> {
+        // Room for all from the start: growing would copy hundreds of megabytes between two
+        // messages. What is not used yet is address space only.
+        let most = settings.bounds.transactions.min(MOST_RESERVED);
         // Keys are keyed hashes already (`ServerKey`); the table's own hasher needs no secret.
         let hasher = ahash::RandomState::with_seeds(seed, 1, 2, 3);
         Engine {
@@ -89,10 +95,10 @@ impl<P: Policy> Engine<P> {
             now: Now::default(),
             random: seed,
             generation: 0,
-            servers: Slab::new(),
-            clients: Slab::new(),
+            servers: Slab::with_capacity(most),
+            clients: Slab::with_capacity(most),
             strays: Slab::new(),
-            keys: HashMap::with_hasher(hasher),
+            keys: HashMap::with_capacity_and_hasher(most, hasher),
             timers: Timers::new(),
             out: Outbox::default(),
             runs: Vec::new(),

@@ -10,12 +10,13 @@ use viaduct_message::{Essentials, Message, Via};
 
 use super::Engine;
 use super::ids::{Id, Ticket};
-use super::server::ServerEvent;
+use super::server::{ServerEvent, ServerMachine};
 use crate::flow::{ConnId, Flow, Transport};
 use crate::hook::Policy;
 use crate::io::Token;
 use crate::settings::Settings;
 use crate::timer::Letter;
+use crate::transaction::invite_server::State;
 use crate::transaction::{Actions, duration_us};
 
 /// Keeps this use of the secret apart from those of keys and branches.
@@ -203,6 +204,7 @@ impl<P: Policy> Engine<P> {
                 server.response = response.into();
             }
             self.transmit_response(id);
+            self.drop_unneeded_response(id);
         }
         if actions.has(Actions::RESEND_RESPONSE) {
             self.counters.retransmitted = self.counters.retransmitted.wrapping_add(1);
@@ -215,6 +217,17 @@ impl<P: Policy> Engine<P> {
         // a 2xx (RFC 6026 7.1) is a request of its own for a proxy, which `on_ack` forwards.
         if actions.has(Actions::FORGET) {
             self.remove_server(id);
+        }
+    }
+
+    /// An accepted INVITE's transaction repeats no response of itself (RFC 6026 7.1) and lives for
+    /// 32 s: its 2xx is kept only where a stream may yet fail to take it.
+    fn drop_unneeded_response(&mut self, id: Id) {
+        if let Some(server) = self.server(id)
+            && server.machine == ServerMachine::Invite(State::Accepted)
+            && !server.flow.transport.is_reliable()
+        {
+            server.response = Box::default();
         }
     }
 
@@ -263,11 +276,13 @@ impl<P: Policy> Engine<P> {
     pub(super) fn send_trying_for(&mut self, id: Id, message: Message<'_>) {
         let Some(server) = self.server(id) else { return };
         let back = server.back;
-        let mut bytes = Vec::with_capacity(512);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
         back.write(message, &self.settings, &Answer::new(100, "Trying"), &mut bytes);
         if let Some(server) = self.server(id) {
-            server.response = bytes.into();
+            server.response = bytes.as_slice().into();
         }
+        self.scratch = bytes;
         self.counters.response(100);
         self.transmit_response(id);
     }

@@ -1,10 +1,8 @@
 //! Writing a request for one branch (RFC 3261 16.6, sip-behaviour 3.5, 3.6, 1.5): the received
 //! bytes plus ordered edits.
 
-use std::io::Write;
-
 use viaduct_message::header::Value;
-use viaduct_message::{Edits, HeaderName, Message, NameAddr, Scheme, Uri, response};
+use viaduct_message::{Edits, HeaderName, Message, NameAddr, Scheme, Uri, response, write_decimal};
 
 use super::route::Routing;
 use crate::flow::Flow;
@@ -85,7 +83,9 @@ impl Branch<'_> {
             out.extend_from_slice(self.listener.transport.via_name().as_bytes());
             out.push(b' ');
             out.extend_from_slice(self.listener.host.as_bytes());
-            let _ = write!(out, ":{};branch=", self.listener.port);
+            out.push(b':');
+            write_decimal(self.listener.port.into(), out);
+            out.extend_from_slice(b";branch=");
             out.extend_from_slice(self.branch);
             out.extend_from_slice(b"\r\n");
         });
@@ -207,7 +207,7 @@ impl Branch<'_> {
             (Some(line), Ok(Some(hops))) => {
                 edits.remove(line.value);
                 edits.insert_with(line.value.start, |out| {
-                    let _ = write!(out, "{}", hops.saturating_sub(1));
+                    write_decimal(hops.saturating_sub(1).into(), out);
                 });
             }
             _ => edits.insert(top, b"Max-Forwards: 70\r\n"),
@@ -219,17 +219,22 @@ impl Branch<'_> {
         let missing = self.message.line(HeaderName::ContentLength).is_none();
         if missing && self.outbound.transport.is_reliable() {
             edits.insert_with(self.message.headers_end(), |out| {
-                let _ = write!(out, "Content-Length: {}\r\n", self.message.body().len());
+                out.extend_from_slice(b"Content-Length: ");
+                write_decimal(self.message.body().len() as u64, out);
+                out.extend_from_slice(b"\r\n");
             });
         }
     }
 }
 
 fn record_route_line(out: &mut Vec<u8>, listener: &Listener, secure: bool, double: bool) {
-    let scheme = if secure { "sips" } else { "sip" };
-    let _ = write!(out, "Record-Route: <{scheme}:{}:{}", listener.host, listener.port);
+    out.extend_from_slice(if secure { b"Record-Route: <sips:" } else { b"Record-Route: <sip:" });
+    out.extend_from_slice(listener.host.as_bytes());
+    out.push(b':');
+    write_decimal(listener.port.into(), out);
     if listener.transport.is_reliable() {
-        let _ = write!(out, ";transport={}", listener.transport.param_name());
+        out.extend_from_slice(b";transport=");
+        out.extend_from_slice(listener.transport.param_name().as_bytes());
     }
     out.extend_from_slice(b";lr");
     if double {

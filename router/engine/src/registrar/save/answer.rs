@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use viaduct_message::write_decimal;
+
 use super::SaveInput;
 use super::apply::Outcome;
 use super::request::Request;
@@ -34,7 +36,7 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         // Rounded up: a binding that is listed is not yet gone.
         let left_s = fields.expires_ms.saturating_sub(now_ms).div_ceil(1000);
         out.extend_from_slice(b";expires=");
-        write_number(left_s, &mut out);
+        write_decimal(left_s, &mut out);
         out.extend_from_slice(b"\r\n");
     }
     if request.path_in_answer && !request.path.is_empty() {
@@ -45,20 +47,6 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
     }
     write_date(now_ms / 1000, &mut out);
     out
-}
-
-fn write_number(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [0u8; 20];
-    let mut start = digits.len();
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + (number % 10) as u8;
-        number /= 10;
-        start -= 1;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
 /// Appends a Date line in GMT, the only zone SIP has (RFC 3261 20.17).
@@ -84,7 +72,7 @@ fn write_date(unix_s: u64, out: &mut Vec<u8>) {
     out.push(b' ');
     out.extend_from_slice(name(&MONTHS, month - 1));
     out.push(b' ');
-    write_number(year, out);
+    write_decimal(year, out);
     for (separator, number) in
         [(b' ', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
     {

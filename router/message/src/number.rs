@@ -1,0 +1,37 @@
+//! Decimal numbers as text, without the formatting machinery: a message has a dozen of them.
+
+/// Appends the number in decimal digits, without leading zeros.
+pub fn write_decimal(number: u64, out: &mut Vec<u8>) {
+    if number < 10 {
+        return out.push(b'0' + number as u8);
+    }
+    let mut digits = [0u8; 20];
+    let mut start = digits.len();
+    let mut rest = number;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        start -= 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(digits.get(start..).unwrap_or_default());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::write_decimal;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_are_written_as_the_standard_library_does(number: u64, shift in 0u32..64) {
+            for number in [number >> shift, 0, 9, 10, u64::MAX] {
+                let mut out = b"x".to_vec();
+                write_decimal(number, &mut out);
+                prop_assert_eq!(out, format!("x{number}").into_bytes());
+            }
+        }
+    }
+}
