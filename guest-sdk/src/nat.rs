@@ -21,6 +21,21 @@ pub fn is_behind_nat() -> bool {
     host::is_behind_nat()
 }
 
+/// Is one of the named tests true? Names as in OpenSIPS' `nat_uac_test`, with commas:
+/// `private-contact`, `diff-ip-src-via`, `private-via`, `private-sdp`, `diff-port-src-via`,
+/// `diff-ip-src-contact`, `diff-port-src-contact`, `carrier-grade-nat`; or the sum of their bits,
+/// 1 to 128 in this order. The error is the name that does not exist.
+pub fn test(names: &str) -> Result<bool, String> {
+    host::test(names)
+}
+
+/// Stages a Contact that names the address the message came from (`fix_nated_contact`). The peer
+/// will see another Contact than it sent; for REGISTER prefer [`fix_register`]. False where the
+/// Contact names that address, or is not one SIP URI.
+pub fn fix_contact() -> Result<bool, EditError> {
+    host::fix_contact()
+}
+
 impl Request {
     /// Writes where the request came from into its Contact, as parameter `alias`, unless the
     /// Contact says the same. Requests of the dialog that come back with it find the phone by

@@ -21,3 +21,10 @@ pub fn add(mode: Mode, user: Option<&str>) -> Result<(), PathError> {
 pub fn add_received(mode: Mode, user: Option<&str>) -> Result<(), PathError> {
     host::add_received(mode, user)
 }
+
+/// Adds `<sip:TOKEN@us;lr>`, where the token names the flow the REGISTER came by (RFC 5626 5):
+/// later requests that come back with it are sent over that flow and no other, and get 430 where it
+/// has ended. With `;ob` where we are the first hop of a phone that registers a flow.
+pub fn add_flow(mode: Mode) -> Result<(), PathError> {
+    host::add_flow(mode)
+}

@@ -3,9 +3,24 @@
 use crate::bindings::viaduct::policy::routing as host;
 use crate::message::EditError;
 
+pub use host::Sides;
+
 /// Stay in the way of the dialog this request may create: later requests of it come through here.
 pub fn record_route() {
     host::record_route();
+}
+
+/// [`record_route`], naming the flow of the caller, of the callee, or of both (RFC 5626 5.3): later
+/// requests of the dialog reach that side over the flow alone, whatever its Contact says. For
+/// phones behind NAT or on streams; not for servers. False, and nothing is staged, where the router
+/// has no key to sign it with.
+///
+/// ```no_run
+/// # use viaduct_guest::prelude::*;
+/// routing::record_route_flows(routing::Sides::CALLER);
+/// ```
+pub fn record_route_flows(sides: Sides) -> bool {
+    host::record_route_flows(sides)
 }
 
 /// Adds a target, a SIP URI. Targets of equal `q_milli` (0 to 1000) are tried at the same time,

@@ -9,9 +9,7 @@ mod tests;
 
 use viaduct_guest::path::PathError;
 use viaduct_guest::prelude::*;
-
-/// Set while a request is on its way to a phone, so that its answers get an alias.
-const TO_PHONE: &str = "to_phone";
+use viaduct_guest::routing::Sides;
 
 /// The policy.
 struct OutboundProxy;
@@ -35,17 +33,11 @@ impl Policy for OutboundProxy {
             _ => from_phone(request),
         }
     }
-
-    fn on_reply(response: &Response) -> ReplyVerdict {
-        if (101..300).contains(&response.status()) && vars::get(TO_PHONE).is_some() {
-            log_refused("alias", response.add_contact_alias());
-        }
-        ReplyVerdict::Forward
-    }
 }
 
-/// From inside is what follows a Path of ours: the value said where the phone is (`received`,
-/// signed), or a trusted peer sends it on to what is neither us nor a domain of ours.
+/// From inside is what follows a Path of ours: the value said where the phone is (`received` or a
+/// flow token, both signed), or a trusted peer sends it on to what is neither us nor a domain of
+/// ours.
 fn from_inside(request: &Request) -> bool {
     let routed = request.loose_routed() && !request.uri_is_ours();
     request.by_received() || (request.trusted() && (request.preloaded_route() || routed))
@@ -85,34 +77,28 @@ fn within_dialog(request: &Request) -> Verdict {
             reply(404, "Not Here")
         };
     }
-    // An alias is the edge's: a proxy further in follows the Route.
-    match (at_the_edge(), request.trusted()) {
-        (true, true) => {
-            log_refused("alias", request.follow_alias());
-            remember_phone();
-        }
-        // A re-INVITE repeats the Contact.
-        (true, false) => log_refused("alias", request.add_contact_alias()),
-        (false, _) => {}
-    }
     // A NOTIFY makes the dialog of its subscription (RFC 6665 4.4.1).
     if request.method() == Method::Notify {
-        routing::record_route();
+        let to_phone = request.by_received();
+        stay(
+            request,
+            if to_phone {
+                Sides::CALLEE
+            } else {
+                Sides::CALLER
+            },
+        );
     }
     relay()
 }
 
 fn to_phone(request: &Request) -> Verdict {
-    remember_phone();
-    stay(request);
+    stay(request, Sides::CALLEE);
     relay()
 }
 
 fn from_phone(request: &Request) -> Verdict {
-    if at_the_edge() && request.method().forms_dialog() {
-        log_refused("alias", request.add_contact_alias());
-    }
-    stay(request);
+    stay(request, Sides::CALLER);
     to_next_hop(request)
 }
 
@@ -129,15 +115,13 @@ fn to_next_hop(request: &Request) -> Verdict {
     }
 }
 
-fn stay(request: &Request) {
-    if request.method().forms_dialog() {
-        routing::record_route();
+/// In the way of the dialog; at the edge, requests to the phone's side go over the flow it has now.
+fn stay(request: &Request, phone: Sides) {
+    if !request.method().forms_dialog() {
+        return;
     }
-}
-
-fn remember_phone() {
-    if at_the_edge() {
-        log_refused("variable", vars::set(TO_PHONE, "1"));
+    if !(at_the_edge() && routing::record_route_flows(phone)) {
+        routing::record_route();
     }
 }
 
@@ -148,11 +132,4 @@ fn at_the_edge() -> bool {
 fn misconfigured(setting: &str, value: &str) -> Verdict {
     log::error!("setting {setting} = \"{value}\" is of no use");
     reply(500, "")
-}
-
-/// The request goes on without: better than not at all.
-fn log_refused<T>(what: &str, outcome: Result<T, viaduct_guest::EditError>) {
-    if let Err(error) = outcome {
-        log::error!("{what} refused: {}", error.name());
-    }
 }

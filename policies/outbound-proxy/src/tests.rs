@@ -117,6 +117,21 @@ mod outbound_proxy {
         }
 
         #[test]
+        fn r_o1_a_phone_that_registers_a_flow_gets_a_token_and_ob_instead_of_received() {
+            edge();
+            let flow = "<sip:alice@10.0.0.4:5060>;reg-id=1;+sip.instance=\"<urn:uuid:1>\"";
+            let register = Sip::register("alice@example.com").contact(flow);
+            let register = register.supported("path, outbound").from(PHONE).send();
+            let forwarded = register.forwarded();
+            let path = forwarded.header("Path").unwrap_or_default();
+            assert!(path.starts_with("<sip:~100"), "{path}");
+            assert!(path.contains(";lr;ob"), "{path}");
+            assert!(!path.contains("received"), "{path}");
+            let call = Sip::invite(PRIVATE).route(&path).from(INSIDE).send();
+            call.forwarded().expect_to("udp:203.0.113.9:41000");
+        }
+
+        #[test]
         fn settings_that_make_no_sense_are_500_and_say_so() {
             edge();
             for (name, value) in [("path_mode", "sometimes"), ("next_hop", "not a uri")] {
@@ -222,60 +237,54 @@ mod outbound_proxy {
     mod dialogs {
         use super::*;
 
-        const OURS: &str = "<sip:192.0.2.1;lr>";
-        const ALIASED: &str = "sip:alice@10.0.0.4:5060;alias=203.0.113.9~41000~1";
+        /// Our Record-Route values, as a Route of the other side has them; topmost first.
+        fn record_route(message: &Sent) -> Vec<String> {
+            let values = message.headers("Record-Route").join(", ");
+            values.split(", ").map(str::to_owned).collect()
+        }
 
         #[test]
-        fn a_caller_behind_nat_gets_an_alias_that_leads_back() {
+        fn r_o1_a_caller_behind_nat_is_found_by_the_flow_in_record_route() {
             edge();
             let call = Sip::invite("bob@example.com")
                 .contact(PRIVATE)
                 .from(PHONE)
                 .send();
-            call.forwarded()
-                .expect_header("Contact", &format!("<{ALIASED}>"));
-            let bye = Sip::bye(ALIASED, "caller").route(OURS).from(INSIDE).send();
+            let invite = call.forwarded();
+            invite.expect_header("Contact", &format!("<{PRIVATE}>"));
+            let [top, bottom] = record_route(invite).try_into().unwrap();
+            let bye = Sip::bye(PRIVATE, "caller").route(&top).route(&bottom);
+            let bye = bye.from(INSIDE).send();
             let bye = bye.forwarded().expect_to("udp:203.0.113.9:41000");
-            bye.expect_request(&format!("BYE {PRIVATE}"));
+            bye.expect_request(&format!("BYE {PRIVATE}"))
+                .expect_no_header("Route");
+            // The caller's own requests go on as their Request-URI says.
+            let bye = Sip::bye("sip:bob@192.0.2.30", "callee");
+            let bye = bye.route(&bottom).route(&top).from(PHONE).send();
+            bye.forwarded().expect_to(NEXT_HOP);
         }
 
         #[test]
-        fn a_callee_behind_nat_gets_an_alias_in_its_answer() {
+        fn r_o1_a_callee_behind_nat_is_found_by_the_flow_in_record_route() {
             edge();
             let call = Sip::invite(PRIVATE)
                 .route(&path_of_phone())
                 .from(INSIDE)
                 .send();
-            let invite = call.forwarded();
-            // The phone's own port is 41000 outside and 5060 in what it says.
-            let ringing = invite.answer(180).send();
-            let says = "<sip:callee@203.0.113.9:41000>";
-            ringing.expect_status(180).expect_header("Contact", says);
-            let answer = invite.answer_from_contact(200, PRIVATE).send();
-            answer
-                .expect_status(200)
-                .expect_header("Contact", &format!("<{ALIASED}>"));
+            let [top, bottom] = record_route(call.forwarded()).try_into().unwrap();
+            let bye = Sip::bye(PRIVATE, "callee").route(&bottom).route(&top);
+            let bye = bye.from(INSIDE).send();
+            bye.forwarded().expect_to("udp:203.0.113.9:41000");
         }
 
         #[test]
-        fn a_phone_without_nat_gets_no_alias() {
+        fn r_o1_a_flow_in_record_route_that_was_changed_is_403() {
             edge();
-            let contact = "<sip:alice@203.0.113.9:41000>";
-            let call = Sip::invite("bob@example.com")
-                .contact(contact)
-                .from(PHONE)
-                .send();
-            call.forwarded().expect_header("Contact", contact);
-        }
-
-        #[test]
-        fn a_stranger_s_alias_is_not_followed() {
-            edge();
-            let bye = Sip::bye(ALIASED, "caller")
-                .route(OURS)
-                .from("198.51.100.66:5060")
-                .send();
-            bye.forwarded().expect_to("udp:10.0.0.4:5060");
+            let call = Sip::invite("bob@example.com").from(PHONE).send();
+            let [top, bottom] = record_route(call.forwarded()).try_into().unwrap();
+            let forged = bottom.replacen("~100", "~101", 1).replacen("~1", "~1a", 1);
+            let bye = Sip::bye(PRIVATE, "caller").route(&top).route(&forged);
+            bye.from(INSIDE).send().expect_status(403);
         }
 
         #[test]

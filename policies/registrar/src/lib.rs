@@ -7,6 +7,7 @@ mod tests;
 
 use viaduct_guest::METHODS;
 use viaduct_guest::prelude::*;
+use viaduct_guest::routing::Sides;
 
 const TABLE: &str = "location";
 
@@ -41,7 +42,7 @@ fn within_dialog(request: &Request) -> Verdict {
     if request.loose_routed() {
         // A NOTIFY makes the dialog of its subscription (RFC 6665 4.4.1).
         if request.method() == Method::Notify {
-            routing::record_route();
+            stay(request);
         }
         // A remote target may be an AoR of ours, and only the location service knows where that is
         // (RFC 3261 16.5).
@@ -100,7 +101,11 @@ fn to_our_user(request: &Request) -> Verdict {
             let others: Vec<&str> = METHODS.split(", ").filter(|name| *name != method).collect();
             method_not_allowed(&others.join(", "))
         }
-        Err(usrloc::LookupError::BadFlags) => reply(500, ""),
+        Err(usrloc::LookupError::NoSuchGruu) => reply(404, ""),
+        Err(usrloc::LookupError::BadFlags(text)) => {
+            log::error!("lookup: {text}");
+            reply(500, "")
+        }
     }
 }
 
@@ -115,9 +120,20 @@ fn to_elsewhere(request: &Request) -> Verdict {
 
 fn stay_and_relay(request: &Request) -> Verdict {
     if request.method().forms_dialog() {
-        routing::record_route();
+        stay(request);
     }
     relay()
+}
+
+/// In the way of the dialog; phones that only we can reach are reached by their flow.
+fn stay(request: &Request) {
+    let mut sides = Sides::CALLEE;
+    if request.first_hop() && nat::is_behind_nat() {
+        sides |= Sides::CALLER;
+    }
+    if !routing::record_route_flows(sides) {
+        routing::record_route(); // no key to sign a flow with
+    }
 }
 
 /// Without a list of users everybody who registers is one. The name is asked for only when needed.

@@ -385,6 +385,55 @@ mod registrar {
         }
     }
 
+    mod one_phone_of_several {
+        use super::*;
+
+        /// Alice's phone with an instance, and the GRUU it is given.
+        fn gruu(name: &str) -> String {
+            let contact = format!("<{CONTACT}>;+sip.instance=\"<urn:uuid:1>\"");
+            let register = Sip::register("alice@example.com")
+                .contact(&contact)
+                .supported("gruu")
+                .from(PHONE);
+            let contact = register.send().header("Contact").unwrap_or_default();
+            let value = contact.split(&format!("{name}=\"")).nth(1);
+            let value = value.and_then(|rest| rest.split('"').next());
+            value.unwrap_or_default().to_owned()
+        }
+
+        #[test]
+        fn rfc_5627_4_a_gruu_leads_to_its_phone_and_in_a_dialog_too() {
+            for name in ["pub-gruu", "temp-gruu"] {
+                let gruu = gruu(name);
+                router::bind("alice@example.com", "sip:alice@192.0.2.99");
+                let call = Sip::invite(&gruu).send();
+                let invite = call.forwarded().expect_to("udp:192.0.2.4:5062");
+                invite.expect_request(&format!("INVITE {CONTACT}"));
+                let route = invite.headers("Record-Route").join(", ");
+                let bye = Sip::bye(&gruu, "callee").route(&route).send();
+                bye.forwarded().expect_to("udp:192.0.2.4:5062");
+            }
+        }
+
+        #[test]
+        fn r_o3_a_gruu_that_is_not_ours_is_404() {
+            let made_up = "sip:tgruu.00abcdef@example.com;gr";
+            Sip::invite(made_up).send().response().expect_status(404);
+        }
+
+        #[test]
+        fn rfc_5626_5_3_in_a_dialog_a_caller_behind_nat_is_found_by_its_flow() {
+            phone().send().expect_status(200);
+            let nat = "203.0.113.9:41000";
+            let call = Sip::invite("alice@example.com").contact("sip:bob@10.0.0.7:5060");
+            let call = call.via("10.0.0.7:5060").from(nat).send();
+            let values = call.forwarded().headers("Record-Route").join(", ");
+            let bye = Sip::bye("sip:bob@10.0.0.7:5060", "caller").route(&values);
+            let bye = bye.from(PHONE).send();
+            bye.forwarded().expect_to("udp:203.0.113.9:41000");
+        }
+    }
+
     mod router_itself {
         use super::*;
 

@@ -134,6 +134,12 @@ pub struct BindingEntry {
     pub cseq: u32,
     /// `udp`, `tcp`
     pub transport: String,
+    /// `reg-id`; 0: none.
+    #[serde(default)]
+    pub reg_id: u32,
+    /// How long its contact took to answer the last ping, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u32>,
 }
 
 /// Part of the location service.

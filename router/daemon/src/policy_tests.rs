@@ -114,7 +114,8 @@ impl VirtualRouter {
                     });
                 }
                 Output::Resolve { token, .. } => names.push(token),
-                Output::Event(_) => {}
+                // Nobody is pinged here.
+                Output::Pong { .. } | Output::Event(_) => {}
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;
                     break;

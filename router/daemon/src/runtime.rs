@@ -21,6 +21,7 @@ use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::resolve::Resolver;
 use crate::worker::core::{Clock, Core, Surroundings};
 use crate::worker::mail::{Address, Mail, Streams};
+use crate::worker::pings::Pings;
 use crate::worker::{Pulse, Sockets, Worker};
 
 /// How often expired bindings are removed.
@@ -99,7 +100,7 @@ impl Router {
         });
         router.watch();
         let resolver = Resolver::new(runtime);
-        let streams = Arc::new(Streams::default());
+        let streams = Arc::new(Streams::new(config.location.drop_lost_tcp));
         let shared = Shared { config, keys, resolver, streams, events };
         for (index, sockets) in sockets.into_iter().enumerate() {
             router.spawn_worker(&shared, index as u8, sockets)?;
@@ -152,7 +153,8 @@ impl Router {
             events: shared.events.clone(),
         };
         let pulse = self.pulses.get(usize::from(index)).map(Arc::clone).unwrap_or_default();
-        let core = Core::new(engine, around, self.clock.now());
+        let pings = Pings::new(&shared.config.keepalive, index, self.workers.len());
+        let core = Core::new(engine, around, pings, self.clock.now());
         let worker = Worker::new(sockets, core, Arc::clone(&self.clock), pulse);
         let thread = std::thread::Builder::new()
             .name(format!("worker-{index}"))
@@ -406,6 +408,8 @@ fn entry(aor: &[u8], set: &viaduct_engine::registrar::BindingSet, unix_ms: u64) 
             call_id: text(fields.call_id),
             cseq: fields.cseq,
             transport: Transport::param_name(fields.transport).to_owned(),
+            reg_id: fields.reg_id,
+            latency_us: binding.ping_us(),
         }
     });
     AorEntry { aor: text(aor), bindings: bindings.collect() }

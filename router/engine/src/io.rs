@@ -3,7 +3,9 @@
 use crate::flow::{Flow, Transport};
 use crate::hook::FailureKind;
 use crate::location::{Change, CommitFault};
+use crate::registrar::Target;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 /// Something that happened outside.
 #[derive(Debug)]
@@ -40,11 +42,35 @@ pub enum Input<'a> {
         /// Where to try, in order (RFC 3263); empty: nothing found.
         hops: Vec<Hop>,
     },
+    /// A contact is to be pinged.
+    Ping(Ping),
     /// A stream could not be opened or written, or a datagram came back as unreachable.
     SendFailed {
         /// The branch whose request it was: from [`Output::Transmit`].
         token: Token,
     },
+}
+
+/// A keep-alive ping.
+#[derive(Clone, Debug)]
+pub struct Ping {
+    /// Given back in [`Output::Pong`].
+    pub id: PingId,
+    /// Whom, and which way: see [`crate::registrar::target_of`].
+    pub target: Target,
+    /// Send OPTIONS; else four zero bytes, where the target is an address on UDP.
+    pub options: bool,
+    /// URI of From.
+    pub from: Arc<str>,
+}
+
+/// Names a ping in the branch of its OPTIONS. Both numbers are the caller's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PingId {
+    /// Below 2^31.
+    pub slot: u32,
+    /// Tells it from earlier users of the slot.
+    pub generation: u32,
 }
 
 /// Names something the engine waits for; opaque to the shell.
@@ -86,6 +112,11 @@ pub enum Output {
         token: Token,
         /// What to look for.
         question: Question,
+    },
+    /// A ping was answered, with whatever status.
+    Pong {
+        /// From [`Input::Ping`].
+        id: PingId,
     },
     /// For logs, metrics, and whoever watches.
     Event(Event),

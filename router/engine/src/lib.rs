@@ -26,7 +26,7 @@ pub use counters::Counters;
 pub use engine::Engine;
 pub use flow::{ConnId, Flow, Transport};
 pub use hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
-pub use io::{Event, Hop, Input, Output, Question, Token};
+pub use io::{Event, Hop, Input, Output, Ping, PingId, Question, Token};
 pub use location::{AorKey, Change, CommitFault, Location, Snapshot};
 pub use run::Run;
 pub use settings::{Bounds, Listener, Network, Settings, TimerValues};

@@ -1,12 +1,17 @@
 //! What the shell tells the engine once, at start or on reload.
 
+use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
 
+use siphasher::sip::SipHasher13;
 use viaduct_message::{Host, Uri};
 
 use crate::flow::Transport;
 use crate::path::PathKeys;
 use crate::registrar::Registrar;
+
+/// Keeps this use of the secret apart.
+const START_DOMAIN: u8 = 0x22;
 
 /// An address we receive on and send from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +122,13 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Names this run of the router in flow tokens: the numbers of connections begin anew with each
+    /// start, and with the random `secret`.
+    pub fn start_id(&self) -> u32 {
+        let mut hasher = SipHasher13::new_with_key(&self.secret);
+        hasher.write(&[START_DOMAIN]);
+        hasher.finish() as u32
+    }
     /// Is the source a trusted peer?
     pub fn is_trusted(&self, ip: IpAddr) -> bool {
         self.trusted.iter().any(|net| net.contains(ip))
@@ -188,8 +200,32 @@ fn bracketed(host: &[u8]) -> Option<std::net::Ipv6Addr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::names_host;
+pub(crate) mod tests {
+    use super::*;
+
+    /// A router at 192.0.2.1, UDP, for `example.com`.
+    pub(crate) fn settings() -> Settings {
+        Settings {
+            worker: 0,
+            listeners: vec![Listener {
+                transport: Transport::Udp,
+                addr: ([192, 0, 2, 1], 5060).into(),
+                host: "192.0.2.1".into(),
+                port: 5060,
+            }],
+            domains: vec!["example.com".into()],
+            trusted: Vec::new(),
+            registrar: Registrar::default(),
+            path_keys: PathKeys::default(),
+            use_received: true,
+            force_rport: false,
+            server: "".into(),
+            events: false,
+            timers: TimerValues::default(),
+            bounds: Bounds::default(),
+            secret: [9; 16],
+        }
+    }
 
     #[test]
     fn an_ipv6_address_is_the_same_host_in_every_spelling() {

@@ -358,7 +358,7 @@ fn rfc_3581_answers_go_to_the_source_port_only_where_asked() {
 }
 
 #[test]
-fn over_its_bound_the_engine_sheds_without_state() {
+fn r_n1_only_over_its_bound_is_an_invite_answered_without_state() {
     let mut limited = settings();
     limited.bounds.transactions = 1;
     let mut world = World::with(limited, &[Phase::Request], |_, run: &mut Run| {

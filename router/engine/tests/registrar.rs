@@ -128,6 +128,94 @@ fn a_policy_that_fails_leaves_nothing_behind_but_its_fallback() {
     assert_eq!(world.engine.counters().policy_failures.iter().sum::<u64>(), 1);
 }
 
+/// A proxy that saves what its registrar, at BOB, has granted.
+fn middle() -> World {
+    World::with(settings(), &[Phase::Request, Phase::Reply], |phase, run: &mut Run| {
+        if phase == Phase::Reply {
+            let _ = run.save("location", &SaveFlags::parse("p1").unwrap(), None);
+            return Ok(Verdict::Continue);
+        }
+        run.set_destination("sip:192.0.2.12:5064").unwrap();
+        Ok(Verdict::Relay)
+    })
+}
+
+#[test]
+fn save_in_a_reply_route_stores_what_upstream_granted_before_the_200_goes_on() {
+    let mut world = middle();
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    let out = sent.iter().find(|s| s.method() == "REGISTER").unwrap();
+    assert!(world.contacts("alice@example.com").is_empty(), "not before upstream has said so");
+    let granted = "Contact: <sip:alice@192.0.2.11:5062>;expires=90\r\nX-Up: yes\r\n";
+    world.held_commits = Some(Vec::new());
+    let ok = out.answer(200, "OK", granted);
+    assert!(world.udp(BOB, &ok).is_empty(), "not before the commit");
+    assert!(world.udp(ALICE, &register(1, CONTACT)).is_empty(), "a retransmission waits too");
+    let (token, changes) = world.held_commits.take().unwrap().remove(0);
+    world.apply(changes);
+    let sent = world.input(Input::Committed { token, result: Ok(()) });
+    assert_eq!((sent.len(), sent[0].status(), sent[0].header("X-Up")), (1, 200, "yes"));
+    assert_eq!(world.contacts("alice@example.com"), ["sip:alice@192.0.2.11:5062"]);
+    world.now.unix_ms += 90_000;
+    assert!(world.contacts("alice@example.com").is_empty(), "the granted time counts");
+}
+
+#[test]
+fn save_in_a_reply_route_answers_503_where_the_store_fails_and_tries_again_on_a_race() {
+    let mut world = middle();
+    let granted = "Contact: <sip:alice@192.0.2.11:5062>;expires=90\r\n";
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    let ok = sent.iter().find(|s| s.method() == "REGISTER").unwrap().answer(200, "OK", granted);
+    world.held_commits = Some(Vec::new());
+    world.udp(BOB, &ok);
+    let (token, _) = world.held_commits.as_mut().unwrap().remove(0);
+    assert!(world.input(Input::Committed { token, result: Err(CommitFault::Conflict) }).is_empty());
+    let (token, _) = world.held_commits.take().unwrap().remove(0);
+    let sent = world.input(Input::Committed { token, result: Err(CommitFault::Store) });
+    assert_eq!((sent[0].status(), sent[0].header("Retry-After")), (503, "1"));
+    assert!(world.contacts("alice@example.com").is_empty());
+}
+
+#[test]
+fn save_in_a_reply_route_stores_nothing_where_upstream_refuses() {
+    let mut world = middle();
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    let refused = sent.iter().find(|s| s.method() == "REGISTER").unwrap().answer(403, "No", "");
+    assert_eq!(world.udp(BOB, &refused)[0].status(), 403);
+    assert!(world.contacts("alice@example.com").is_empty());
+}
+
+#[test]
+fn a_refused_register_says_why_unless_told_not_to() {
+    let mut world = home("p2");
+    let path = format!("{CONTACT}Path: <sip:p1.example.net;lr>\r\n");
+    let sent = world.udp(ALICE, &register(1, &path));
+    assert_eq!(sent[0].header("P-Registrar-Error"), "Bad Extension");
+}
+
+#[test]
+fn lookup_branch_replaces_aors_among_the_targets_by_their_contacts() {
+    let mut world = World::new(|_, run: &mut Run| {
+        if run.method() == Method::Register {
+            let _ = run.save("location", &SaveFlags::default(), None);
+            return Ok(Verdict::Answered);
+        }
+        for uri in ["sip:alice@example.com", "sip:nobody@example.com", "sip:far@192.0.2.13:5066"] {
+            run.add_target(uri, 1000).unwrap();
+        }
+        let flags = LookupFlags::parse("branch").unwrap();
+        assert_eq!(run.lookup("location", &flags, None), Ok(2));
+        Ok(Verdict::Relay)
+    });
+    world.udp(ALICE, &register(1, CONTACT));
+    let sent = world.udp(BOB, &request("INVITE", "sip:group@example.com", BOB, "in", ""));
+    let lines: Vec<&str> = sent.iter().map(|s| s.first_line()).collect();
+    let expected =
+        ["INVITE sip:alice@192.0.2.11:5062 SIP/2.0", "INVITE sip:far@192.0.2.13:5066 SIP/2.0"];
+    assert!(expected.iter().all(|line| lines.contains(line)), "{lines:?}");
+    assert_eq!(sent.iter().filter(|s| s.method() == "INVITE").count(), 2);
+}
+
 /// An edge proxy in a closure.
 fn edge(mode: AddPathMode) -> World {
     World::with(settings(), &[Phase::Request], move |_, run: &mut Run| {
@@ -170,6 +258,16 @@ fn r_p10_what_add_path_received_writes_leads_back_to_the_phone_and_nothing_else_
     let trusted = World::flow("198.51.100.9:5060", Transport::Udp);
     let sent = world.receive(trusted, &invite("trusted", unsigned));
     assert!(sent.iter().any(|s| s.to.ip().to_string() == "203.0.113.7"));
+}
+
+#[test]
+fn r_p5_path_in_the_response_passes_as_it_is() {
+    let mut world = edge(AddPathMode::Always);
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    let out = sent.iter().find(|s| s.method() == "REGISTER").unwrap();
+    let more = "Path: <sip:other.example;lr>;x=\"a, b\"\r\n";
+    let sent = world.udp(BOB, &out.answer(200, "OK", more));
+    assert_eq!(sent[0].headers("Path"), [out.header("Path"), "<sip:other.example;lr>;x=\"a, b\""]);
 }
 
 #[test]

@@ -12,6 +12,7 @@
 
 mod commit;
 mod expiry;
+mod keepalive;
 mod record;
 mod redb_store;
 mod service;
@@ -20,6 +21,7 @@ mod store;
 mod table;
 
 pub use expiry::Expired;
+pub use keepalive::{Due, Keepalive, KeepaliveConfig, drop_bindings};
 pub use record::{RecordError, decode, encode};
 pub use redb_store::RedbStore;
 pub use service::{Config, Counts, LocationService, Mode, OpenError};

@@ -22,6 +22,7 @@ mod number;
 pub mod response;
 pub mod scan;
 pub mod span;
+pub mod stun;
 pub mod uri;
 
 pub use edit::Edits;

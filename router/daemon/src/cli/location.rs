@@ -76,6 +76,7 @@ fn details(entry: &AorEntry) -> String {
     for binding in &entry.bindings {
         out.push_str(&format!("  {}\n", shown(&binding.contact)));
         let q = binding.q_milli.map(|q| format!("{}.{:03}", q / 1000, q % 1000));
+        let latency = binding.latency_us.map(|us| format!("{}.{:03} ms", us / 1000, us % 1000));
         for (name, value) in [
             ("expires", format!("in {} s", binding.expires_s)),
             ("q", q.unwrap_or_default()),
@@ -83,6 +84,11 @@ fn details(entry: &AorEntry) -> String {
             ("received", binding.received.clone()),
             ("transport", binding.transport.clone()),
             ("instance", binding.instance.clone()),
+            (
+                "reg-id",
+                if binding.reg_id == 0 { String::new() } else { binding.reg_id.to_string() },
+            ),
+            ("latency", latency.unwrap_or_default()),
             ("agent", binding.user_agent.clone()),
             ("call-id", binding.call_id.clone()),
             ("cseq", binding.cseq.to_string()),
@@ -119,6 +125,8 @@ mod tests {
             call_id: "c".into(),
             cseq: 7,
             transport: "udp".into(),
+            reg_id: 2,
+            latency_us: Some(12_045),
             ..Default::default()
         };
         let text = details(&AorEntry { aor: "alice@example.com".into(), bindings: vec![binding] });
@@ -128,6 +136,8 @@ mod tests {
             "    expires   in 60 s",
             "    q         0.500",
             "    transport udp",
+            "    reg-id    2",
+            "    latency   12.045 ms",
             "    agent     a\\u{1b}[2Jb",
             "    call-id   c",
             "    cseq      7",

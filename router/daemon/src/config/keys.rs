@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use viaduct_engine::registrar::{PathMode, Registrar};
 use viaduct_engine::{Listener, Network, TimerValues};
+use viaduct_message::Uri;
 
 use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
-    AdminAddr, AdminConfig, Config, Limits, LocationConfig, LocationMode, LogConfig, PolicyConfig,
-    listen, network,
+    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LocationConfig, LocationMode,
+    LogConfig, PolicyConfig, listen, network, registrar,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -74,6 +75,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         drain_s,
         policy: policy(top, folder, &state_dir),
         location: location(top, folder, &state_dir),
+        keepalive: keepalive(top, &listeners),
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
         timers: timers(top),
@@ -187,13 +189,38 @@ fn location(top: &mut Section<'_, '_>, folder: &Path, state_dir: &Path) -> Locat
         file: state_path(&mut section, "file", "location.redb", folder, state_dir),
         max_aors: size(section.number("max_aors", 1..=100_000_000, 1_000_000)),
         max_bindings: size(section.number("max_bindings", 1..=100_000_000, 2_000_000)),
+        drop_lost_tcp: section.flag("drop_lost_tcp", false),
+    };
+    section.close();
+    config
+}
+
+/// Longest expiry, seconds: a year.
+pub(super) const YEAR_S: u64 = 31_536_000;
+
+fn keepalive(top: &mut Section<'_, '_>, listeners: &[Listener]) -> KeepaliveConfig {
+    const ALLOWED: &str = "a SIP URI such as \"sip:ping@example.com\"";
+    let mut section = top.section("keepalive");
+    let s = &mut section;
+    let fits = |text: &str| Uri::parse(text.as_bytes()).is_ok_and(|uri| uri.is_sip());
+    let config = KeepaliveConfig {
+        interval_s: s.number("interval_s", 0..=3600, 0),
+        options: s.choice("method", &[("bytes", false), ("options", true)], ("bytes", false)),
+        nated_only: s.flag("nated_only", true),
+        max_lost: u8::try_from(s.number("max_lost", 0..=100, 3)).unwrap_or(3),
+        from: match s.text_if("from", "", ALLOWED, fits) {
+            Some(text) => text.value.into(),
+            None => {
+                let host = listeners.first().map_or("localhost", |listener| &*listener.host);
+                format!("sip:keepalive@{host}").into()
+            }
+        },
     };
     section.close();
     config
 }
 
 fn registrar(top: &mut Section<'_, '_>) -> Registrar {
-    const YEAR_S: u64 = 31_536_000;
     const MODES: [(&str, PathMode); 4] = [
         ("ignore", PathMode::Ignore),
         ("off", PathMode::Off),
@@ -218,6 +245,7 @@ fn registrar(top: &mut Section<'_, '_>) -> Registrar {
         retry_after_s: word(s.number("retry_after_s", 0..=86_400, 0)),
         cseq_delay_ms: word(s.number("cseq_delay_ms", 0..=600_000, 20_000)),
         allow_dup_cseq: s.flag("allow_dup_cseq", true),
+        ..registrar::read(s)
     };
     let (least, most) = (registrar.min_expires_s, registrar.max_expires_s);
     if most > 0 && most < least.max(1) {

@@ -11,6 +11,7 @@ mod listen;
 pub(crate) mod network;
 pub mod path_keys;
 mod reader;
+mod registrar;
 mod reload;
 
 use std::net::{IpAddr, SocketAddr};
@@ -52,6 +53,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// Location service.
     pub location: LocationConfig,
+    /// Pings to contacts.
+    pub keepalive: KeepaliveConfig,
     /// Registrar.
     pub registrar: Registrar,
     /// File with the keys that sign our Path values.
@@ -97,6 +100,23 @@ pub struct LocationConfig {
     pub max_aors: usize,
     /// Most bindings in all tables.
     pub max_bindings: usize,
+    /// A binding ends with the TCP connection it was made by.
+    pub drop_lost_tcp: bool,
+}
+
+/// `[keepalive]`
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeepaliveConfig {
+    /// Each contact is pinged once in so many seconds; 0: never.
+    pub interval_s: u64,
+    /// By OPTIONS; else by four zero bytes over UDP.
+    pub options: bool,
+    /// Only contacts behind NAT.
+    pub nated_only: bool,
+    /// OPTIONS in a row a contact may leave unanswered before it is removed; 0: any number.
+    pub max_lost: u8,
+    /// URI of From.
+    pub from: Box<str>,
 }
 
 /// `[limits]`

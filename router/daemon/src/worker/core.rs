@@ -8,12 +8,13 @@ use viaduct_engine::{
     Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Token, Transport, shard,
 };
 use viaduct_location::LocationService;
-use viaduct_message::Fault;
 use viaduct_message::framing::{Datagram, datagram};
+use viaduct_message::{Fault, stun};
 use viaduct_policy::PolicyHost;
 use viaduct_transport::SendBatch;
 
 use super::mail::{Address, Mail, Streams};
+use super::pings::Pings;
 use crate::metrics::{Counter, Gauge, WorkerStats};
 use crate::resolve::Resolver;
 
@@ -59,20 +60,34 @@ pub(crate) struct Core {
     pub(crate) now: Now,
     /// When the engine wants its next tick.
     pub(crate) deadline_us: Option<u64>,
+    /// Keep-alives, where there are any.
+    pub(crate) pings: Option<Pings>,
     /// Commits that were decided at once, to be told when the engine has been drained.
     decided: Vec<(Token, Result<(), CommitFault>)>,
 }
 
 impl Core {
-    pub(crate) fn new(engine: Engine<PolicyHost>, around: Surroundings, now: Now) -> Core {
-        Core { engine, send: SendBatch::new(), around, now, deadline_us: None, decided: Vec::new() }
+    pub(crate) fn new(
+        engine: Engine<PolicyHost>,
+        around: Surroundings,
+        pings: Option<Pings>,
+        now: Now,
+    ) -> Core {
+        let (send, decided) = (SendBatch::new(), Vec::new());
+        Core { engine, send, around, now, deadline_us: None, pings, decided }
     }
 
     /// One datagram: keep-alives go nowhere, another worker's message goes to it.
     pub(crate) fn datagram(&mut self, flow: Flow, bytes: &[u8]) {
         match datagram(bytes) {
             Datagram::Message(message) => self.message(flow, message),
-            Datagram::KeepAlive | Datagram::Stun(_) => {}
+            Datagram::KeepAlive => {}
+            Datagram::Stun(request) => {
+                // The answer is no larger than twice the request, and goes to where that came from.
+                if stun::answer(request, flow.remote, self.send.buffer()) {
+                    self.send.commit(flow, Token::default());
+                }
+            }
         }
     }
 
@@ -127,6 +142,7 @@ impl Core {
                         self.around.resolver.ask(me, token, question);
                     }
                 }
+                Output::Pong { id } => self.pong(id),
                 Output::Event(event) => self.event(event),
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;
@@ -179,6 +195,7 @@ impl Core {
     }
 
     fn commit(&mut self, token: Token, changes: Vec<Change>) {
+        self.around.streams.bind(&changes);
         let since_us = self.now.mono_us;
         let me = self.around.workers.get(usize::from(self.around.index));
         let Some(me) = me else { return };

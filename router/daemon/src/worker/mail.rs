@@ -1,12 +1,13 @@
 //! What other threads tell a worker: a bounded queue and a waker.
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use viaduct_engine::{CommitFault, Flow, Hop, Settings, Token};
+use viaduct_engine::{AorKey, Change, CommitFault, ConnId, Flow, Hop, Settings, Token};
 
 /// Mail that may wait for a worker before [`Address::post`] refuses: what is refused there is lost
 /// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked
@@ -105,27 +106,58 @@ impl Address {
 }
 
 /// Where accepted and opened streams are, for all workers: who owns the connection to a peer.
-#[derive(Default)]
 pub(crate) struct Streams {
-    by_peer: parking_lot::RwLock<std::collections::HashMap<SocketAddr, viaduct_engine::ConnId>>,
+    by_peer: parking_lot::RwLock<HashMap<SocketAddr, ConnId>>,
+    /// AoRs with a binding that ends with its connection, by connection. `None`: bindings outlive
+    /// them.
+    bound: Option<parking_lot::Mutex<HashMap<ConnId, HashSet<AorKey>>>>,
 }
 
+/// AoRs remembered of one connection; a trunk with more keeps those beyond until they expire.
+const BOUND_TO_ONE: usize = 4096;
+
 impl Streams {
+    /// No connections yet. `drop_bindings`: remember which AoRs end with which.
+    pub(crate) fn new(drop_bindings: bool) -> Streams {
+        Streams { by_peer: Default::default(), bound: drop_bindings.then(Default::default) }
+    }
+
     /// A connection is established.
     pub(crate) fn opened(&self, flow: &Flow) {
         self.by_peer.write().insert(flow.remote, flow.conn);
+        if let Some(bound) = &self.bound {
+            bound.lock().entry(flow.conn).or_default();
+        }
     }
 
-    /// A connection is gone.
-    pub(crate) fn closed(&self, flow: &Flow) {
+    /// A connection is gone; the AoRs whose bindings end with it.
+    pub(crate) fn closed(&self, flow: &Flow) -> HashSet<AorKey> {
         let mut by_peer = self.by_peer.write();
         if by_peer.get(&flow.remote) == Some(&flow.conn) {
             by_peer.remove(&flow.remote);
         }
+        let bound = self.bound.as_ref().and_then(|bound| bound.lock().remove(&flow.conn));
+        bound.unwrap_or_default()
+    }
+
+    /// Bindings are about to be made; those of a connection that has closed meanwhile are not
+    /// remembered, and end by time.
+    pub(crate) fn bind(&self, changes: &[Change]) {
+        let Some(bound) = &self.bound else { return };
+        for change in changes {
+            let conns = change.set.bindings.iter().map(|binding| binding.fields().conn);
+            for conn in conns.filter(|conn| *conn != ConnId::NONE) {
+                let mut bound = bound.lock();
+                let keys = bound.get_mut(&conn);
+                if let Some(keys) = keys.filter(|keys| keys.len() < BOUND_TO_ONE) {
+                    keys.insert(change.key.clone());
+                }
+            }
+        }
     }
 
     /// The connection to a peer.
-    pub(crate) fn find(&self, remote: SocketAddr) -> Option<viaduct_engine::ConnId> {
+    pub(crate) fn find(&self, remote: SocketAddr) -> Option<ConnId> {
         self.by_peer.read().get(&remote).copied()
     }
 }
@@ -182,7 +214,7 @@ mod tests {
             remote: ([127, 0, 0, 2], 40_000).into(),
             conn: viaduct_engine::ConnId(conn),
         };
-        let streams = Streams::default();
+        let streams = Streams::new(false);
         streams.opened(&flow(1));
         streams.opened(&flow(2));
         streams.closed(&flow(1));

@@ -2,10 +2,11 @@
 //! turns over mail, datagrams, streams and timers, and sleeps when there is nothing to do.
 //!
 //! Start reading at [`Worker::run`]; [`core`] is the engine and its outputs, [`mail`] what other
-//! threads say.
+//! threads say, [`pings`] keep-alives.
 
 pub(crate) mod core;
 pub(crate) mod mail;
+pub(crate) mod pings;
 
 use std::io;
 use std::net::SocketAddr;
@@ -154,7 +155,8 @@ impl Worker {
     /// Sleeps until something happens or a timer is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now_us = self.clock.now().mono_us;
-        let deadlines = [self.core.deadline_us, self.tcp.next_deadline_us()];
+        let pings_us = self.core.pings_due_us();
+        let deadlines = [self.core.deadline_us, self.tcp.next_deadline_us(), pings_us];
         let deadline_us = deadlines.into_iter().flatten().min();
         let sleep_us = deadline_us
             .map_or(LONGEST_SLEEP_US, |at| at.saturating_sub(now_us))
@@ -179,6 +181,7 @@ impl Worker {
         self.take_datagrams();
         self.take_streams();
         self.core.tick();
+        self.core.ping();
         self.flush();
         // Commits that were made at once have come back as mail; their answers belong to this turn.
         for _ in 0..MAIL_ROUNDS {
@@ -340,6 +343,12 @@ fn stream_event(core: &mut Core, event: TcpEvent<'_>) {
             core.broken_stream(flow, bytes, fault);
         }
         TcpEvent::SendFailed { token, .. } => core.send_failed(token),
-        TcpEvent::Closed { flow, .. } => core.around.streams.closed(&flow),
+        TcpEvent::Closed { flow, .. } => {
+            let location = &core.around.location;
+            for key in core.around.streams.closed(&flow) {
+                // RFC 5626 7: a binding does not outlive its flow.
+                viaduct_location::drop_bindings(location, &key, |b| b.fields().conn == flow.conn);
+            }
+        }
     }
 }

@@ -52,8 +52,9 @@ impl<P: Policy> Engine<P> {
         &mut self,
         version: &P::Version,
         phase: Phase,
-        run: Box<Run>,
+        mut run: Box<Run>,
     ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        run.phase = phase;
         self.counters.policy_runs = self.counters.policy_runs.wrapping_add(1);
         let (mut run, verdict) = self.policy.decide(version, phase, run);
         match &verdict {
@@ -120,7 +121,11 @@ impl<P: Policy> Engine<P> {
 
     /// A commit has ended: the verdict that waited for it goes on.
     pub(super) fn on_committed(&mut self, token: Token, result: Result<(), CommitFault>) {
-        let Some(Ticket::Commit(id)) = Ticket::of(token) else { return };
+        let id = match Ticket::of(token) {
+            Some(Ticket::Commit(id)) => id,
+            Some(Ticket::Reply(id)) => return self.on_reply_committed(id, result),
+            _ => return,
+        };
         let Some(server) = self.server(id) else { return };
         let Some(parked) = server.parked.take() else { return };
         let version = server.version.clone();
@@ -274,6 +279,8 @@ impl<P: Policy> Engine<P> {
             closed: false,
             cancelled: false,
             parked: None,
+            parked_reply: None,
+            reply_rounds: 0,
         });
         let id = Id { slot: slot as u32, generation };
         self.keys.insert(incoming.key, id);

@@ -5,6 +5,7 @@ use viaduct_message::{HeaderName, Message, Method, Via};
 use super::Engine;
 use super::client::{Cancelling, ClientEvent, ClientMachine};
 use super::ids::{Id, Ticket};
+use super::parked::ParkedReply;
 use super::respond::Answer;
 use super::server::ServerEvent;
 use crate::flow::Flow;
@@ -13,6 +14,7 @@ use crate::io::Event;
 use crate::proxy::best::best;
 use crate::proxy::derived;
 use crate::proxy::forward::header_edits;
+use crate::registrar::Registrar;
 use crate::run::Run;
 use crate::timer::Letter;
 use crate::transaction::duration::AT_T2;
@@ -21,8 +23,8 @@ use crate::transaction::{Actions, OwnBranch, duration_us};
 /// A response with the way it came.
 #[derive(Clone, Copy)]
 pub(super) struct Arrived<'a> {
-    message: Message<'a>,
-    flow: Flow,
+    pub(super) message: Message<'a>,
+    pub(super) flow: Flow,
 }
 
 impl<P: Policy> Engine<P> {
@@ -33,6 +35,9 @@ impl<P: Policy> Engine<P> {
             .and_then(|branch| OwnBranch::parse(branch, &self.settings.secret))
             .filter(|own| own.worker == self.settings.worker);
         let Some(own) = own else { return self.stray_response() };
+        if self.is_pong(&own, message) {
+            return;
+        }
         let mut id = Id { slot: own.slot, generation: own.generation };
         let Some(client) = self.client(id) else { return self.stray_response() };
         let method = message.method();
@@ -249,6 +254,9 @@ impl<P: Policy> Engine<P> {
                 return self.reopen(id, branch);
             }
         }
+        if matches!(status, 408 | 430) && self.try_next_flow(id, branch) {
+            return;
+        }
         self.check_context(id);
     }
 
@@ -360,10 +368,13 @@ impl<P: Policy> Engine<P> {
 
     /// Passes a response up, after the reply route (RFC 3261 16.7 steps 8 and 9). `more` are header
     /// lines to add.
-    fn forward_response(&mut self, id: Id, arrived: Arrived<'_>, more: &[u8]) {
+    pub(super) fn forward_response(&mut self, id: Id, arrived: Arrived<'_>, more: &[u8]) {
         let Arrived { message, flow } = arrived;
-        let Some(server) = self.server(id) else { return };
+        let Some(server) = self.server(id).filter(|server| server.parked_reply.is_none()) else {
+            return;
+        };
         let version = server.version.clone();
+        let is_edge = server.plan.path.as_ref().is_some_and(|path| path.ob);
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
         self.edits.clear();
@@ -371,15 +382,20 @@ impl<P: Policy> Engine<P> {
         if !more.is_empty() {
             self.edits.insert(message.headers_end(), more);
         }
+        if is_edge && let Some(line) = flow_timer(message, &self.settings.registrar) {
+            self.edits.insert(message.headers_end(), line.as_bytes());
+        }
         if forward && self.policy.wants(&version, Phase::Reply) {
             let mut run = self.take_run();
             run.bytes.clear();
             run.bytes.extend_from_slice(message.bytes());
             run.flow = flow;
             run.now = self.now;
+            run.seed = self.next_random();
             if let Some(server) = self.server(id) {
                 run.vars.clone_from(&server.vars);
             }
+            run.original = self.register_of(id, message);
             if run.head.scan(&run.bytes, &self.settings.bounds.message).is_ok() {
                 let (after, verdict) = self.run_policy(&version, Phase::Reply, run);
                 run = after;
@@ -390,7 +406,15 @@ impl<P: Policy> Engine<P> {
                     server.vars.clone_from(&run.vars);
                 }
             }
+            let changes = std::mem::take(&mut run.effects.changes);
+            let event = run.effects.registered.take();
             self.put_run(run);
+            if forward && !changes.is_empty() && message.status() >= 200 {
+                self.edits.write(message.bytes(), &mut bytes);
+                let reply = ParkedReply { status: message.status(), bytes, flow, event };
+                return self.park_reply(id, reply, message, changes);
+            }
+            self.commit_aside(changes);
         }
         if forward {
             self.edits.write(message.bytes(), &mut bytes);
@@ -410,6 +434,8 @@ impl<P: Policy> Engine<P> {
         let Some(mut run) = self.load_request(id) else { return false };
         run.status = status;
         let (mut run, verdict) = self.run_policy(&version, Phase::Failure, run);
+        let changes = std::mem::take(&mut run.effects.changes);
+        self.commit_aside(changes);
         if let Some(server) = self.server(id) {
             server.vars.clone_from(&run.vars);
         }
@@ -450,6 +476,15 @@ impl<P: Policy> Engine<P> {
             status: response.status(),
         });
     }
+}
+
+/// RFC 5626 5.4: the first hop of a flow tells the phone how long it waits for keep-alives.
+fn flow_timer(response: Message<'_>, registrar: &Registrar) -> Option<String> {
+    let taken = (200..300).contains(&response.status())
+        && response.has_option(HeaderName::Require, b"outbound")
+        && response.value_by_label(b"Flow-Timer").is_none();
+    let seconds = registrar.flow_timer_s;
+    (taken && seconds > 0).then(|| format!("Flow-Timer: {seconds}\r\n"))
 }
 
 /// RFC 3261 16.7 step 3. False where no other Via is left: the response was for us.

@@ -38,7 +38,7 @@ impl<P: Policy> Engine<P> {
         let traits = run.traits;
         let elsewhere = run.effects.destination.is_some()
             || run.effects.request_uri.is_some()
-            || incoming.routing.received.is_some()
+            || incoming.routing.is_known()
             || incoming.routing.more_routes;
         if targets.is_empty() && traits.uri_is_ours && !elsewhere {
             // RFC 3261 16.5: the Request-URI is ours, so only the location service can say where.
@@ -144,8 +144,29 @@ impl<P: Policy> Engine<P> {
                 self.put_run(run);
             }
             Some(Ticket::Stray(id)) => self.resume_stray(id, &hops),
+            Some(Ticket::Ping(id)) => self.resume_ping(id, &hops),
             _ => {}
         }
+    }
+
+    /// Another way to the same phone (RFC 5626 7): after 430 and 408 alone, as every other answer
+    /// is the phone's own. Was there one?
+    pub(super) fn try_next_flow(&mut self, id: Id, branch: usize) -> bool {
+        let open = self.server(id).filter(|server| !server.finished && !server.closed);
+        let Some(state) = open.and_then(|server| server.branches.get_mut(branch)) else {
+            return false;
+        };
+        let mut flows = std::mem::take(&mut state.target.flows).into_iter();
+        let Some(next) = flows.next() else { return false };
+        *state = BranchState {
+            target: Target { flows: flows.collect(), ..next },
+            ..BranchState::default()
+        };
+        if let Some(run) = self.load_request(id) {
+            self.route_branch(id, branch, &run);
+            self.put_run(run);
+        }
+        true
     }
 
     /// Sends a branch to its next untried hop that we have a socket for. Was there one?
@@ -295,6 +316,8 @@ fn plan_of(run: &mut Run, incoming: &Incoming) -> Plan {
         destination: run.effects.destination.take(),
         path: run.effects.path.take(),
         record_route: run.effects.record_route,
+        caller_flow: run.effects.caller_flow,
+        callee_flow: run.effects.callee_flow,
         edits: std::mem::take(&mut run.effects.edits),
         force_rport: run.effects.force_rport,
     }

@@ -22,6 +22,10 @@ pub(crate) enum Ticket {
     Resolve(Id, u8),
     /// A request forwarded without state waits for a name.
     Stray(Id),
+    /// A response of this server transaction waits for its commit.
+    Reply(Id),
+    /// A ping waits for a name.
+    Ping(Id),
 }
 
 /// Bits of a generation that fit a token.
@@ -36,6 +40,8 @@ impl Ticket {
             Ticket::Commit(id) => (3, id, 0),
             Ticket::Resolve(id, branch) => (4, id, branch),
             Ticket::Stray(id) => (5, id, 0),
+            Ticket::Reply(id) => (6, id, 0),
+            Ticket::Ping(id) => (7, id, 0),
         };
         let generation = u64::from(id.generation & GENERATION);
         Token(kind << 60 | u64::from(branch) << 52 | generation << 32 | u64::from(id.slot))
@@ -52,6 +58,8 @@ impl Ticket {
             3 => Some(Ticket::Commit(id)),
             4 => Some(Ticket::Resolve(id, (token.0 >> 52) as u8)),
             5 => Some(Ticket::Stray(id)),
+            6 => Some(Ticket::Reply(id)),
+            7 => Some(Ticket::Ping(id)),
             _ => None,
         }
     }
@@ -78,6 +86,8 @@ mod tests {
             Ticket::Commit(id),
             Ticket::Resolve(id, 255),
             Ticket::Stray(id),
+            Ticket::Reply(id),
+            Ticket::Ping(id),
         ] {
             assert_eq!(Ticket::of(ticket.token()), Some(ticket));
         }

@@ -124,7 +124,7 @@ impl<P: Policy> Engine<P> {
         let settings = &*self.settings;
         let trusted = settings.is_trusted(flow.remote.ip());
         let checked = validate(message, read, settings)
-            .and_then(|()| preprocess(message, read, settings, trusted));
+            .and_then(|()| preprocess(message, read, settings, trusted, &flow));
         let back = Back::new(read, flow, settings);
         let incoming = |routing| Incoming { flow, back, key, routing, rounds: 0 };
         match checked {
@@ -195,7 +195,7 @@ pub(super) fn traits(
         has_path: message.line(HeaderName::Path).is_some(),
         supports_path: message.has_option(HeaderName::Supported, b"path"),
         has_body: !message.body().is_empty(),
-        by_received: routing.received.is_some(),
+        by_received: routing.is_known(),
         behind_nat: None,
     }
 }

@@ -6,7 +6,8 @@
 //!
 //! The files follow one message: `inbound` (a request comes in), `decide` (the policy and its
 //! verdict), `fork` (branches go out), `downstream` (responses come back), `respond` (answers go
-//! out), `due` (timers), `cancel`, `stray` (requests forwarded without state).
+//! out), `due` (timers), `cancel`, `stray` (requests forwarded without state), `parked` (responses
+//! that wait for a commit), `ping` (keep-alives).
 
 mod cancel;
 mod client;
@@ -16,6 +17,8 @@ mod due;
 mod fork;
 mod ids;
 mod inbound;
+mod parked;
+mod ping;
 mod respond;
 mod server;
 mod stray;
@@ -40,6 +43,7 @@ use crate::transaction::ServerKey;
 
 use client::Client;
 use ids::{Id, Ticket};
+use ping::WaitingPing;
 use server::Server;
 use stray::Stray;
 
@@ -60,6 +64,7 @@ pub struct Engine<P: Policy> {
     servers: Slab<Server<P::Version>>,
     clients: Slab<Client>,
     strays: Slab<Stray>,
+    pings: Slab<WaitingPing>,
     /// Server transactions by their key (RFC 3261 17.2.3). Client transactions need no index: their
     /// slot is in the branch we wrote.
     keys: HashMap<ServerKey, Id, ahash::RandomState>,
@@ -98,6 +103,7 @@ impl<P: Policy> Engine<P> {
             servers: Slab::with_capacity(most),
             clients: Slab::with_capacity(most),
             strays: Slab::new(),
+            pings: Slab::new(),
             keys: HashMap::with_capacity_and_hasher(most, hasher),
             timers: Timers::new(),
             out: Outbox::default(),
@@ -120,6 +126,7 @@ impl<P: Policy> Engine<P> {
             Input::Tick => self.on_tick(),
             Input::Committed { token, result } => self.on_committed(token, result),
             Input::Resolved { token, hops } => self.on_resolved(token, hops),
+            Input::Ping(ping) => self.on_ping(ping),
             Input::SendFailed { token } => self.on_send_failed(token),
         }
     }
@@ -193,6 +200,7 @@ impl<P: Policy> Engine<P> {
             run.effects.clear();
             run.vars.clear();
             run.fix_nat = false;
+            run.original = None;
             run.status = 0;
             self.runs.push(run);
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use viaduct_message::Method;
 
 use super::decide::Parked;
+use super::parked::Held;
 use super::respond::Back;
 use crate::flow::Flow;
 use crate::io::Hop;
@@ -138,6 +139,10 @@ pub(crate) struct Server<V> {
     pub(crate) cancelled: bool,
     /// A policy's verdict that waits for its commit.
     pub(crate) parked: Option<Box<Parked>>,
+    /// A response that waits for its commit.
+    pub(crate) parked_reply: Option<Box<Held>>,
+    /// How often a response was decided again after a conflict.
+    pub(crate) reply_rounds: u8,
 }
 
 impl<V> Server<V> {

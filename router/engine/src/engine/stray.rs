@@ -61,7 +61,9 @@ impl<P: Policy> Engine<P> {
     pub(super) fn forward_stray(&mut self, message: Message<'_>, flow: Flow) {
         let trusted = self.settings.is_trusted(flow.remote.ip());
         let Ok(read) = Essentials::read(message) else { return };
-        let Ok(routing) = preprocess(message, &read, &self.settings, trusted) else { return };
+        let Ok(routing) = preprocess(message, &read, &self.settings, trusted, &flow) else {
+            return;
+        };
         if read.max_forwards == Some(0) {
             return;
         }
@@ -121,7 +123,7 @@ impl<P: Policy> Engine<P> {
         let first = plan.routes_left(message).next().map(|value| value.bytes);
         let ours = Uri::parse(uri).is_ok_and(|uri| self.settings.is_ours(&uri));
         let destination = plan.destination.as_deref();
-        if ours && first.is_none() && destination.is_none() && plan.routing.received.is_none() {
+        if ours && first.is_none() && destination.is_none() && !plan.routing.is_known() {
             return;
         }
         match next_hop(&target, &plan.routing, destination, first, uri) {

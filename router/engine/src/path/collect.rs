@@ -118,3 +118,14 @@ pub fn first_value(path: &[u8]) -> Option<(&[u8], &[u8])> {
     };
     Some((value.trim_ascii(), rest.trim_ascii()))
 }
+
+/// The last value of a stored vector: the one next to the phone. `None` where there is none.
+pub fn last_value(path: &[u8]) -> Option<&[u8]> {
+    let mut last = None;
+    let mut rest = path;
+    while let Some((value, next)) = first_value(rest) {
+        last = Some(value);
+        rest = next;
+    }
+    last
+}

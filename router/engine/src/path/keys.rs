@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aes_gcm_siv::aead::{Aead, KeyInit};
+use aes_gcm_siv::{Aes256GcmSiv, Nonce};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac};
@@ -12,12 +14,17 @@ use crate::flow::Transport;
 
 /// Bytes of the MAC that are written: 96 bits, which is 16 letters of base64 without a remainder,
 /// so that no two texts mean the same signature.
-const MAC_BYTES: usize = 12;
+pub(crate) const MAC_BYTES: usize = 12;
 const MAC_LETTERS: usize = 16;
 /// Shortest secret, bytes.
 const SECRET_BYTES: usize = 16;
 /// Set apart from all else the keys may ever sign.
 const PURPOSE: &[u8] = b"viaduct path 1\0";
+/// What the keys for sealing are derived by.
+const SEAL_PURPOSE: &[u8] = b"viaduct seal 1\0";
+/// Bytes of the nonce in front of what is sealed. AES-GCM-SIV stays safe where one comes twice (RFC
+/// 8452 1), so it need not come from the system's generator.
+pub(crate) const NONCE_BYTES: usize = 12;
 
 /// Keys for signing what we write into Path and Route. Shared by a cluster, kept over restarts.
 #[derive(Clone, Default)]
@@ -30,6 +37,7 @@ struct Key {
     id: u8,
     /// Keyed already: cloning it saves the two blocks of the key's set-up.
     mac: Hmac<Sha256>,
+    cipher: Aes256GcmSiv,
 }
 
 /// Keys that cannot be used.
@@ -75,8 +83,11 @@ impl PathKeys {
                 return Err(PathKeyError::Duplicate(id));
             }
             // HMAC takes keys of any length; the error is for MACs that do not.
-            let mac = Hmac::new_from_slice(&secret).map_err(|_| PathKeyError::Short(id))?;
-            built.push(Key { id, mac });
+            let mac: Hmac<Sha256> =
+                Mac::new_from_slice(&secret).map_err(|_| PathKeyError::Short(id))?;
+            let sealing = mac.clone().chain_update(SEAL_PURPOSE).finalize().into_bytes();
+            let cipher = Aes256GcmSiv::new(&sealing);
+            built.push(Key { id, mac, cipher });
         }
         Ok(PathKeys { keys: built.into() })
     }
@@ -110,6 +121,35 @@ impl PathKeys {
                 .is_some_and(|mac| key.digest(claim).verify_truncated_left(mac).is_ok())
     }
 
+    /// Signs bytes for a purpose: the id of the key and the MAC. `None` where there is no key.
+    pub(crate) fn mac(&self, purpose: &[u8], bytes: &[u8]) -> Option<(u8, [u8; MAC_BYTES])> {
+        let key = self.keys.first()?;
+        let mac = key.mac.clone().chain_update(purpose).chain_update(bytes).finalize();
+        let mac = mac.into_bytes().first_chunk().copied()?;
+        Some((key.id, mac))
+    }
+
+    /// Is this the MAC a key gives to the bytes?
+    pub(crate) fn verify_mac(&self, id: u8, purpose: &[u8], bytes: &[u8], mac: &[u8]) -> bool {
+        let Some(key) = self.keys.iter().find(|key| key.id == id) else { return false };
+        let digest = key.mac.clone().chain_update(purpose).chain_update(bytes);
+        mac.len() == MAC_BYTES && digest.verify_truncated_left(mac).is_ok()
+    }
+
+    /// Encrypts and authenticates: the id of the key, and nonce with ciphertext.
+    pub(crate) fn seal(&self, nonce: [u8; NONCE_BYTES], plain: &[u8]) -> Option<(u8, Vec<u8>)> {
+        let key = self.keys.first()?;
+        let sealed = key.cipher.encrypt(Nonce::from_slice(&nonce), plain).ok()?;
+        Some((key.id, [&nonce, &*sealed].concat()))
+    }
+
+    /// The plain text of what [`PathKeys::seal`] gave; `None` for everything else.
+    pub(crate) fn open(&self, id: u8, sealed: &[u8]) -> Option<Vec<u8>> {
+        let key = self.keys.iter().find(|key| key.id == id)?;
+        let (nonce, text) = sealed.split_at_checked(NONCE_BYTES)?;
+        key.cipher.decrypt(Nonce::from_slice(nonce), text).ok()
+    }
+
     /// No keys: nothing we write is signed, nothing signed verifies.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
@@ -123,7 +163,7 @@ impl std::fmt::Debug for PathKeys {
     }
 }
 
-fn hex_digit(nibble: u8) -> u8 {
+pub(crate) fn hex_digit(nibble: u8) -> u8 {
     if nibble < 10 { b'0' + nibble } else { b'a' + (nibble - 10) }
 }
 

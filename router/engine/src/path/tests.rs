@@ -17,7 +17,7 @@ fn flow(transport: Transport, remote: &str) -> Flow {
 
 fn value<'a>(user: &'a [u8], received: Option<&'a Flow>) -> PathValue<'a> {
     let (host, port) = ("p1.example", 5060);
-    PathValue { user, host, port, transport: Transport::Udp, received, double: false }
+    PathValue { user, host, port, transport: Transport::Udp, received, ob: false, double: false }
 }
 
 fn written(value: &PathValue<'_>, keys: &PathKeys) -> String {

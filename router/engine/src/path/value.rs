@@ -20,12 +20,14 @@ pub struct PathValue<'a> {
     pub transport: Transport,
     /// Where the request came from, for `received`.
     pub received: Option<&'a Flow>,
+    /// We are the first hop of a phone that asks for a flow: write `;ob` (RFC 5626 5.1).
+    pub ob: bool,
     /// One of a pair: write `;r2=on`.
     pub double: bool,
 }
 
-/// Appends `<sip:[user@]host[:port];lr[;transport=..][;received=..;vs=SIGNATURE][;r2=on]>`. The
-/// signature covers user, received, and host, port and transport of the value itself, which name
+/// Appends `<sip:[user@]host[:port];lr[;transport=..][;received=..;vs=SIGNATURE][;ob][;r2=on]>`.
+/// The signature covers user, received, and host, port and transport of the value itself, which name
 /// the socket that received the request: a value cannot be moved to another of our addresses.
 pub fn write_path_value(value: &PathValue<'_>, keys: &PathKeys, out: &mut Vec<u8>) {
     out.extend_from_slice(b"<sip:");
@@ -59,6 +61,9 @@ pub fn write_path_value(value: &PathValue<'_>, keys: &PathKeys, out: &mut Vec<u8
             };
             keys.sign(&claim, out);
         }
+    }
+    if value.ob {
+        out.extend_from_slice(b";ob");
     }
     if value.double {
         out.extend_from_slice(b";r2=on");

@@ -6,7 +6,7 @@ use viaduct_message::{Edits, HeaderName, Message, NameAddr, Scheme, Uri, respons
 
 use super::route::Routing;
 use crate::flow::Flow;
-use crate::path::{PathValue, write_path_value};
+use crate::path::{PathValue, write_flow_token, write_path_value};
 use crate::registrar::Target;
 use crate::run::{HeaderEdit, StagedPath};
 use crate::settings::{Listener, Settings};
@@ -21,6 +21,10 @@ pub(crate) struct Plan {
     pub(crate) destination: Option<Box<[u8]>>,
     pub(crate) path: Option<StagedPath>,
     pub(crate) record_route: bool,
+    /// Record-Route names the flow the request came by.
+    pub(crate) caller_flow: bool,
+    /// Record-Route names the flow it leaves by.
+    pub(crate) callee_flow: bool,
     pub(crate) edits: Vec<HeaderEdit>,
     pub(crate) force_rport: bool,
 }
@@ -146,18 +150,42 @@ impl Branch<'_> {
             || self.inbound.transport != self.listener.transport
     }
 
-    /// RFC 3261 16.6 step 4; a pair with `r2=on` where the sides differ (sip-behaviour 3.6).
+    /// RFC 3261 16.6 step 4; a pair with `r2=on` where the sides differ (sip-behaviour 3.6), and
+    /// where flows are named: each value then carries the flow of its side, and what comes back
+    /// goes by that of the other side, also where the sender's address has changed meanwhile.
     fn record_route(&self, edits: &mut Edits, top: u32) {
         let target: &[u8] = &self.target.uri;
         let uri = if target.is_empty() { self.plan.request_uri(self.message) } else { target };
         let secure = Uri::parse(uri).is_ok_and(|u| u.scheme == Scheme::Sips);
-        let double = self.two_sided();
+        let (caller, callee) = (self.plan.caller_flow, self.plan.callee_flow && self.is_by_flow());
+        let double = self.two_sided() || caller || callee;
+        let user = |flow: &Flow, wanted: bool| {
+            let mut user = Vec::new();
+            if wanted {
+                self.write_token(flow, &mut user);
+            }
+            user
+        };
+        let (outside, inside) = (user(&self.outbound, callee), user(&self.inbound, caller));
         edits.insert_with(top, |out| {
-            record_route_line(out, self.listener, secure, double);
-            if let Some(inside) = self.inbound_listener().filter(|_| double) {
-                record_route_line(out, inside, secure, true);
+            record_route_line(out, self.listener, &outside, secure, double);
+            if let Some(listener) = self.inbound_listener().filter(|_| double) {
+                record_route_line(out, listener, &inside, secure, true);
             }
         });
+    }
+
+    /// Does the branch go straight to a phone: over the flow it registered, or where `received` or
+    /// a token of ours says it is?
+    fn is_by_flow(&self) -> bool {
+        let target = self.target;
+        let found = target.flow.is_some() || !target.destination.is_empty();
+        found || (target.route.is_empty() && self.plan.routing.is_known())
+    }
+
+    fn write_token(&self, flow: &Flow, out: &mut Vec<u8>) {
+        // Without keys nothing is staged that asks for a token.
+        write_flow_token(flow, self.settings.start_id(), &self.settings.path_keys, out);
     }
 
     fn inbound_listener(&self) -> Option<&Listener> {
@@ -173,13 +201,19 @@ impl Branch<'_> {
     fn path(&self, edits: &mut Edits, top: u32, staged: &StagedPath) {
         let received = staged.received.then_some(&self.inbound);
         let double = self.two_sided();
-        let value = |listener: &Listener, received, out: &mut Vec<u8>| {
+        let mut token = Vec::new();
+        if staged.flow {
+            self.write_token(&self.inbound, &mut token);
+        }
+        let facing_user: &[u8] = if staged.flow { &token } else { &staged.user };
+        let value = |listener: &Listener, user, received, ob, out: &mut Vec<u8>| {
             let value = PathValue {
-                user: &staged.user,
+                user,
                 host: &listener.host,
                 port: listener.port,
                 transport: listener.transport,
                 received,
+                ob,
                 double,
             };
             write_path_value(&value, &self.settings.path_keys, out);
@@ -188,11 +222,11 @@ impl Branch<'_> {
             out.extend_from_slice(b"Path: ");
             match self.inbound_listener().filter(|_| double) {
                 Some(inside) => {
-                    value(self.listener, None, out);
+                    value(self.listener, &staged.user, None, false, out);
                     out.extend_from_slice(b", ");
-                    value(inside, received, out);
+                    value(inside, facing_user, received, staged.ob, out);
                 }
-                None => value(self.listener, received, out),
+                None => value(self.listener, facing_user, received, staged.ob, out),
             }
             out.extend_from_slice(b"\r\n");
             if staged.require && !self.message.has_option(HeaderName::Require, b"path") {
@@ -227,8 +261,18 @@ impl Branch<'_> {
     }
 }
 
-fn record_route_line(out: &mut Vec<u8>, listener: &Listener, secure: bool, double: bool) {
+fn record_route_line(
+    out: &mut Vec<u8>,
+    listener: &Listener,
+    user: &[u8],
+    secure: bool,
+    double: bool,
+) {
     out.extend_from_slice(if secure { b"Record-Route: <sips:" } else { b"Record-Route: <sip:" });
+    if !user.is_empty() {
+        out.extend_from_slice(user);
+        out.push(b'@');
+    }
     out.extend_from_slice(listener.host.as_bytes());
     out.push(b':');
     write_decimal(listener.port.into(), out);
@@ -245,7 +289,7 @@ fn record_route_line(out: &mut Vec<u8>, listener: &Listener, secure: bool, doubl
 
 /// A URI as Request-URI: headers and the `method` parameter are not allowed there (RFC 3261
 /// 19.1.1).
-fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
     let Ok(parsed) = Uri::parse(uri) else {
         out.extend_from_slice(uri);
         return;

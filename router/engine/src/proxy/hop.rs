@@ -52,6 +52,10 @@ pub(crate) fn next_hop(
     if let Some((first, _)) = first_value(&target.route) {
         return of_uri(NameAddr::parse(first).map_err(|_| NoHop::Syntax)?.uri);
     }
+    // RFC 5626 5.3: over exactly that flow.
+    if let Some(flow) = routing.flow {
+        return Ok(NextHop::Flow(flow));
+    }
     if let Some((transport, addr)) = routing.received {
         return Ok(NextHop::Existing(Hop { transport, addr }));
     }

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 
 use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, NameAddr, Uri};
 
-use crate::flow::Transport;
-use crate::path::{Received, read_received};
+use crate::flow::{Flow, Transport};
+use crate::path::{FlowToken, Received, read_flow_token, read_received};
 use crate::reject::Reject;
-use crate::settings::Settings;
+use crate::settings::{Listener, Settings};
 
 /// What preprocessing found: applied when the request is written for a branch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,16 +22,27 @@ pub(crate) struct Routing {
     pub(crate) local: Option<SocketAddr>,
     /// Next hop from a genuine `received` of ours (`use_received`).
     pub(crate) received: Option<(Transport, SocketAddr)>,
+    /// The flow to send over, from a flow token of ours (RFC 5626 5.3).
+    pub(crate) flow: Option<Flow>,
     /// Route values of others are left.
     pub(crate) more_routes: bool,
 }
 
-/// Preprocesses the Route set. 403 where a signed value of ours was tampered with (R-P10).
+impl Routing {
+    /// Does a Route value of ours say the next hop?
+    pub(crate) fn is_known(&self) -> bool {
+        self.received.is_some() || self.flow.is_some()
+    }
+}
+
+/// Preprocesses the Route set of a request that came by `inbound`. 403 where a signed value of ours
+/// was tampered with (R-P10), 430 where the flow it names has ended (RFC 5626 5.3).
 pub(crate) fn preprocess(
     message: Message<'_>,
     read: &Essentials<'_>,
     settings: &Settings,
     trusted: bool,
+    inbound: &Flow,
 ) -> Result<Routing, Reject> {
     let mut routing = Routing::default();
     let routes = message.values(HeaderName::Route).count();
@@ -62,7 +73,8 @@ pub(crate) fn preprocess(
         }
     }
     routing.more_routes = kept > routing.removed;
-    if settings.use_received {
+    routing.flow = flow_of(&facing, settings, inbound)?;
+    if settings.use_received && routing.flow.is_none() {
         match read_received(&facing, trusted, &settings.path_keys) {
             Received::Address(transport, addr) => routing.received = Some((transport, addr)),
             Received::Forged => return Err(Reject::new(403, "Forged Route")),
@@ -70,6 +82,28 @@ pub(crate) fn preprocess(
         }
     }
     Ok(routing)
+}
+
+/// The flow a Route value of ours names, unless the request came by it: then the value has brought
+/// it from the phone, and it goes on as any other (RFC 5626 5.3.1).
+fn flow_of(uri: &Uri<'_>, settings: &Settings, inbound: &Flow) -> Result<Option<Flow>, Reject> {
+    let user = uri.user.unwrap_or_default();
+    match read_flow_token(user, settings.start_id(), &settings.path_keys) {
+        FlowToken::None => Ok(None),
+        FlowToken::Forged => Err(Reject::new(403, "Forged Flow Token")),
+        FlowToken::Gone => Err(Reject::new(430, "Flow Failed")),
+        FlowToken::Flow(flow) => {
+            let same = flow.remote == inbound.remote
+                && (flow.transport, flow.local) == (inbound.transport, inbound.local);
+            let ours = |l: &Listener| l.addr == flow.local && l.transport == flow.transport;
+            match same {
+                true => Ok(None),
+                false if settings.listeners.iter().any(ours) => Ok(Some(flow)),
+                // Sent from another address it would not be the flow.
+                false => Err(Reject::new(430, "Flow Failed")),
+            }
+        }
+    }
 }
 
 fn parse_route(value: &[u8]) -> Result<Uri<'_>, Fault> {

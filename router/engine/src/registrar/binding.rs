@@ -55,6 +55,8 @@ const TEXTS: usize = 6;
 const PARAMS: usize = 1;
 /// `q_milli` of a binding without `q`.
 const NO_Q: u16 = u16::MAX;
+/// `ping_us` of a binding whose contact has answered no ping.
+const NO_PING: u32 = u32::MAX;
 /// `methods` of a binding whose UA did not say: every bit, one more than methods have.
 const ALL_METHODS: u32 = u32::MAX;
 
@@ -70,6 +72,8 @@ pub struct Binding {
     cseq: u32,
     reg_id: u32,
     methods: u32,
+    /// Not among the fields: it is measured, and ends with the process.
+    ping_us: u32,
     ends: [u16; TEXTS],
     /// Start and end of the instance, usually inside the Contact parameters.
     instance: (u16, u16),
@@ -131,7 +135,7 @@ impl Binding {
     }
 
     /// As [`Binding::pack`], and shares the text of `earlier` where it is the same: the usual
-    /// refresh changes times and CSeq only.
+    /// refresh changes times and CSeq only. The ping latency of `earlier` stays.
     pub(crate) fn pack_from(fields: &BindingFields<'_>, earlier: Option<&Binding>) -> Binding {
         let mut joined = SmallVec::new();
         let Layout { ends, instance } = lay_out(fields, &mut joined);
@@ -148,6 +152,7 @@ impl Binding {
             cseq: fields.cseq,
             reg_id: fields.reg_id,
             methods: fields.methods.unwrap_or(ALL_METHODS),
+            ping_us: earlier.map_or(NO_PING, |earlier| earlier.ping_us),
             ends,
             instance,
             q_milli: fields.q_milli.unwrap_or(NO_Q),
@@ -190,6 +195,17 @@ impl Binding {
         self.slice(0, contact)
     }
 
+    /// How long its contact took to answer the last ping, microseconds; `None` where it has
+    /// answered none since the start.
+    pub fn ping_us(&self) -> Option<u32> {
+        (self.ping_us != NO_PING).then_some(self.ping_us)
+    }
+
+    /// The same with another ping latency.
+    pub fn with_ping_us(&self, ping_us: Option<u32>) -> Binding {
+        Binding { ping_us: ping_us.unwrap_or(NO_PING), ..self.clone() }
+    }
+
     /// When it expires, milliseconds since 1970 UTC.
     pub fn expires_ms(&self) -> u64 {
         self.expires_ms
@@ -208,7 +224,7 @@ impl Binding {
 
 impl PartialEq for Binding {
     fn eq(&self, other: &Binding) -> bool {
-        self.fields() == other.fields()
+        self.fields() == other.fields() && self.ping_us == other.ping_us
     }
 }
 
@@ -338,6 +354,16 @@ mod tests {
         later.user_agent = b"phone/2.0";
         let third = Binding::pack_from(&later, Some(&second));
         assert_eq!(third.fields().user_agent, b"phone/2.0");
+    }
+
+    #[test]
+    fn a_ping_latency_outlives_a_refresh() {
+        let first = Binding::pack(&fields(b"", b""));
+        assert_eq!(first.ping_us(), None);
+        let pinged = first.with_ping_us(Some(1_500));
+        assert_ne!(first, pinged);
+        assert_eq!(Binding::pack_from(&fields(b"", b""), Some(&pinged)).ping_us(), Some(1_500));
+        assert_eq!(Binding::pack(&pinged.fields()).ping_us(), None);
     }
 
     proptest! {

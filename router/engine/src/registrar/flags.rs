@@ -1,6 +1,9 @@
 //! Flags of `save()` and `lookup()`: named and letter form (sip-behaviour 2.1, 2.2, R-S1, R-S3).
 
 mod parse;
+mod ua;
+
+pub use ua::UaFilter;
 
 /// What is done with Path (sip-behaviour 1.7.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +61,21 @@ pub struct SaveFlags {
 /// Flags of one `lookup()`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LookupFlags {
-    /// `b`
+    /// `b`: the best contact alone
     pub no_branches: bool,
-    /// `B`
+    /// `B`: the Request-URI stays as it is. Looked-up contacts are targets beside it in any case.
     pub to_branches_only: bool,
+    /// `r`: AoRs among the targets already staged are replaced by their contacts
+    pub branch: bool,
     /// `m`
     pub method_filtering: bool,
+    /// `u/re/` with `i` and `e`
+    pub ua: Option<UaFilter>,
+    /// `y<us>`: only contacts that answered their last ping within this many microseconds, and
+    /// those not pinged yet
+    pub max_ping_latency_us: Option<u32>,
+    /// `Y`: quickest first, those not pinged yet last
+    pub sort_by_latency: bool,
 }
 
 /// A flag string that means nothing.
@@ -81,6 +93,12 @@ pub enum FlagError {
     /// Two flags that exclude each other.
     #[error("flags `{0}` and `{1}` exclude each other")]
     Conflict(String, String),
+    /// A flag that means something only beside another.
+    #[error("flag `{0}` needs `{1}`")]
+    Needs(&'static str, &'static str),
+    /// A regular expression that does not compile, or is too large.
+    #[error("bad or too large regular expression `{0}`")]
+    Regex(String),
 }
 
 impl SaveFlags {
@@ -92,8 +110,8 @@ impl SaveFlags {
 }
 
 impl LookupFlags {
-    /// Reads either spelling. Flags for what the router does not do (`r`, `u`, `i`, `e`, `y`, `Y`,
-    /// `g`) are refused by name.
+    /// Reads either spelling; a `/` inside the expression of `u/re/` is written `\\/`. `g`
+    /// (`global`, federation) is refused by name.
     pub fn parse(text: &str) -> Result<LookupFlags, FlagError> {
         parse::lookup(text)
     }
@@ -105,6 +123,10 @@ mod tests {
 
     fn save(text: &str) -> SaveFlags {
         SaveFlags::parse(text).unwrap()
+    }
+
+    fn lookup(text: &str) -> LookupFlags {
+        LookupFlags::parse(text).unwrap()
     }
 
     #[test]
@@ -192,31 +214,55 @@ mod tests {
     }
 
     #[test]
-    fn lookup_flags_in_both_spellings() {
-        let pairs = [("b", "no-branches"), ("B", "to-branches-only"), ("m", "method-filtering")];
-        for (letter, name) in pairs {
-            assert_eq!(LookupFlags::parse(letter), LookupFlags::parse(name));
-            assert_ne!(LookupFlags::parse(letter), Ok(LookupFlags::default()));
+    fn r_s1_each_lookup_flag_means_the_same_in_both_spellings() {
+        let pairs = [
+            ("b", "no-branches"),
+            ("B", "to-branches-only"),
+            ("r", "branch"),
+            ("m", "method-filtering"),
+            ("u/Snom/", "ua-filtering=/Snom/"),
+            ("u/Snom/i", "ua-filtering=/Snom/, case-insensitive"),
+            ("iu/Snom/e", "extended-regexp,case-insensitive,ua-filtering=/Snom/"),
+            ("u/a\\/b,c=d/", "ua-filtering=/a\\/b,c=d/"),
+            ("y500", "max-ping-latency=500"),
+            ("Y", "sort-by-latency"),
+            ("mu/x/Yb", "method-filtering, ua-filtering=/x/, sort-by-latency, no-branches"),
+        ];
+        for (letters, names) in pairs {
+            assert_eq!(lookup(letters), lookup(names), "{letters}");
+            assert_ne!(lookup(letters), LookupFlags::default(), "{letters}");
         }
-        assert_eq!(LookupFlags::parse("no-branches, method-filtering"), LookupFlags::parse("bm"));
-        assert!(matches!(LookupFlags::parse("bB"), Err(FlagError::Conflict(_, _))));
+        assert_eq!(lookup("y500").max_ping_latency_us, Some(500));
+        let slash = lookup("u/a\\/b,c=d/").ua.unwrap();
+        assert!(slash.matches(b"xa/b,c=d"));
     }
 
     #[test]
-    fn lookup_flags_without_a_function_behind_them_are_refused_by_name() {
+    fn lookup_flags_that_exclude_each_other_are_an_error() {
+        let conflicts = ["bB", "no-branches,to-branches-only", "br", "y5y6", "u/a/u/b/"];
+        for text in conflicts {
+            let result = LookupFlags::parse(text);
+            assert!(matches!(result, Err(FlagError::Conflict(_, _))), "{text}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn lookup_flags_that_mean_nothing_are_refused_by_name() {
         let refused = [
-            ("r", "branch"),
-            ("u/x/", "ua-filtering"),
-            ("i", "case-insensitive"),
-            ("e", "extended-regexp"),
-            ("g", "global"),
-            ("y9", "max-ping-latency"),
-            ("Y", "sort-by-latency"),
-            ("ua-filtering=/x,y/", "ua-filtering"),
-            ("no-branches,global", "global"),
+            ("g", FlagError::Unsupported("global")),
+            ("no-branches,global", FlagError::Unsupported("global")),
+            ("i", FlagError::Needs("case-insensitive", "ua-filtering")),
+            ("me", FlagError::Needs("extended-regexp", "ua-filtering")),
+            ("u/(/e", FlagError::Regex("(".into())),
         ];
-        for (text, name) in refused {
-            assert_eq!(LookupFlags::parse(text), Err(FlagError::Unsupported(name)), "{text}");
+        for (text, fault) in refused {
+            assert_eq!(LookupFlags::parse(text), Err(fault), "{text}");
+        }
+        for text in
+            ["u", "u/x", "ux/", "y", "ya", "ua-filtering=x", "ua-filtering", "ua-filtering=//"]
+        {
+            let result = LookupFlags::parse(text);
+            assert!(matches!(result, Err(FlagError::Argument(_))), "{text}: {result:?}");
         }
     }
 

@@ -9,6 +9,7 @@ use super::save::method_bit;
 use super::{Binding, BindingFields, BindingSet, LookupFlags};
 use crate::flow::{ConnId, Flow, Transport};
 use crate::path::{first_value, parse_received};
+use crate::settings::Settings;
 
 /// One target: where a branch goes. Used for looked-up contacts and for those a policy names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,24 @@ pub struct Target {
     pub local: Option<SocketAddr>,
     /// Priority in thousandths; targets of equal q are tried together, higher first.
     pub q_milli: u16,
+    /// Other ways to the same phone, best first: tried one after another where this one fails with
+    /// 430 or 408 (RFC 5626 7).
+    pub flows: Vec<Target>,
+}
+
+/// What a lookup is for.
+#[derive(Clone, Copy)]
+pub struct LookupInput<'a> {
+    /// Method of the request.
+    pub method: Method,
+    /// Flags of the call.
+    pub flags: &'a LookupFlags,
+    /// Milliseconds since 1970 UTC.
+    pub unix_ms: u64,
+    /// Only the phone with this `+sip.instance`: the request names it by a GRUU (RFC 5627 4).
+    pub instance: Option<&'a [u8]>,
+    /// Topmost Path values that name us by these settings are left out (`path_check_local`, R-P19).
+    pub ours: Option<&'a Settings>,
 }
 
 /// Why there is no target.
@@ -36,30 +55,37 @@ pub enum LookupFault {
     /// Bindings, but none that allows the method.
     #[error("no binding allows the method")]
     Method,
+    /// A GRUU that was never made here, or whose registration has ended: 404 (RFC 5627 4).
+    #[error("no such GRUU")]
+    Gruu,
 }
 
-/// Targets in order: q descending (unset is 1000), newest first among equals.
+/// Targets in order: q descending (unset is 1000), newest first among equals; or by latency.
 /// Path becomes the Route set with the topmost value as next hop; without Path the received URI is
 /// the next hop, over the very connection the REGISTER came by where it was a stream (R-P9).
 ///
-/// Left out are contacts nothing can be sent to: URIs other than `sip` and `sips`, a Path that does
-/// not parse, and phones behind NAT on a stream whose connection a restart has taken.
-pub fn lookup(
-    set: &BindingSet,
-    method: Method,
-    flags: &LookupFlags,
-    unix_ms: u64,
-) -> Result<Vec<Target>, LookupFault> {
+/// A phone (`+sip.instance`) is one target however many flows it has registered, the best of them
+/// (RFC 5626 7). Left out are contacts nothing can be sent to: URIs other than `sip` and `sips`, a
+/// Path that does not parse, and phones behind NAT on a stream whose connection a restart has
+/// taken.
+pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, LookupFault> {
+    let flags = input.flags;
     let mut refused = false;
     let mut found: Vec<(&Binding, Target)> = Vec::with_capacity(set.bindings.len());
     // Latest in the set first: the sort below is stable and keeps that among equals.
-    for binding in set.bindings.iter().rev().filter(|binding| binding.is_live(unix_ms)) {
+    for binding in set.bindings.iter().rev().filter(|binding| binding.is_live(input.unix_ms)) {
         let fields = binding.fields();
-        if flags.method_filtering && !allows(&fields, method) {
+        if input.instance.is_some_and(|wanted| wanted != fields.instance)
+            || flags.ua.as_ref().is_some_and(|filter| !filter.matches(fields.user_agent))
+            || is_slower(binding, flags.max_ping_latency_us)
+        {
+            continue;
+        }
+        if flags.method_filtering && !allows(&fields, input.method) {
             refused = true;
             continue;
         }
-        if let Some(target) = target(&fields) {
+        if let Some(target) = target(&fields, input.ours) {
             found.push((binding, target));
         }
     }
@@ -67,12 +93,39 @@ pub fn lookup(
         return Err(if refused { LookupFault::Method } else { LookupFault::NotFound });
     }
     found.sort_by_key(|(binding, target)| {
-        std::cmp::Reverse((target.q_milli, binding.fields().modified_ms))
+        let latency_us = binding.ping_us().filter(|_| flags.sort_by_latency);
+        let newest = std::cmp::Reverse((target.q_milli, binding.fields().modified_ms));
+        (latency_us.unwrap_or(u32::MAX), newest)
     });
-    if flags.no_branches {
-        found.truncate(1);
+    let mut targets = one_a_phone(found);
+    if flags.no_branches || input.instance.is_some() {
+        targets.truncate(1);
     }
-    Ok(found.into_iter().map(|(_, target)| target).collect())
+    Ok(targets)
+}
+
+/// RFC 5626 7: never more than one target of a phone at a time. The others wait in its `flows`.
+fn one_a_phone(found: Vec<(&Binding, Target)>) -> Vec<Target> {
+    let mut targets: Vec<(&[u8], Target)> = Vec::with_capacity(found.len());
+    for (binding, target) in found {
+        let instance = binding.fields().instance;
+        let same = |(other, _): &&mut (&[u8], Target)| !instance.is_empty() && *other == instance;
+        match targets.iter_mut().find(same) {
+            Some((_, first)) => first.flows.push(target),
+            None => targets.push((instance, target)),
+        }
+    }
+    targets.into_iter().map(|(_, target)| target).collect()
+}
+
+/// Did the last ping take longer than allowed? Nothing is known of who was not pinged.
+fn is_slower(binding: &Binding, most_us: Option<u32>) -> bool {
+    most_us.zip(binding.ping_us()).is_some_and(|(most_us, ping_us)| ping_us > most_us)
+}
+
+/// The way to one binding's contact; `None` where nothing can be sent to it.
+pub fn target_of(binding: &Binding) -> Option<Target> {
+    target(&binding.fields(), None)
 }
 
 /// Methods unknown to us are not in the mask: the UA decides.
@@ -81,7 +134,7 @@ fn allows(fields: &BindingFields<'_>, method: Method) -> bool {
     bit == 0 || fields.methods.is_none_or(|methods| methods & bit != 0)
 }
 
-fn target(fields: &BindingFields<'_>) -> Option<Target> {
+fn target(fields: &BindingFields<'_>, ours: Option<&Settings>) -> Option<Target> {
     if !is_sip(fields.contact) {
         return None;
     }
@@ -90,10 +143,14 @@ fn target(fields: &BindingFields<'_>) -> Option<Target> {
         q_milli: fields.q_milli.unwrap_or(1000),
         ..Target::default()
     };
-    if let Some((first, _)) = first_value(fields.path) {
-        let first = NameAddr::parse(first).ok()?;
-        let first = first.parse_uri().ok()?;
-        target.route = fields.path.into();
+    let mut path = fields.path;
+    while let Some((first, rest)) = first_value(path) {
+        let first = NameAddr::parse(first).ok()?.parse_uri().ok()?;
+        if ours.is_some_and(|settings| settings.is_ours(&first)) {
+            path = rest; // R-P19
+            continue;
+        }
+        target.route = path.into();
         // R-P18: the topmost Path value is the next hop, not the phone.
         target.local = fits(&first, fields).then_some(fields.local);
         return Some(target);

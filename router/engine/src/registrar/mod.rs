@@ -6,13 +6,15 @@
 pub mod aor;
 pub mod binding;
 pub mod flags;
+pub mod gruu;
 pub mod lookup;
 pub mod remove;
 pub mod save;
 
-pub use aor::{aor_of, check_aor};
+pub use aor::{canonical_aor, check_aor};
 pub use binding::{Binding, BindingFields, BindingSet};
-pub use flags::{FlagError, LookupFlags, PathMode, SaveFlags};
-pub use lookup::{LookupFault, Target, lookup};
-pub use remove::remove;
-pub use save::{Registrar, SaveAnswer, SaveCode, SaveInput, SaveRefusal, save};
+pub use flags::{FlagError, LookupFlags, PathMode, SaveFlags, UaFilter};
+pub use gruu::Gruu;
+pub use lookup::{LookupFault, LookupInput, Target, lookup, target_of};
+pub use remove::{BindingFilter, remove, remove_matching};
+pub use save::{OutboundMode, Registrar, SaveAnswer, SaveCode, SaveInput, SaveRefusal, save};

@@ -9,11 +9,14 @@ use viaduct_message::Message;
 
 use super::{BindingSet, PathMode, SaveFlags};
 use crate::flow::Flow;
+use crate::path::PathKeys;
 use crate::settings::Listener;
 use crate::time::Now;
 
 mod answer;
 mod apply;
+mod expiry;
+mod outbound;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -52,6 +55,49 @@ pub struct Registrar {
     pub cseq_delay_ms: u32,
     /// Accept an equal CSeq later as an update (R-S6).
     pub allow_dup_cseq: bool,
+    /// Add or take away up to so many seconds of each expiry, within the bounds: spreads storms of
+    /// refreshes.
+    pub expires_deviation_s: u32,
+    /// Shorten each expiry by up to so many percent, 0 to 90.
+    pub expires_shorten_percent: u8,
+    /// q in thousandths where a Contact says none.
+    pub default_q_milli: Option<u16>,
+    /// Longest user and host part of an AoR, bytes.
+    pub max_user_bytes: u16,
+    /// See `max_user_bytes`.
+    pub max_domain_bytes: u16,
+    /// Stripped from the host of AoRs (`sip.`), lower case; empty: nothing.
+    pub realm_prefix: Box<str>,
+    /// Contacts match as texts instead of by URI comparison (R-U1).
+    pub match_texts: bool,
+    /// Look-ups skip a topmost Path value that names us (R-P19).
+    pub path_check_local: bool,
+    /// The 420 for Path repeats the Path it refuses, as OpenSIPS and Kamailio do.
+    pub path_in_420: bool,
+    /// RFC 5626.
+    pub outbound: OutboundMode,
+    /// Flow-Timer told to phones that register a flow with us directly, seconds; 0: none.
+    pub flow_timer_s: u32,
+    /// Give GRUUs to phones that ask (RFC 5627).
+    pub gruu: bool,
+    /// Value of Service-Route in each 200 (RFC 3608); empty: none.
+    pub service_route: Box<str>,
+    /// Say in `P-Registrar-Error` why a REGISTER is refused.
+    pub error_header: bool,
+    /// Show the stored `received` with each Contact of the 200.
+    pub show_received: bool,
+}
+
+/// What is done with RFC 5626 (sip-behaviour 4.1-4.8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OutboundMode {
+    /// `reg-id` means nothing; who requires outbound gets 420.
+    Off,
+    /// Used by those who can.
+    #[default]
+    Supported,
+    /// Others get 421.
+    Required,
 }
 
 impl Default for Registrar {
@@ -71,6 +117,21 @@ impl Default for Registrar {
             retry_after_s: 0,
             cseq_delay_ms: 20_000,
             allow_dup_cseq: true,
+            expires_deviation_s: 0,
+            expires_shorten_percent: 0,
+            default_q_milli: None,
+            max_user_bytes: 256,
+            max_domain_bytes: 255,
+            realm_prefix: "".into(),
+            match_texts: false,
+            path_check_local: false,
+            path_in_420: false,
+            outbound: OutboundMode::Supported,
+            flow_timer_s: 0,
+            gruu: true,
+            service_route: "".into(),
+            error_header: true,
+            show_received: false,
         }
     }
 }
@@ -93,6 +154,15 @@ pub struct SaveInput<'a> {
     pub registrar: &'a Registrar,
     /// Our listeners: what the socket header may name (R-S2).
     pub listeners: &'a [Listener],
+    /// Canonical AoR whose bindings they are.
+    pub aor: &'a [u8],
+    /// Keys that make temporary GRUUs.
+    pub keys: &'a PathKeys,
+    /// The 2xx of the registrar behind us: `save` in a reply route, where what *it* granted counts,
+    /// and only the first Contact is looked at.
+    pub granted: Option<Message<'a>>,
+    /// Random number of this run.
+    pub seed: u64,
     /// The bindings it starts from.
     pub current: Option<&'a Arc<BindingSet>>,
     /// Time.
@@ -120,14 +190,15 @@ pub struct SaveAnswer {
     pub code: SaveCode,
     /// The new set; `None` where nothing changes (query, retransmission).
     pub set: Option<Arc<BindingSet>>,
-    /// Header lines of the 200: Contact with `expires` each, Path where due (R-P16), Date.
+    /// Header lines of the 200: Contact with `expires` each, Path where due (R-P16), those of RFC
+    /// 5626, 5627 and 3608 where due, Date.
     pub headers: Vec<u8>,
 }
 
 /// A REGISTER that is refused: nothing changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveRefusal {
-    /// 400, 403, 404, 420, 423, 500 or 503.
+    /// 400, 403, 404, 420, 421, 423, 439, 500 or 503.
     pub status: u16,
     /// Reason phrase.
     pub reason: &'static str,
@@ -146,13 +217,23 @@ impl SaveRefusal {
     }
 }
 
+impl SaveRefusal {
+    /// The received Path, as others repeat it in a 420; RFC 3327 4 has Path in 2xx only.
+    fn with_path(mut self, message: Message<'_>) -> SaveRefusal {
+        for line in message.lines_of(viaduct_message::HeaderName::Path) {
+            self.headers.extend_from_slice(line.whole.of(message.bytes()));
+        }
+        self
+    }
+}
+
 /// Bindings an AoR may have whatever the configuration says.
 pub const MAX_CONTACTS: usize = 64;
 
 /// Computes the outcome of a REGISTER. Changes nothing: the caller commits `set`.
 ///
-/// `Require` options other than `path` are the caller's business (they concern the whole request),
-/// as is whose the AoR is.
+/// `Require` options other than `path` and `outbound` are the caller's business (they concern the
+/// whole request), as is whose the AoR is.
 pub fn save(input: &SaveInput<'_>) -> Result<SaveAnswer, SaveRefusal> {
     let request = request::Request::read(input)?;
     let outcome = apply::apply(input, &request)?;

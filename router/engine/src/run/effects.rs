@@ -36,6 +36,9 @@ pub enum PathRefusal {
     /// Already added in this run.
     #[error("Path was added already")]
     Twice,
+    /// A flow token needs a key to sign it.
+    #[error("there is no path key")]
+    NoKey,
 }
 
 /// When Path is added (R-P4).
@@ -56,6 +59,10 @@ pub struct StagedPath {
     pub user: Box<[u8]>,
     /// Write `received`.
     pub received: bool,
+    /// The user part is the token of the flow the request came by.
+    pub flow: bool,
+    /// Write `ob` (RFC 5626 5.1).
+    pub ob: bool,
     /// Add `Require: path`.
     pub require: bool,
 }
@@ -105,6 +112,10 @@ pub struct Effects {
     pub path: Option<StagedPath>,
     /// Record-Route wanted.
     pub record_route: bool,
+    /// It names the flow the request came by.
+    pub caller_flow: bool,
+    /// It names the flow the request leaves by.
+    pub callee_flow: bool,
     /// Header edits of the forwarded message (in phase reply: of the response).
     pub edits: Vec<HeaderEdit>,
     /// Header lines for a reply the policy makes.
@@ -129,6 +140,8 @@ impl Effects {
         self.destination = None;
         self.path = None;
         self.record_route = false;
+        self.caller_flow = false;
+        self.callee_flow = false;
         self.edits.clear();
         self.reply_headers.clear();
         self.force_rport = false;

@@ -5,6 +5,7 @@
 
 mod edits;
 pub mod effects;
+mod nat;
 mod path;
 mod usrloc;
 
@@ -17,9 +18,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use viaduct_message::{Contacts, Head, Host, Message, Method, NameAddr};
+use viaduct_message::{Head, Message, Method};
 
 use crate::flow::{Flow, Transport};
+use crate::hook::Phase;
 use crate::location::Location;
 use crate::settings::Settings;
 use crate::time::Now;
@@ -49,10 +51,25 @@ pub struct Traits {
     pub supports_path: bool,
     /// Has a body.
     pub has_body: bool,
-    /// The removed Route of ours carried a genuine `received`: the next hop is set from it.
+    /// The removed Route of ours carried a genuine `received`, or the token of another flow than
+    /// the request came by: the next hop is set from it.
     pub by_received: bool,
     /// What [`Run::is_behind_nat`] says, where it was found out on the way: of a REGISTER.
     pub behind_nat: Option<bool>,
+}
+
+/// The request a response in phase reply belongs to.
+pub(crate) struct Original {
+    pub(crate) bytes: Box<[u8]>,
+    pub(crate) head: Head,
+    pub(crate) flow: Flow,
+    pub(crate) trusted: bool,
+}
+
+impl Original {
+    fn message(&self) -> Message<'_> {
+        Message::new(&self.bytes, &self.head)
+    }
 }
 
 /// One run.
@@ -65,6 +82,9 @@ pub struct Run {
     pub(crate) now: Now,
     pub(crate) seed: u64,
     pub(crate) traits: Traits,
+    pub(crate) phase: Phase,
+    /// In phase reply: the REGISTER, for `save`.
+    pub(crate) original: Option<Box<Original>>,
     pub(crate) fix_nat: bool,
     /// Best final status, in phase failure.
     pub(crate) status: u16,
@@ -138,6 +158,20 @@ impl Run {
     pub fn record_route(&mut self) {
         self.effects.record_route = true;
     }
+    /// Stages a Record-Route that names the flow of the caller, of the callee, or of both: later
+    /// requests of the dialog reach that side over that flow and no other (RFC 5626 5.3). The
+    /// callee's is named where the branch goes straight to a phone: over the flow it registered, or
+    /// where a signed `received` or flow token says it is.
+    /// False, and nothing staged, where there is no key to sign it with.
+    pub fn record_route_flows(&mut self, caller: bool, callee: bool) -> bool {
+        if self.settings.path_keys.is_empty() {
+            return false;
+        }
+        self.effects.record_route = true;
+        self.effects.caller_flow |= caller;
+        self.effects.callee_flow |= callee;
+        true
+    }
     /// Stages a log line of at most 1 KiB; the 33rd and later ones of a run are dropped.
     pub fn log(&mut self, level: u8, text: &str) {
         const LINES: usize = 32;
@@ -157,27 +191,6 @@ impl Run {
         if self.effects.counters.len() < COUNTS && name.len() <= NAME_BYTES {
             self.effects.counters.push((name.to_owned(), by));
         }
-    }
-    /// Is the sender behind NAT: does the topmost Via, or the Contact, name another address than
-    /// the one the message came from?
-    pub fn is_behind_nat(&self) -> bool {
-        let message = self.message();
-        if let Some(found) = self.traits.behind_nat.filter(|_| message.is_request()) {
-            return found;
-        }
-        let source = self.flow.remote;
-        let via_differs = message
-            .top_via()
-            .is_ok_and(|via| !matches!(via.host, Host::Ip(ip) if ip == source.ip()));
-        let contact_differs = match message.contacts() {
-            Contacts::List(mut list) => list
-                .next()
-                .and_then(|value| NameAddr::parse(value.bytes).ok())
-                .and_then(|contact| contact.parse_uri().ok())
-                .is_some_and(|uri| !matches!(uri.host, Host::Ip(ip) if ip == source.ip())),
-            _ => false,
-        };
-        via_differs || contact_differs
     }
 }
 
@@ -208,6 +221,8 @@ impl Run {
             now: Now::default(),
             seed: 0,
             traits: Traits::default(),
+            phase: Phase::Request,
+            original: None,
             fix_nat: false,
             status: 0,
             tables: SmallVec::new(),

@@ -1,13 +1,58 @@
 //! Adding Path (RFC 3327 5.2, sip-behaviour 1.4, 1.5).
 
-use viaduct_message::Method;
+use viaduct_message::{Contacts, Method, NameAddr};
 
 use super::{AddPathMode, PathRefusal, Run, StagedPath};
 
 impl Run {
+    /// Stages a Path value whose user part is the token of the flow the REGISTER came by (RFC 5626
+    /// 5.1): what comes back with it reaches the phone over that flow and no other. `ob` is written
+    /// where we are the first hop of a phone that registers a flow.
+    pub fn add_path_flow(&mut self, mode: AddPathMode) -> Result<(), PathRefusal> {
+        if self.settings.path_keys.is_empty() {
+            return Err(PathRefusal::NoKey);
+        }
+        self.stage_path(mode, None, false)?;
+        self.name_flow(self.registers_flow());
+        Ok(())
+    }
+
+    /// Turns the staged value into one with a flow token.
+    fn name_flow(&mut self, registers_flow: bool) {
+        let ob = self.traits.first_hop && registers_flow;
+        if let Some(path) = &mut self.effects.path {
+            (path.flow, path.ob) = (true, ob);
+            path.user = Box::default();
+        }
+    }
+
+    /// Has a Contact a `reg-id`?
+    fn registers_flow(&self) -> bool {
+        let Contacts::List(list) = self.message().contacts() else { return false };
+        let mut contacts = list.filter_map(|value| NameAddr::parse(value.bytes).ok());
+        contacts.any(|contact| contact.params.has(b"reg-id"))
+    }
+
     /// Stages a Path value of ours, with `received` where asked. It is rendered when the outgoing
     /// socket is known. A refusal leaves the message as it was (R-P7).
+    ///
+    /// A phone that registers a flow (`reg-id`) gets a flow token instead of `received`, which is
+    /// what its registrar needs (RFC 5626 5.1); `user` is then not written.
     pub fn add_path(
+        &mut self,
+        mode: AddPathMode,
+        user: Option<&str>,
+        received: bool,
+    ) -> Result<(), PathRefusal> {
+        let flow = received && !self.settings.path_keys.is_empty() && self.registers_flow();
+        self.stage_path(mode, user, received && !flow)?;
+        if flow {
+            self.name_flow(true);
+        }
+        Ok(())
+    }
+
+    fn stage_path(
         &mut self,
         mode: AddPathMode,
         user: Option<&str>,
@@ -35,6 +80,8 @@ impl Run {
         self.effects.path = Some(StagedPath {
             user: user.as_bytes().into(),
             received,
+            flow: false,
+            ob: false,
             require: mode == AddPathMode::Require,
         });
         Ok(())

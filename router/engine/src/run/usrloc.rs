@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use viaduct_message::{HeaderName, Host, Uri, uri};
+use viaduct_message::{HeaderName, Host, Message, Method, Uri};
 
 use super::Run;
+use crate::flow::Flow;
+use crate::hook::Phase;
 use crate::io::Event;
 use crate::location::{AorKey, Change};
 use crate::registrar::{
-    self, BindingSet, LookupFault, LookupFlags, SaveCode, SaveFlags, SaveInput, SaveRefusal,
+    self, BindingFilter, BindingSet, Gruu, LookupFault, LookupFlags, LookupInput, OutboundMode,
+    Registrar, SaveCode, SaveFlags, SaveInput, SaveRefusal, Target,
 };
 
 /// Targets one run may stage.
@@ -19,6 +22,10 @@ const MAX_TABLES: usize = 8;
 impl Run {
     /// `save()`: computes what the REGISTER does to the bindings of its To, or of `aor`, and stages
     /// commit and answer. Nothing is stored yet, and nothing at all where it is refused.
+    ///
+    /// In phase reply it is the forwarded REGISTER that is saved, with the expiry the 2xx at hand
+    /// grants; the 2xx goes on when that is stored, and no other answer is made. In the phases
+    /// branch and failure there is nothing to save.
     pub fn save(
         &mut self,
         table: &str,
@@ -26,24 +33,50 @@ impl Run {
         aor: Option<&str>,
     ) -> Result<SaveCode, SaveRefusal> {
         let outcome = self.save_outcome(table, flags, aor);
+        let answers = !flags.no_reply && self.phase == Phase::Request;
         match outcome {
             Ok((code, headers, change)) => {
                 if self.settings.events {
                     self.effects.registered = change.as_ref().map(|c| self.registered(c));
                 }
                 self.effects.changes.extend(change);
-                if !flags.no_reply {
+                if answers {
                     self.effects.answer(200, "OK", headers);
                 }
                 Ok(code)
             }
             Err(refusal) => {
-                if !flags.no_reply {
-                    let headers = refusal.headers.clone();
+                if answers {
+                    let mut headers = refusal.headers.clone();
+                    if self.settings.registrar.error_header {
+                        for part in ["P-Registrar-Error: ", refusal.reason, "\r\n"] {
+                            headers.extend_from_slice(part.as_bytes());
+                        }
+                    }
                     self.effects.answer(refusal.status, refusal.reason, headers);
                 }
                 Err(refusal)
             }
+        }
+    }
+
+    /// The REGISTER `save` is about, how it came, and in phase reply the 2xx to it.
+    fn register(&self) -> Result<Register<'_>, SaveRefusal> {
+        let message = self.message();
+        let trusted = self.traits.trusted;
+        match (self.phase, &self.original) {
+            (Phase::Request, _) => {
+                Ok(Register { message, flow: self.flow, trusted, granted: None })
+            }
+            (Phase::Reply, Some(original)) if (200..300).contains(&message.status()) => {
+                Ok(Register {
+                    message: original.message(),
+                    flow: original.flow,
+                    trusted: original.trusted,
+                    granted: Some(message),
+                })
+            }
+            _ => Err(refuse(500, "No REGISTER To Save")),
         }
     }
 
@@ -76,17 +109,25 @@ impl Run {
         flags: &SaveFlags,
         aor: Option<&str>,
     ) -> Result<(SaveCode, Vec<u8>, Option<Change>), SaveRefusal> {
-        self.refuse_unknown_options()?;
-        let aor = self.register_aor(aor)?;
+        let register = self.register()?;
+        if register.message.method() != Method::Register {
+            return Err(refuse(500, "No REGISTER To Save"));
+        }
+        self.refuse_unknown_options(register.message)?;
+        let aor = self.register_aor(register.message, aor)?;
         let snapshot = self.location.latest(table, &aor);
         let answer = registrar::save(&SaveInput {
-            message: self.message(),
-            flow: self.flow,
-            trusted: self.traits.trusted,
+            message: register.message,
+            flow: register.flow,
+            trusted: register.trusted,
             fix_nat: self.fix_nat,
             listeners: &self.settings.listeners,
             flags,
             registrar: &self.settings.registrar,
+            aor: &aor,
+            keys: &self.settings.path_keys,
+            granted: register.granted,
+            seed: self.seed,
             current: snapshot.set.as_ref(),
             now: self.now,
         })?;
@@ -102,12 +143,18 @@ impl Run {
         Ok((answer.code, answer.headers, change))
     }
 
-    /// RFC 3261 10.3 step 2: a registrar refuses extensions it does not know. `path` is `save`'s.
-    fn refuse_unknown_options(&self) -> Result<(), SaveRefusal> {
-        const KNOWN: [&[u8]; 1] = [b"path"];
+    /// RFC 3261 10.3 step 2: a registrar refuses extensions it does not know. What `path` and
+    /// `outbound` come to is `save`'s.
+    fn refuse_unknown_options(&self, message: Message<'_>) -> Result<(), SaveRefusal> {
+        let outbound = self.settings.registrar.outbound != OutboundMode::Off;
+        let known = |option: &[u8]| {
+            option.eq_ignore_ascii_case(b"path")
+                || (outbound && option.eq_ignore_ascii_case(b"outbound"))
+                || (self.settings.registrar.gruu && option.eq_ignore_ascii_case(b"gruu"))
+        };
         let mut headers = Vec::new();
-        for option in self.message().values(HeaderName::Require) {
-            if !KNOWN.iter().any(|known| option.bytes.eq_ignore_ascii_case(known)) {
+        for option in message.values(HeaderName::Require) {
+            if !known(option.bytes) {
                 headers.extend_from_slice(b"Unsupported: ");
                 headers.extend_from_slice(option.bytes);
                 headers.extend_from_slice(b"\r\n");
@@ -120,37 +167,45 @@ impl Run {
     }
 
     /// The AoR a REGISTER is about (RFC 3261 10.3 step 5): To, which must be in one of our domains.
-    fn register_aor(&self, aor: Option<&str>) -> Result<Vec<u8>, SaveRefusal> {
-        let refuse = |status, reason| SaveRefusal { status, reason, headers: Vec::new() };
-        let fold = self.settings.registrar.fold_user;
+    fn register_aor(
+        &self,
+        message: Message<'_>,
+        aor: Option<&str>,
+    ) -> Result<Vec<u8>, SaveRefusal> {
+        let registrar = &self.settings.registrar;
         if let Some(text) = aor {
-            return aor_of_text(text, fold).ok_or(refuse(400, "Bad AoR"));
+            let aor = aor_of_text(text, registrar).ok_or(refuse(400, "Bad AoR"))?;
+            registrar::check_aor(&aor, registrar)?;
+            return Ok(aor);
         }
-        let to = self.message().to().map_err(|_| refuse(400, "Bad To"))?;
+        let to = message.to().map_err(|_| refuse(400, "Bad To"))?;
         let to = to.parse_uri().map_err(|_| refuse(400, "Bad To"))?;
         if !to.is_sip() {
             return Err(refuse(400, "To Is No SIP URI")); // RFC 3261 10.2, RFC 4475 3.3.4
         }
         // The AoR belongs to the domain of the Request-URI, or to any of ours where the Request-URI
         // is one of our addresses.
-        if !self.settings.is_ours(&to) || !self.is_addressed_to_domain_of(&to)? {
+        if !self.settings.is_ours(&to) || !self.is_addressed_to_domain_of(message, &to)? {
             return Err(refuse(404, "Not Found"));
         }
         let mut out = Vec::with_capacity(64);
-        uri::write_aor(&to, fold, &mut out);
-        registrar::check_aor(&out, &self.settings.registrar)?;
+        registrar::canonical_aor(&to, registrar, &mut out);
+        registrar::check_aor(&out, registrar)?;
         Ok(out)
     }
 
     /// Does the Request-URI name the domain of `to`, or one of our addresses?
-    fn is_addressed_to_domain_of(&self, to: &Uri<'_>) -> Result<bool, SaveRefusal> {
-        let text = self.message().request_uri();
+    fn is_addressed_to_domain_of(
+        &self,
+        message: Message<'_>,
+        to: &Uri<'_>,
+    ) -> Result<bool, SaveRefusal> {
+        let text = message.request_uri();
         // `sip:DOMAIN`, as nearly all write it, needs no parsing.
         if text.strip_prefix(b"sip:") == Some(to.host_text) {
             return Ok(true);
         }
-        let bad = |_| SaveRefusal { status: 400, reason: "Bad URI", headers: Vec::new() };
-        let addressed = Uri::parse(text).map_err(bad)?;
+        let addressed = Uri::parse(text).map_err(|_| refuse(400, "Bad URI"))?;
         Ok(addressed.host.same(&to.host)
             || matches!(addressed.host, Host::Ip(_))
             || !self.settings.is_our_domain(addressed.host_text))
@@ -163,36 +218,99 @@ impl Run {
         flags: &LookupFlags,
         aor: Option<&str>,
     ) -> Result<usize, LookupFault> {
-        let fold = self.settings.registrar.fold_user;
-        let key = match aor {
-            Some(text) => aor_of_text(text, fold),
+        let before = self.effects.targets.len();
+        let earlier = match flags.branch {
+            true => self.expand_targets(table, flags),
+            false => 0,
+        };
+        let found = match aor {
+            Some(text) => self.targets_of(table, flags, &as_uri(text)),
             None => {
                 let uri = self.effects.request_uri.as_deref();
-                aor_of_uri(uri.unwrap_or(self.message().request_uri()), fold)
+                let uri = uri.unwrap_or(self.message().request_uri());
+                self.targets_of(table, flags, uri)
             }
         };
-        let key = key.ok_or(LookupFault::NotFound)?;
-        let set = self.location.get(table, &key).ok_or(LookupFault::NotFound)?;
-        let method = self.message().method();
-        let targets = registrar::lookup(&set, method, flags, self.now.unix_ms)?;
-        let before = self.effects.targets.len();
-        let room = MAX_TARGETS.saturating_sub(before);
+        match found {
+            Ok(targets) => self.stage_targets(targets),
+            Err(_) if earlier > 0 => {}
+            Err(fault) => return Err(fault),
+        }
+        let kept = if flags.branch { 0 } else { before };
+        Ok(self.effects.targets.len().saturating_sub(kept))
+    }
+
+    /// `branch`: targets that are AoRs of ours are replaced by their contacts; one without contacts
+    /// goes, as it would only lead back to us. How many targets are left.
+    fn expand_targets(&mut self, table: &str, flags: &LookupFlags) -> usize {
+        for target in std::mem::take(&mut self.effects.targets) {
+            let uri = Uri::parse(&target.uri);
+            let looked_up = target.flow.is_some() || !target.route.is_empty();
+            let ours = uri.is_ok_and(|uri| self.settings.is_ours(&uri) && uri.user.is_some());
+            if looked_up || !target.destination.is_empty() || !ours {
+                self.stage_targets(vec![target]);
+            } else if let Ok(targets) = self.targets_of(table, flags, &target.uri) {
+                self.stage_targets(targets);
+            }
+        }
+        self.effects.targets.len()
+    }
+
+    fn stage_targets(&mut self, targets: Vec<Target>) {
+        let room = MAX_TARGETS.saturating_sub(self.effects.targets.len());
         self.effects.targets.extend(targets.into_iter().take(room));
-        Ok(self.effects.targets.len().saturating_sub(before))
+    }
+
+    fn targets_of(
+        &self,
+        table: &str,
+        flags: &LookupFlags,
+        uri: &[u8],
+    ) -> Result<Vec<Target>, LookupFault> {
+        let registrar = &self.settings.registrar;
+        let uri = Uri::parse(uri).ok().filter(Uri::is_sip).ok_or(LookupFault::NotFound)?;
+        let gruu = registrar::gruu::read(&uri, registrar, &self.settings.path_keys)
+            .map_err(|_| LookupFault::Gruu)?;
+        let key = match &gruu {
+            Some(gruu) => gruu.aor.clone(),
+            None => {
+                let mut key = Vec::with_capacity(64);
+                registrar::canonical_aor(&uri, registrar, &mut key);
+                key
+            }
+        };
+        let missing = if gruu.as_ref().is_some_and(Gruu::is_temporary) {
+            LookupFault::Gruu // its registration has ended, and with it the URI (RFC 5627 4)
+        } else {
+            LookupFault::NotFound
+        };
+        let set = self.location.get(table, &key).ok_or(missing)?;
+        let unix_ms = self.now.unix_ms;
+        let instance = gruu.map(|gruu| gruu.instance(&set, unix_ms).ok_or(missing)).transpose()?;
+        registrar::lookup(
+            &set,
+            &LookupInput {
+                method: self.message().method(),
+                flags,
+                unix_ms,
+                instance: instance.as_deref(),
+                ours: registrar.path_check_local.then_some(&*self.settings),
+            },
+        )
     }
 
     /// Bindings of an AoR (`user@host` or a SIP URI), expired ones possibly among them.
     pub fn bindings(&self, table: &str, aor: &str) -> Option<Arc<BindingSet>> {
-        let key = aor_of_text(aor, self.settings.registrar.fold_user)?;
+        let key = aor_of_text(aor, &self.settings.registrar)?;
         self.location.get(table, &key)
     }
 
-    /// Stages the removal of all bindings of an AoR, or of one contact. How many go.
-    pub fn remove(&mut self, table: &str, aor: &str, contact: Option<&str>) -> usize {
-        let Some(key) = aor_of_text(aor, self.settings.registrar.fold_user) else { return 0 };
+    /// Stages the removal of the bindings of an AoR that fit. How many go.
+    pub fn remove(&mut self, table: &str, aor: &str, filter: &BindingFilter<'_>) -> usize {
+        let Some(key) = aor_of_text(aor, &self.settings.registrar) else { return 0 };
         let snapshot = self.location.latest(table, &key);
         let Some(current) = snapshot.set else { return 0 };
-        let (set, removed) = registrar::remove(&current, contact.map(str::as_bytes));
+        let (set, removed) = registrar::remove_matching(&current, filter);
         if removed > 0 {
             let table = self.table(table);
             self.effects.changes.push(Change {
@@ -206,19 +324,29 @@ impl Run {
     }
 }
 
-/// Canonical AoR of `user@host` or of a whole SIP URI.
-fn aor_of_text(text: &str, fold_user: bool) -> Option<Vec<u8>> {
-    if text.as_bytes().contains(&b':')
-        && let Some(aor) = aor_of_uri(text.as_bytes(), fold_user)
-    {
-        return Some(aor);
-    }
-    aor_of_uri(format!("sip:{text}").as_bytes(), fold_user)
+/// What `save` works on.
+struct Register<'a> {
+    message: Message<'a>,
+    flow: Flow,
+    trusted: bool,
+    granted: Option<Message<'a>>,
 }
 
-fn aor_of_uri(text: &[u8], fold_user: bool) -> Option<Vec<u8>> {
-    let uri = Uri::parse(text).ok().filter(Uri::is_sip)?;
+fn refuse(status: u16, reason: &'static str) -> SaveRefusal {
+    SaveRefusal { status, reason, headers: Vec::new() }
+}
+
+/// `user@host` as a URI; a SIP URI as it is.
+fn as_uri(text: &str) -> Vec<u8> {
+    let is_uri = Uri::parse(text.as_bytes()).is_ok_and(|uri| uri.is_sip());
+    if is_uri { text.into() } else { format!("sip:{text}").into() }
+}
+
+/// Canonical AoR of `user@host` or of a whole SIP URI.
+fn aor_of_text(text: &str, registrar: &Registrar) -> Option<Vec<u8>> {
+    let text = as_uri(text);
+    let uri = Uri::parse(&text).ok()?;
     let mut out = Vec::with_capacity(64);
-    uri::write_aor(&uri, fold_user, &mut out);
+    registrar::canonical_aor(&uri, registrar, &mut out);
     Some(out)
 }

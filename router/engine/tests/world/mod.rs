@@ -12,8 +12,8 @@ use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{BindingSet, Registrar};
 use viaduct_engine::{
     Bounds, Change, CommitFault, ConnId, Engine, Event, Flow, Hop, Input, Listener, Location,
-    Network, Now, Output, Phase, Policy, PolicyFailure, Run, Settings, Snapshot, TimerValues,
-    Token, Transport, Verdict,
+    Network, Now, Output, Phase, PingId, Policy, PolicyFailure, Run, Settings, Snapshot,
+    TimerValues, Token, Transport, Verdict,
 };
 
 pub const US: &str = "192.0.2.1:5060";
@@ -28,6 +28,8 @@ pub struct Sent {
     pub transport: Transport,
     pub text: String,
     pub token: Token,
+    pub flow: Flow,
+    pub may_open: bool,
 }
 
 impl Sent {
@@ -124,6 +126,7 @@ pub struct World {
     pub now: Now,
     pub names: HashMap<String, Vec<Hop>>,
     pub events: Vec<Event>,
+    pub pongs: Vec<PingId>,
     /// Commits are answered with this instead of being made.
     pub commit_fault: Option<CommitFault>,
     pub held_commits: Option<Vec<(Token, Vec<Change>)>>,
@@ -175,6 +178,7 @@ impl World {
             now: Now { mono_us: 1_000_000, unix_ms: 1_800_000_000_000 },
             names: HashMap::new(),
             events: Vec::new(),
+            pongs: Vec::new(),
             commit_fault: None,
             held_commits: None,
         }
@@ -226,17 +230,20 @@ impl World {
         loop {
             let mut buffer = Vec::new();
             match self.engine.poll_output(&mut buffer) {
-                Output::Transmit { flow, token, .. } => sent.push(Sent {
+                Output::Transmit { flow, token, may_open } => sent.push(Sent {
                     to: flow.remote,
                     transport: flow.transport,
                     text: String::from_utf8_lossy(&buffer).into_owned(),
                     token,
+                    flow,
+                    may_open,
                 }),
                 Output::Commit { token, changes } => self.commit(token, changes, &mut sent),
                 Output::Resolve { token, question } => {
                     let hops = self.names.get(&*question.host).cloned().unwrap_or_default();
                     self.pending_answer(token, hops, &mut sent);
                 }
+                Output::Pong { id } => self.pongs.push(id),
                 Output::Event(event) => self.events.push(event),
                 Output::Idle { .. } => return sent,
             }

@@ -18,6 +18,10 @@ impl Host for Guest {
     ) -> wasmtime::Result<Result<(), PathError>> {
         add(self, mode, user, true)
     }
+
+    fn add_flow(&mut self, mode: Mode) -> wasmtime::Result<Result<(), PathError>> {
+        Ok(lower(self.call(&[])?.add_path_flow(lift(mode))))
+    }
 }
 
 fn add(
@@ -26,17 +30,25 @@ fn add(
     user: Option<String>,
     received: bool,
 ) -> wasmtime::Result<Result<(), PathError>> {
-    let mode = match mode {
+    let run = guest.call(&[or_empty(&user)])?;
+    Ok(lower(run.add_path(lift(mode), user.as_deref(), received)))
+}
+
+fn lift(mode: Mode) -> AddPathMode {
+    match mode {
         Mode::UaSupported => AddPathMode::UaSupported,
         Mode::Always => AddPathMode::Always,
         Mode::Require => AddPathMode::Require,
-    };
-    let run = guest.call(&[or_empty(&user)])?;
-    Ok(run.add_path(mode, user.as_deref(), received).map_err(|refusal| match refusal {
+    }
+}
+
+fn lower(added: Result<(), PathRefusal>) -> Result<(), PathError> {
+    added.map_err(|refusal| match refusal {
         PathRefusal::NotRegister => PathError::NotRegister,
         PathRefusal::BadUser => PathError::BadUser,
         PathRefusal::NotSupported => PathError::NotSupported,
         PathRefusal::ExtensionRequired => PathError::ExtensionRequired,
         PathRefusal::Twice => PathError::Twice,
-    }))
+        PathRefusal::NoKey => PathError::NoKey,
+    })
 }

@@ -1,7 +1,7 @@
 //! Where a request goes.
 
 use super::edit_error;
-use crate::bindings::policy::viaduct::policy::routing::Host;
+use crate::bindings::policy::viaduct::policy::routing::{Host, Sides};
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::guest::Guest;
 
@@ -9,6 +9,11 @@ impl Host for Guest {
     fn record_route(&mut self) -> wasmtime::Result<()> {
         self.call(&[])?.record_route();
         Ok(())
+    }
+
+    fn record_route_flows(&mut self, sides: Sides) -> wasmtime::Result<bool> {
+        let (caller, callee) = (sides.contains(Sides::CALLER), sides.contains(Sides::CALLEE));
+        Ok(self.call(&[])?.record_route_flows(caller, callee))
     }
 
     fn add_target(&mut self, uri: String, q_milli: u16) -> wasmtime::Result<Result<(), EditError>> {

@@ -1,6 +1,6 @@
 //! Reading flag strings: first cut into (name, argument) pairs, then the pairs are given a meaning.
 
-use super::{FlagError, LookupFlags, Matching, PathMode, SaveFlags};
+use super::{FlagError, LookupFlags, Matching, PathMode, SaveFlags, UaFilter};
 
 /// One known flag: letter, name, and whether it takes an argument.
 struct Known {
@@ -16,8 +16,8 @@ enum Argument {
     Matching,
     /// Letter form `p0`, `p1`, `p2`: each digit is a name of its own.
     PathDigit,
-    /// The rest of the text: the flag is refused anyway.
-    Rest,
+    /// `/re/`, in which `\/` is a slash.
+    Regex,
 }
 
 const fn known(letter: char, name: &'static str, argument: Argument) -> Known {
@@ -46,11 +46,11 @@ const LOOKUP: [Known; 10] = [
     known('B', "to-branches-only", Argument::None),
     known('m', "method-filtering", Argument::None),
     known('r', "branch", Argument::None),
-    known('u', "ua-filtering", Argument::Rest),
+    known('u', "ua-filtering", Argument::Regex),
     known('i', "case-insensitive", Argument::None),
     known('e', "extended-regexp", Argument::None),
     known('g', "global", Argument::None),
-    known('y', "max-ping-latency", Argument::Rest),
+    known('y', "max-ping-latency", Argument::Number),
     known('Y', "sort-by-latency", Argument::None),
 ];
 
@@ -65,7 +65,11 @@ struct Item<'a> {
 /// R-S1: a comma or a known name of two letters or more makes it the named form.
 fn is_named(text: &str, known: &[Known]) -> bool {
     let first = text.split('=').next().unwrap_or(text).trim();
-    text.contains(',') || canonical_name(first, known).is_some()
+    // A comma inside of `/re/` is the expression's.
+    let slash = text.find('/').unwrap_or(text.len());
+    let (before, expression) = text.split_at_checked(slash).unwrap_or((text, ""));
+    let after = expression.get(regex_len(expression)..).unwrap_or("");
+    before.contains(',') || after.contains(',') || canonical_name(first, known).is_some()
 }
 
 fn canonical_name(name: &str, known: &[Known]) -> Option<&'static str> {
@@ -82,7 +86,14 @@ fn items<'a>(text: &'a str, known: &[Known]) -> Result<Vec<Item<'a>>, FlagError>
 
 fn named<'a>(text: &'a str, known: &[Known]) -> Result<Vec<Item<'a>>, FlagError> {
     let mut items = Vec::new();
-    for written in text.split(',').map(str::trim).filter(|written| !written.is_empty()) {
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (written, next) = rest.split_at_checked(named_len(rest)).unwrap_or((rest, ""));
+        rest = next.strip_prefix(',').unwrap_or(next);
+        let written = written.trim();
+        if written.is_empty() {
+            continue;
+        }
         let (name, argument) = match written.split_once('=') {
             Some((name, argument)) => (name.trim_end(), Some(argument.trim())),
             None => (written, None),
@@ -92,15 +103,26 @@ fn named<'a>(text: &'a str, known: &[Known]) -> Result<Vec<Item<'a>>, FlagError>
         };
         let kind = known.iter().find(|k| k.name == name).map_or(Argument::None, |k| k.argument);
         let wanted = kind != Argument::None;
-        if kind == Argument::Rest {
-            return Ok(vec![Item { name, written, argument: "" }]);
-        }
         if wanted != argument.is_some_and(|argument| !argument.is_empty()) {
             return Err(FlagError::Argument(written.to_owned()));
         }
         items.push(Item { name, written, argument: argument.unwrap_or("") });
     }
     Ok(items)
+}
+
+/// Bytes of the first item of a list: to the comma, which inside of `=/re/` separates nothing.
+fn named_len(text: &str) -> usize {
+    let comma = text.find(',').unwrap_or(text.len());
+    let Some(start) = text.get(..comma).and_then(|item| item.find("=/")) else { return comma };
+    let after = text.get(start + 1..).unwrap_or("");
+    match regex_len(after) {
+        0 => comma,
+        length => {
+            let end = start + 1 + length;
+            end + text.get(end..).and_then(|rest| rest.find(',')).unwrap_or(text.len() - end)
+        }
+    }
 }
 
 fn letters<'a>(text: &'a str, known: &[Known]) -> Result<Vec<Item<'a>>, FlagError> {
@@ -116,11 +138,11 @@ fn letters<'a>(text: &'a str, known: &[Known]) -> Result<Vec<Item<'a>>, FlagErro
             Argument::Number => after.len() - after.trim_start_matches(digit).len(),
             Argument::PathDigit => usize::from(after.starts_with(['0', '1', '2'])),
             Argument::Matching => matching_len(after),
-            Argument::Rest => after.len(),
+            Argument::Regex => regex_len(after),
         };
         let (argument, next) = after.split_at_checked(length).unwrap_or((after, ""));
         let written = rest.get(..letter.len_utf8() + length).unwrap_or(rest);
-        if argument.is_empty() && !matches!(flag.argument, Argument::None | Argument::Rest) {
+        if argument.is_empty() && flag.argument != Argument::None {
             return Err(FlagError::Argument(written.to_owned()));
         }
         let name = match (flag.argument, argument) {
@@ -145,6 +167,29 @@ fn matching_len(text: &str) -> usize {
         Some('<') => text.find('>').map_or(0, |end| end + 1),
         Some(c) if c.is_ascii_digit() => 1,
         _ => 0,
+    }
+}
+
+/// `/re/`: to the first slash that has no backslash before it; 0 where there is none.
+fn regex_len(text: &str) -> usize {
+    let Some(inner) = text.strip_prefix('/') else { return 0 };
+    let mut escaped = false;
+    let end = inner.bytes().position(|byte| {
+        let ends = byte == b'/' && !escaped;
+        escaped = byte == b'\\' && !escaped;
+        ends
+    });
+    end.map_or(0, |end| end + 2)
+}
+
+/// What stands between the slashes.
+fn pattern(item: &Item<'_>) -> Result<String, FlagError> {
+    let text = item.argument;
+    let inner = text.strip_prefix('/').and_then(|text| text.strip_suffix('/'));
+    let whole = regex_len(text) == text.len();
+    match inner.filter(|inner| whole && !inner.is_empty()) {
+        Some(inner) => Ok(inner.replace("\\/", "/")),
+        None => Err(FlagError::Argument(item.written.to_owned())),
     }
 }
 
@@ -227,17 +272,32 @@ pub(super) fn save(text: &str) -> Result<SaveFlags, FlagError> {
 pub(super) fn lookup(text: &str) -> Result<LookupFlags, FlagError> {
     let items = items(text, &LOOKUP)?;
     let mut flags = LookupFlags::default();
-    for item in &items {
+    let (mut expression, mut any_case, mut extended) = (None, false, false);
+    for (index, item) in items.iter().enumerate() {
+        let setter = Setter { item, before: items.get(..index).unwrap_or_default() };
         match item.name {
             "no-branches" => flags.no_branches = true,
             "to-branches-only" => flags.to_branches_only = true,
+            "branch" => flags.branch = true,
             "method-filtering" => flags.method_filtering = true,
+            "ua-filtering" => setter.set(&mut expression, pattern(item)?)?,
+            "case-insensitive" => any_case = true,
+            "extended-regexp" => extended = true,
+            "max-ping-latency" => setter.set(&mut flags.max_ping_latency_us, number(item)?)?,
+            "sort-by-latency" => flags.sort_by_latency = true,
             name => return Err(FlagError::Unsupported(name)),
         }
     }
-    if flags.no_branches && flags.to_branches_only {
-        let (one, other) = ("no-branches".to_owned(), "to-branches-only".to_owned());
-        return Err(FlagError::Conflict(one, other));
+    for (set, other) in [(flags.to_branches_only, "to-branches-only"), (flags.branch, "branch")] {
+        if flags.no_branches && set {
+            return Err(FlagError::Conflict("no-branches".to_owned(), other.to_owned()));
+        }
     }
+    flags.ua = match expression {
+        Some(expression) => Some(UaFilter::new(&expression, any_case, extended)?),
+        None if any_case => return Err(FlagError::Needs("case-insensitive", "ua-filtering")),
+        None if extended => return Err(FlagError::Needs("extended-regexp", "ua-filtering")),
+        None => None,
+    };
     Ok(flags)
 }

@@ -31,8 +31,20 @@ fn find(
     method: Method,
     flags: &str,
 ) -> Result<Vec<Target>, LookupFault> {
-    let set = BindingSet { bindings: all.iter().map(Binding::pack).collect() };
-    lookup(&set, method, &LookupFlags::parse(flags).unwrap(), NOW_MS)
+    find_in(all.iter().map(Binding::pack).collect(), method, flags)
+}
+
+fn find_in(
+    bindings: Box<[Binding]>,
+    method: Method,
+    flags: &str,
+) -> Result<Vec<Target>, LookupFault> {
+    let flags = LookupFlags::parse(flags).unwrap();
+    lookup(&BindingSet { bindings }, &input(method, &flags))
+}
+
+fn input(method: Method, flags: &LookupFlags) -> LookupInput<'_> {
+    LookupInput { method, flags, unix_ms: NOW_MS, instance: None, ours: None }
 }
 
 fn only(fields: BindingFields<'_>) -> Target {
@@ -153,4 +165,73 @@ fn contacts_nothing_can_be_sent_to_are_left_out() {
     broken.path = b"<sip:p1.example;lr";
     let all = [fields("mailto:a@b"), broken, fields("sip:3@h"), fields("tel:+4930")];
     assert_eq!(uris(&find(&all, Method::Invite, "").unwrap()), ["sip:3@h"]);
+}
+
+#[test]
+fn ua_filtering_takes_the_contacts_of_matching_phones() {
+    let (mut snom, mut other) = (fields("sip:1@h"), fields("sip:2@h"));
+    (snom.user_agent, other.user_agent) = (b"snom370/8.7", b"Yealink SIP-T46");
+    let all = [snom, other];
+    assert_eq!(uris(&find(&all, Method::Invite, "u/SNOM/i").unwrap()), ["sip:1@h"]);
+    assert_eq!(uris(&find(&all, Method::Invite, "u/(T46|T48)$/e").unwrap()), ["sip:2@h"]);
+    assert_eq!(find(&all, Method::Invite, "u/SNOM/"), Err(LookupFault::NotFound));
+}
+
+#[test]
+fn latency_leaves_out_the_slow_and_sorts_the_rest_with_the_unknown_last() {
+    let binding = |uri, us| Binding::pack(&fields(uri)).with_ping_us(us);
+    let all: Box<[Binding]> = [
+        binding("sip:unknown@h", None),
+        binding("sip:slow@h", Some(90_000)),
+        binding("sip:quick@h", Some(2_000)),
+    ]
+    .into();
+    let find = |flags| find_in(all.clone(), Method::Invite, flags).unwrap();
+    assert_eq!(uris(&find("Y")), ["sip:quick@h", "sip:slow@h", "sip:unknown@h"]);
+    assert_eq!(uris(&find("y50000")), ["sip:quick@h", "sip:unknown@h"]);
+    assert_eq!(uris(&find("y90000Yb")), ["sip:quick@h"]);
+}
+
+#[test]
+fn rfc_5626_7_a_phone_with_two_flows_is_one_target_with_one_to_fall_back_on() {
+    let mut all = [fields("sip:first@h"), fields("sip:second@h"), fields("sip:other@h")];
+    for (reg_id, binding) in all.iter_mut().take(2).enumerate() {
+        (binding.instance, binding.reg_id) = (b"<urn:uuid:1>", reg_id as u32 + 1);
+    }
+    all[0].modified_ms = NOW_MS - 1;
+    let targets = find(&all, Method::Invite, "").unwrap();
+    assert_eq!(uris(&targets), ["sip:other@h", "sip:second@h"]);
+    assert_eq!(uris(&targets[1].flows), ["sip:first@h"]);
+    assert!(targets[0].flows.is_empty());
+}
+
+#[test]
+fn rfc_5627_a_gruu_leads_to_its_phone_alone() {
+    let mut all = [fields("sip:1@h"), fields("sip:2@h"), fields("sip:3@h")];
+    (all[0].instance, all[1].instance) = (b"<urn:uuid:1>", b"<urn:uuid:2>");
+    let set = BindingSet { bindings: all.iter().map(Binding::pack).collect() };
+    let flags = LookupFlags::default();
+    let find = |instance: &'static [u8]| {
+        lookup(&set, &LookupInput { instance: Some(instance), ..input(Method::Invite, &flags) })
+    };
+    assert_eq!(uris(&find(b"<urn:uuid:1>").unwrap()), ["sip:1@h"]);
+    assert_eq!(find(b"<urn:uuid:9>"), Err(LookupFault::NotFound));
+}
+
+#[test]
+fn r_p19_our_own_topmost_path_values_are_skipped_as_list_values() {
+    let settings = crate::settings::tests::settings();
+    let route = |path: &str| {
+        let mut binding = fields("sip:1@192.0.2.4");
+        binding.path = path.as_bytes();
+        let flags = LookupFlags::default();
+        let input = LookupInput { ours: Some(&settings), ..input(Method::Invite, &flags) };
+        let set = BindingSet { bindings: [Binding::pack(&binding)].into() };
+        let target = lookup(&set, &input).unwrap().remove(0);
+        String::from_utf8(target.route.into()).unwrap()
+    };
+    let (us, far) = ("\"a, b\" <sip:192.0.2.1;lr;r2=on>;x=y", "<sip:p9.example.net;lr>");
+    assert_eq!(route(&format!("{us},{us} , {far}")), far);
+    assert_eq!(route(&format!("{far}, {us}")), format!("{far}, {us}"), "only the topmost ones");
+    assert_eq!(route(us), "", "the only one: the contact itself is the next hop");
 }

@@ -2,11 +2,13 @@
 
 use std::io::Write as _;
 
-use viaduct_message::write_decimal;
+use viaduct_message::{HeaderName, write_decimal};
 
-use super::SaveInput;
 use super::apply::Outcome;
+use super::outbound::is_first_hop;
 use super::request::Request;
+use super::{OutboundMode, SaveInput};
+use crate::registrar::gruu;
 
 /// Contact lines with what is left of each binding, Path where due, Date.
 pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Outcome) -> Vec<u8> {
@@ -20,6 +22,8 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         .sum();
     let mut out = Vec::with_capacity(contacts + request.path.len() + 64);
     let now_ms = input.now.unix_ms;
+    let supports = |option: &[u8]| input.message.has_option(HeaderName::Supported, option);
+    let gruu = input.registrar.gruu && supports(b"gruu");
     for entry in listed() {
         let fields = entry.binding.fields();
         out.extend_from_slice(b"Contact: <");
@@ -28,6 +32,14 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         if !fields.contact_params.is_empty() {
             out.push(b';');
             out.extend_from_slice(fields.contact_params);
+        }
+        if input.registrar.show_received && !fields.received.is_empty() {
+            for part in [&b";received=\""[..], fields.received, b"\""] {
+                out.extend_from_slice(part);
+            }
+        }
+        if gruu {
+            gruu::write_params(&fields, input, &mut out);
         }
         // Writing to a Vec cannot fail.
         if let Some(q) = fields.q_milli {
@@ -45,8 +57,32 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         out.extend_from_slice(&request.path);
         out.extend_from_slice(b"\r\n");
     }
+    if input.registrar.outbound != OutboundMode::Off && supports(b"outbound") {
+        write_outbound(input, outcome.by_flow, &mut out);
+    }
+    if !input.registrar.service_route.is_empty() {
+        out.extend_from_slice(b"Service-Route: ");
+        out.extend_from_slice(input.registrar.service_route.as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
     write_date(now_ms / 1000, &mut out);
     out
+}
+
+/// RFC 5626 6: `Require: outbound` says that the flow was taken; Flow-Timer is the first hop's to
+/// write (5.4).
+fn write_outbound(input: &SaveInput<'_>, by_flow: bool, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"Supported: outbound\r\n");
+    if !by_flow {
+        return;
+    }
+    out.extend_from_slice(b"Require: outbound\r\n");
+    let flow_timer_s = input.registrar.flow_timer_s;
+    if flow_timer_s > 0 && is_first_hop(input.message) {
+        out.extend_from_slice(b"Flow-Timer: ");
+        write_decimal(flow_timer_s.into(), out);
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// Appends a Date line in GMT, the only zone SIP has (RFC 3261 20.17).

@@ -3,6 +3,8 @@
 use smallvec::SmallVec;
 use viaduct_message::{Contacts, Method, NameAddr, Uri, uri};
 
+use super::expiry::{self, bounded_expires_s};
+use super::outbound::{Outbound, reg_id};
 use super::request::{Expires, MALFORMED_EXPIRES_S, Request, method_bit, unfold};
 use super::{MAX_CONTACTS, SaveCode, SaveInput, SaveRefusal};
 use crate::registrar::binding::{Binding, BindingFields};
@@ -10,8 +12,6 @@ use crate::registrar::flags::Matching;
 
 /// Contact values one REGISTER may have: enough to replace every binding of a full AoR.
 const MAX_CONTACT_VALUES: usize = 2 * MAX_CONTACTS;
-/// 423 is for intervals below an hour only (RFC 3261 10.3 step 7), seconds.
-const SHORT_EXPIRES_S: u32 = 3600;
 
 /// The bindings as the REGISTER leaves them.
 pub(super) struct Outcome {
@@ -19,6 +19,8 @@ pub(super) struct Outcome {
     /// Differs from what was there.
     pub(super) changed: bool,
     pub(super) bindings: SmallVec<[Entry; 2]>,
+    /// A flow was registered (RFC 5626).
+    pub(super) by_flow: bool,
 }
 
 pub(super) struct Entry {
@@ -33,6 +35,8 @@ struct Contact<'a> {
     parsed: Uri<'a>,
     params: SmallVec<[u8; 128]>,
     instance: &'a [u8],
+    /// 0: none.
+    reg_id: u32,
     q_milli: Option<u16>,
     methods: Option<u32>,
     expires_s: u32,
@@ -51,15 +55,22 @@ pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outc
     let live = current.iter().filter(|binding| binding.is_live(input.now.unix_ms));
     let bindings = live.map(|b| Entry { binding: b.clone(), named: false }).collect();
     match &request.contacts {
-        Contacts::None => Ok(Outcome { code: SaveCode::Listed, changed: false, bindings }),
+        Contacts::None => {
+            Ok(Outcome { code: SaveCode::Listed, changed: false, bindings, by_flow: false })
+        }
         Contacts::Star => remove_all(request, bindings),
         Contacts::List(values) => {
-            let mut sheet = Sheet { input, request, bindings, counts: Counts::default() };
-            for (index, value) in values.clone().enumerate() {
+            let outbound = Outbound::default();
+            let mut sheet = Sheet { input, request, bindings, counts: Counts::default(), outbound };
+            let most = if input.granted.is_some() { 1 } else { usize::MAX };
+            for (index, value) in values.clone().take(most).enumerate() {
                 if index >= MAX_CONTACT_VALUES {
                     return Err(SaveRefusal::new(400, "Too Many Contact Values"));
                 }
-                let contact = Contact::read(value.bytes, input, request)?;
+                let mut contact = Contact::read(value.bytes, input, request)?;
+                let wanted = if contact.instance.is_empty() { 0 } else { contact.reg_id };
+                let bound = contact.expires_s > 0;
+                contact.reg_id = sheet.outbound.key(wanted, bound, input, &request.path)?;
                 sheet.apply(&contact)?;
             }
             sheet.finish()
@@ -83,7 +94,8 @@ fn remove_all(
         }
     }
     let changed = !bindings.is_empty();
-    Ok(Outcome { code: SaveCode::Deleted, changed, bindings: SmallVec::new() })
+    let bindings = SmallVec::new();
+    Ok(Outcome { code: SaveCode::Deleted, changed, bindings, by_flow: false })
 }
 
 /// R-S5: RFC 3261 names no code for a CSeq that is not higher; 400 as others do.
@@ -104,12 +116,17 @@ impl<'a> Contact<'a> {
         if address.uri.len() > limit {
             return Err(SaveRefusal::new(400, "Contact Too Long"));
         }
+        if parsed.param(b"gr").is_some() && super::super::gruu::is_of(&parsed, input) {
+            // RFC 5627 5.1: a contact that is a GRUU of its own AoR leads to itself.
+            return Err(SaveRefusal::new(403, "Contact Is A GRUU"));
+        }
         let mut contact = Contact {
             uri: address.uri,
             parsed,
             params: SmallVec::new(),
             instance: b"",
-            q_milli: None,
+            reg_id: 0,
+            q_milli: input.registrar.default_q_milli,
             methods: request.methods,
             expires_s: match request.expires {
                 Expires::Absent => input.registrar.default_expires_s,
@@ -124,7 +141,10 @@ impl<'a> Contact<'a> {
         if contact.params.len() > limit.max(1024) {
             return Err(SaveRefusal::new(400, "Contact Too Long"));
         }
-        contact.expires_s = bounded_expires_s(contact.expires_s, input)?;
+        contact.expires_s = match &input.granted {
+            Some(response) => expiry::granted_s(*response, contact.uri),
+            None => bounded_expires_s(contact.expires_s, input)?,
+        };
         Ok(contact)
     }
 
@@ -144,8 +164,13 @@ impl<'a> Contact<'a> {
             self.q_milli = Some(q.ok_or_else(|| SaveRefusal::new(400, "Bad q Value"))?);
             return Ok(());
         }
-        // `reg-id` means nothing without outbound support and is only given back (RFC 5626 6).
-        if name.eq_ignore_ascii_case(b"+sip.instance") {
+        // Ours to give, whatever a phone repeats (RFC 5627 5.2).
+        if name.eq_ignore_ascii_case(b"pub-gruu") || name.eq_ignore_ascii_case(b"temp-gruu") {
+            return Ok(());
+        }
+        if name.eq_ignore_ascii_case(b"reg-id") {
+            self.reg_id = reg_id(value)?;
+        } else if name.eq_ignore_ascii_case(b"+sip.instance") {
             self.instance = value.map(unquote).unwrap_or_default();
         } else if name.eq_ignore_ascii_case(b"methods") {
             self.methods = value.map(|value| method_list(unquote(value))).or(self.methods);
@@ -169,7 +194,7 @@ fn method_list(value: &[u8]) -> u32 {
 }
 
 /// Digits only, capped at 2^32-1; `None` where malformed.
-fn seconds(value: &[u8]) -> Option<u32> {
+pub(super) fn seconds(value: &[u8]) -> Option<u32> {
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
@@ -198,28 +223,13 @@ fn q_milli(value: &[u8]) -> Option<u16> {
     }
 }
 
-/// Step 7: the registrar may shorten an interval, and refuses those too short, if it is told to.
-fn bounded_expires_s(asked_s: u32, input: &SaveInput<'_>) -> Result<u32, SaveRefusal> {
-    let registrar = input.registrar;
-    let min_s = input.flags.min_expires_s.unwrap_or(registrar.min_expires_s);
-    let max_s = input.flags.max_expires_s.unwrap_or(registrar.max_expires_s);
-    if asked_s == 0 {
-        return Ok(0);
-    }
-    if asked_s < min_s && asked_s < SHORT_EXPIRES_S && registrar.reject_short_expires {
-        let refusal = SaveRefusal::new(423, "Interval Too Brief");
-        return Err(refusal.with_header("Min-Expires", min_s));
-    }
-    let raised = asked_s.max(min_s);
-    Ok(if max_s == 0 { raised } else { raised.min(max_s) })
-}
-
 /// The bindings while the contacts are applied one after another.
 struct Sheet<'a> {
     input: &'a SaveInput<'a>,
     request: &'a Request<'a>,
     bindings: SmallVec<[Entry; 2]>,
     counts: Counts,
+    outbound: Outbound,
 }
 
 impl Sheet<'_> {
@@ -259,7 +269,14 @@ impl Sheet<'_> {
 
     fn matches(&self, entry: &Entry, contact: &Contact<'_>) -> bool {
         let bound = entry.binding.contact();
-        let same = || uri::equivalent(bound, contact.uri);
+        if contact.reg_id != 0 {
+            // RFC 5626 6: instance and reg-id are the key, the URI is not compared.
+            let fields = entry.binding.fields();
+            return fields.instance == contact.instance && fields.reg_id == contact.reg_id;
+        }
+        let as_texts = self.input.registrar.match_texts; // R-U1
+        let same =
+            || if as_texts { bound == contact.uri } else { uri::equivalent(bound, contact.uri) };
         match &self.request.matching {
             Matching::Contact => same(),
             Matching::ContactAndCallId => {
@@ -301,29 +318,31 @@ impl Sheet<'_> {
 
     fn pack(&self, contact: &Contact<'_>, earlier: Option<&Binding>) -> Binding {
         let (request, now_ms) = (self.request, self.input.now.unix_ms);
+        let flow = self.outbound.received().filter(|_| contact.reg_id != 0);
         let fields = BindingFields {
             contact: contact.uri,
             contact_params: &contact.params,
             path: &request.path,
-            received: &request.received,
+            received: flow.unwrap_or(&request.received),
             call_id: request.call_id,
             user_agent: &request.user_agent,
             instance: contact.instance,
             cseq: request.cseq,
             q_milli: contact.q_milli,
-            reg_id: 0,
+            reg_id: contact.reg_id,
             methods: contact.methods,
             expires_ms: now_ms.saturating_add(u64::from(contact.expires_s).saturating_mul(1000)),
             modified_ms: now_ms,
             transport: request.transport,
             local: request.local,
             conn: request.conn,
-            nat: request.nat,
+            nat: request.nat || flow.is_some(),
         };
         Binding::pack_from(&fields, earlier)
     }
 
     fn finish(mut self) -> Result<Outcome, SaveRefusal> {
+        self.outbound.check()?;
         self.enforce_limit()?;
         let counts = self.counts;
         let changed = counts.inserted + counts.updated + counts.removed > 0;
@@ -334,7 +353,8 @@ impl Sheet<'_> {
         } else {
             SaveCode::Deleted
         };
-        Ok(Outcome { code, changed, bindings: self.bindings })
+        let by_flow = self.outbound.is_used();
+        Ok(Outcome { code, changed, bindings: self.bindings, by_flow })
     }
 
     /// A refresh is never refused, also where the limit has been lowered meanwhile.

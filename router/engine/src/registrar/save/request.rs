@@ -52,6 +52,7 @@ impl<'a> Request<'a> {
     /// Reads the REGISTER; refuses it where it cannot stand as a whole.
     pub(super) fn read(input: &SaveInput<'a>) -> Result<Request<'a>, SaveRefusal> {
         let message = input.message;
+        super::outbound::check_required(input)?;
         let (path, path_in_answer) = read_path(input)?;
         let cseq = message.cseq().map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?.number;
         let call_id = message.call_id().map_err(|_| SaveRefusal::new(400, "Bad Call-ID"))?;
@@ -127,7 +128,10 @@ impl<'a> Request<'a> {
 /// The Path of the REGISTER and whether the 200 repeats it (sip-behaviour 1.7.1).
 fn read_path(input: &SaveInput<'_>) -> Result<(Vec<u8>, bool), SaveRefusal> {
     let message = input.message;
-    let refuse = || SaveRefusal::new(420, "Bad Extension").with_header("Unsupported", "path");
+    let refuse = || {
+        let refusal = SaveRefusal::new(420, "Bad Extension").with_header("Unsupported", "path");
+        if input.registrar.path_in_420 { refusal.with_path(message) } else { refusal }
+    };
     let mode = input.flags.path.unwrap_or(input.registrar.path_mode);
     let required = message.has_option(HeaderName::Require, b"path");
     if mode == PathMode::Ignore {

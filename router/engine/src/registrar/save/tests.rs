@@ -1,6 +1,7 @@
 //! REGISTERs as text against a registrar, by requirement.
 
 mod expiry;
+mod extensions;
 mod model;
 mod path;
 mod rules;
@@ -11,6 +12,7 @@ use viaduct_message::{Head, Limits, Message};
 
 use super::{Registrar, SaveAnswer, SaveInput, SaveRefusal, save};
 use crate::flow::{ConnId, Flow, Transport};
+use crate::path::PathKeys;
 use crate::registrar::{BindingSet, SaveFlags};
 use crate::settings::Listener;
 use crate::time::Now;
@@ -24,6 +26,12 @@ struct Desk {
     flow: Flow,
     trusted: bool,
     fix_nat: bool,
+    keys: PathKeys,
+    /// Via lines of the REGISTER beyond the first.
+    via: &'static str,
+    seed: u64,
+    /// Of the last [`Desk::granted`].
+    cseq: u32,
     set: Option<Arc<BindingSet>>,
     now_ms: u64,
 }
@@ -41,6 +49,10 @@ impl Desk {
             },
             trusted: false,
             fix_nat: false,
+            keys: PathKeys::new(vec![(1, vec![1; 32])]).unwrap(),
+            via: "",
+            seed: 42,
+            cseq: 0,
             set: None,
             now_ms: START_MS,
         }
@@ -57,10 +69,30 @@ impl Desk {
         cseq: u32,
         lines: &[&str],
     ) -> Result<SaveAnswer, SaveRefusal> {
+        self.save(call, cseq, lines, None)
+    }
+
+    /// A REGISTER that was forwarded, and the 2xx to it.
+    fn granted(&mut self, lines: &[&str], response: &str) -> Result<SaveAnswer, SaveRefusal> {
+        let text = format!("SIP/2.0 200 OK\r\n{response}\r\n\r\n");
+        let mut head = Head::new();
+        head.scan(text.as_bytes(), &Limits::default()).unwrap();
+        self.cseq += 1;
+        self.save("c", self.cseq, lines, Some(Message::new(text.as_bytes(), &head)))
+    }
+
+    fn save(
+        &mut self,
+        call: &str,
+        cseq: u32,
+        lines: &[&str],
+        granted: Option<Message<'_>>,
+    ) -> Result<SaveAnswer, SaveRefusal> {
         let mut text = format!(
-            "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
+            "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n{}\
              From: <sip:alice@example.com>;tag=1\r\nTo: <sip:alice@example.com>\r\n\
-             Call-ID: {call}\r\nCSeq: {cseq} REGISTER\r\n"
+             Call-ID: {call}\r\nCSeq: {cseq} REGISTER\r\n",
+            self.via
         );
         for line in lines {
             text.push_str(line);
@@ -83,6 +115,10 @@ impl Desk {
             flags: &self.flags,
             registrar: &self.registrar,
             listeners: &listeners,
+            aor: b"alice@example.com",
+            keys: &self.keys,
+            granted,
+            seed: self.seed,
             current: self.set.as_ref(),
             now: Now { mono_us: 0, unix_ms: self.now_ms },
         })?;

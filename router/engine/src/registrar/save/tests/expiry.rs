@@ -55,3 +55,28 @@ fn short_intervals_are_refused_with_423_where_configured() {
     assert_eq!(desk.status("c", 3, &["Contact: <sip:1@h>;expires=3599"]), 423);
     assert_eq!(given(&mut desk, &["Contact: <sip:1@h>;expires=3600"]), ["7200"]);
 }
+
+#[test]
+fn expiries_are_spread_within_deviation_percentage_and_bounds() {
+    let mut desk = Desk::new();
+    desk.registrar.max_expires_s = 3620;
+    desk.registrar.expires_deviation_s = 100;
+    let mut seen = std::collections::BTreeSet::new();
+    let mut each = |desk: &mut Desk, asked: &str, range: std::ops::RangeInclusive<u32>| {
+        seen.clear();
+        for seed in 0..500u64 {
+            desk.seed = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let given: u32 = given(desk, &[asked])[0].parse().unwrap();
+            assert!(range.contains(&given), "{given} for {asked}");
+            seen.insert(given);
+        }
+        seen.len()
+    };
+    assert!(each(&mut desk, "Contact: <sip:1@h>;expires=3600", 3500..=3620) > 50);
+    assert!(each(&mut desk, "Contact: <sip:1@h>;expires=60", 60..=160) > 20);
+    desk.registrar.expires_deviation_s = 0;
+    desk.registrar.expires_shorten_percent = 10;
+    assert!(each(&mut desk, "Contact: <sip:1@h>;expires=1000", 900..=1000) > 50);
+    desk.flags = SaveFlags::parse("e0").unwrap();
+    assert_eq!(each(&mut desk, "Contact: <sip:1@h>;expires=1", 1..=1), 1, "never to 0");
+}

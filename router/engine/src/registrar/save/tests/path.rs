@@ -19,6 +19,9 @@ fn r_p11_strict_refuses_before_storing() {
         assert_eq!((refusal.status, refusal.reason), (420, "Bad Extension"));
         assert_eq!(text(&refusal.headers), "Unsupported: path\r\n", "no Path in a 420");
     }
+    desk.registrar.path_in_420 = true;
+    let refusal = desk.register("c", 1, &[CONTACT, PATH]).unwrap_err();
+    assert_eq!(text(&refusal.headers), format!("Unsupported: path\r\n{PATH}\r\n"), "as others do");
     assert!(desk.set.is_none());
     let listed = desk.register("c", 2, &[]).unwrap();
     assert!(lines_of(&listed.headers, "Contact").is_empty());
@@ -177,4 +180,24 @@ fn r_p17_path_received_counts_from_trusted_peers_only() {
     assert_eq!(received("p1v", true, &two), (String::new(), false), "the topmost only");
     let name = "<sip:p1.example;lr;received=sip:phone.example:5060>";
     assert_eq!(received("p1v", true, name), (String::new(), false));
+}
+
+#[test]
+fn r_p12_a_registrar_never_answers_421_because_of_path() {
+    for flags in ["", "p0", "p1", "p2"] {
+        for lines in [&[CONTACT][..], &[CONTACT, PATH], &[CONTACT, PATH, "Require: path"]] {
+            assert_ne!(Desk::with_flags(flags).status("c", 1, lines), 421, "{flags} {lines:?}");
+        }
+    }
+}
+
+#[test]
+fn r_p2_each_value_is_in_brackets_and_has_lr() {
+    let mut desk = Desk::with_flags("p1");
+    let good = "<sip:p2.example;lr>, \"P1; lr, x\" <sips:p1.example;transport=tcp;%6Cr=on>;a=b";
+    assert_eq!(desk.status("c", 1, &[CONTACT, &format!("Path: {good}")]), 200);
+    assert_eq!(stored(&desk), good);
+    for bad in ["sip:p1.example;lr", "<sip:p1.example>", "<sip:p2.example;lr>, <tel:+4930;lr>"] {
+        assert_eq!(desk.status("d", 1, &[CONTACT, &format!("Path: {bad}")]), 400, "{bad}");
+    }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::registrar::SaveCode;
 
 #[test]
-fn a_first_refresh_and_last_register() {
+fn r_s4_save_says_inserted_updated_deleted() {
     let mut desk = Desk::new();
     let answer = desk.register("c", 1, &["Contact: <sip:alice@192.0.2.4>;expires=60"]).unwrap();
     assert_eq!(answer.code, SaveCode::Inserted);
@@ -21,7 +21,7 @@ fn a_first_refresh_and_last_register() {
 }
 
 #[test]
-fn a_register_without_contact_lists_and_changes_nothing() {
+fn r_s4_a_register_without_contact_lists_and_changes_nothing() {
     let mut desk = Desk::new();
     desk.register("c", 1, &["Contact: <sip:1@h>;q=0.25;x=\"a;b\";expires=60"]).unwrap();
     desk.now_ms += 10_500;
@@ -219,7 +219,7 @@ fn what_the_ua_says_of_itself_is_stored() {
     assert_eq!(desk.first(|f| f.user_agent.to_vec()), &long[..255]);
     let set = desk.set.as_ref().unwrap();
     let fields = set.bindings[0].fields();
-    assert_eq!((fields.q_milli, fields.reg_id, fields.cseq), (Some(500), 0, 1));
+    assert_eq!((fields.q_milli, fields.reg_id, fields.cseq), (Some(500), 1, 1));
     let bit = |method: viaduct_message::Method| 1u32 << (method as u32);
     let invite_bye = bit(viaduct_message::Method::Invite) | bit(viaduct_message::Method::Bye);
     assert_eq!(fields.methods, Some(invite_bye));
@@ -284,4 +284,23 @@ fn r_s2_the_socket_header_counts_from_trusted_peers_and_for_our_sockets() {
     ] {
         assert_eq!(local(trusted, value), "udp:192.0.2.1:5060", "{value}");
     }
+}
+
+#[test]
+fn r_u1_contacts_match_as_texts_where_configured() {
+    let mut desk = Desk::new();
+    desk.registrar.match_texts = true;
+    desk.register("c", 1, &["Contact: <sip:%61lice@phone.example>"]).unwrap();
+    let answer = desk.register("c", 2, &["Contact: <sip:alice@phone.example>"]).unwrap();
+    assert_eq!(answer.code, SaveCode::Inserted);
+}
+
+#[test]
+fn a_default_q_and_the_source_are_shown_where_configured() {
+    let mut desk = Desk::new();
+    (desk.registrar.default_q_milli, desk.registrar.show_received) = (Some(250), true);
+    desk.fix_nat = true;
+    let answer = desk.register("c", 1, &["Contact: <sip:1@h>;expires=60"]).unwrap();
+    let expected = "<sip:1@h>;received=\"sip:198.51.100.7:40000\";q=0.250;expires=60";
+    assert_eq!(lines_of(&answer.headers, "Contact"), [expected]);
 }
