@@ -44,6 +44,10 @@ pub struct Setup {
     pub path_mode: &'static str,
     /// Worker threads.
     pub workers: u32,
+    /// More lines of the section `[location]`.
+    pub location_keys: &'static str,
+    /// More sections.
+    pub sections: &'static str,
 }
 
 impl Setup {
@@ -58,6 +62,8 @@ impl Setup {
             location: "write-through",
             path_mode: "lazy",
             workers: 2,
+            location_keys: "",
+            sections: "",
         }
     }
 
@@ -73,17 +79,19 @@ impl Setup {
             "workers = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
              [[listen]]\naddress = \"{}\"\n\n\
              [policy]\nfile = \"{}\"\n\n\
-             [location]\nmode = \"{}\"\n\n\
+             [location]\nmode = \"{}\"\n{}\n\n\
              [registrar]\npath_mode = \"{}\"\n\n\
              [admin]\nlisten = \"unix:admin.sock\"\n\n\
-             [log]\nlevel = \"info\"\n",
+             [log]\nlevel = \"info\"\n\n{}\n",
             self.workers,
             list(&self.domains),
             list(&self.trusted),
             self.listen,
             self.policy.display(),
             self.location,
+            self.location_keys,
             self.path_mode,
+            self.sections,
         );
         text
     }

@@ -1,11 +1,12 @@
 //! What the source tree promises, checked: who may depend on whom, how long functions and files
-//! may be, that every folder says what it is, that nothing is left undone, that the README's map is
-//! true.
+//! may be, that every folder says what it is, that nothing is left undone, that the README's map
+//! and the table of behaviour are true.
 //!
 //! Each check is a function from text to findings, tested on small bad inputs beside it; the tests
 //! here run them over the tree. A finding names file and line.
 
 mod arrows;
+mod behaviour;
 mod content;
 mod map;
 mod sizes;
@@ -78,4 +79,24 @@ fn the_readme_map_names_only_what_exists() {
         .map(|path| format!("README.md names {path}"))
         .collect();
     report("stale entries in the code map", &findings);
+}
+
+#[test]
+fn the_table_of_behaviour_says_what_the_tests_say() {
+    let tree = Tree::read();
+    let tests: Vec<_> = tree.rust().flat_map(|(path, text)| behaviour::tests(path, text)).collect();
+    assert!(tests.len() >= 100, "the walk has lost the tests");
+    report("requirements nobody has", &behaviour::unknown(&tests));
+    let table = behaviour::table(tests.into_iter());
+    if std::env::var_os("VIADUCT_WRITE").is_some() {
+        tree.write(behaviour::FILE, &table);
+        return;
+    }
+    let written = tree.text(behaviour::FILE).unwrap_or_default();
+    let differs = written.lines().zip(table.lines()).find(|(is, should)| is != should);
+    assert!(
+        written == table,
+        "{} is not what the tests say; VIADUCT_WRITE=1 writes it anew. It differs in:\n{differs:?}",
+        behaviour::FILE
+    );
 }

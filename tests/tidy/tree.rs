@@ -70,6 +70,11 @@ impl Tree {
         self.files.get(path).map(String::as_str)
     }
 
+    /// Writes a file.
+    pub(crate) fn write(&self, path: &str, text: &str) {
+        fs::write(self.root.join(path), text).unwrap();
+    }
+
     /// Whether there is such a file or folder.
     pub(crate) fn exists(&self, path: &str) -> bool {
         self.root.join(path).exists()
