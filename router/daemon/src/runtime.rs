@@ -19,6 +19,7 @@ use crate::config::{Config, LocationMode, listener_name, path_keys};
 use crate::control::{AorEntry, BindingEntry, Control, Page, PolicyEntry, Refusal, Status};
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::resolve::Resolver;
+use crate::worker::bound::BoundLocation;
 use crate::worker::core::{Clock, Core, Surroundings};
 use crate::worker::mail::{Address, Mail, Streams};
 use crate::worker::pings::Pings;
@@ -140,7 +141,11 @@ impl Router {
         let settings = Arc::new(shared.config.settings(index, shared.keys.clone(), self.secret));
         let options = WorkerOptions { worker: usize::from(index), ..WorkerOptions::default() };
         let policy = self.catalog.worker(options)?;
-        let location: Arc<dyn Location> = Arc::<LocationService>::clone(&self.location);
+        let (service, streams) = (Arc::clone(&self.location), Arc::clone(&shared.streams));
+        let location: Arc<dyn Location> = match shared.config.location.drop_lost_tcp {
+            true => Arc::new(BoundLocation::new(service, streams)),
+            false => service,
+        };
         let engine = Engine::new(settings, location, policy, u64::from_le_bytes(seed));
         let stats = self.metrics.worker(index).ok_or_else(|| anyhow!("no metrics for worker"))?;
         let around = Surroundings {

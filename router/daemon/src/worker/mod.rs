@@ -4,6 +4,7 @@
 //! Start reading at [`Worker::run`]; [`core`] is the engine and its outputs, [`mail`] what other
 //! threads say, [`pings`] keep-alives.
 
+pub(crate) mod bound;
 pub(crate) mod core;
 pub(crate) mod mail;
 pub(crate) mod pings;
