@@ -202,8 +202,9 @@ impl Keepalive {
 }
 
 impl KeepaliveConfig {
+    /// The router a phone registered at pings it: only there is the hole in the NAT.
     fn wants(&self, binding: &Binding) -> bool {
-        !self.nated_only || binding.fields().nat
+        binding.home().is_none() && (!self.nated_only || binding.fields().nat)
     }
 }
 

@@ -49,6 +49,27 @@ fn write(transport: Transport, addr: SocketAddr, parameter: &[u8], out: &mut Vec
     }
 }
 
+/// Appends a Route value that names a router and, where `received` can be read, whom it shall send
+/// to: `<sip:HOST;lr[;transport=tcp][;received=..]>`.
+pub(crate) fn write_received_route(
+    host: &str,
+    transport: Transport,
+    received: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(b"<sip:");
+    out.extend_from_slice(host.as_bytes());
+    out.extend_from_slice(b";lr");
+    if transport == Transport::Tcp {
+        out.extend_from_slice(b";transport=tcp");
+    }
+    if let Some((transport, addr)) = parse_received(received) {
+        out.extend_from_slice(b";received=");
+        write_escaped(transport, addr, out);
+    }
+    out.push(b'>');
+}
+
 /// Decodes percent escapes; `None` for a bad one or a byte no address has.
 fn unescape(value: &[u8]) -> Option<SmallVec<[u8; 64]>> {
     let mut text = SmallVec::new();

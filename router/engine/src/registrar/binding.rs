@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use super::Home;
 use crate::flow::{ConnId, Transport};
 
 /// The plain form of a binding, for building and for stores. [`Binding`] is the compact form kept
@@ -43,7 +44,8 @@ pub struct BindingFields<'a> {
     pub transport: Transport,
     /// Our address that received the REGISTER.
     pub local: SocketAddr,
-    /// Its connection, where it came by stream. Means nothing after a restart.
+    /// Its connection, where it came by stream. Means nothing after a restart, and nothing of a
+    /// binding that has a [`Binding::home`].
     pub conn: ConnId,
     /// Behind NAT: pings wanted, `received` was set by the policy.
     pub nat: bool,
@@ -65,7 +67,10 @@ const ALL_METHODS: u32 = u32::MAX;
 #[derive(Clone)]
 pub struct Binding {
     text: Arc<[u8]>,
+    /// Where the phone registered, where that is another router.
+    home: Option<Arc<Home>>,
     local: SocketAddr,
+    /// A connection of `home`, where there is one.
     conn: ConnId,
     expires_ms: u64,
     modified_ms: u64,
@@ -145,6 +150,7 @@ impl Binding {
         };
         Binding {
             text,
+            home: None,
             local: fields.local,
             conn: fields.conn,
             expires_ms: fields.expires_ms,
@@ -184,9 +190,27 @@ impl Binding {
             modified_ms: self.modified_ms,
             transport: self.transport,
             local: self.local,
-            conn: self.conn,
+            // The number of another router's connection may be one of ours too.
+            conn: if self.home.is_some() { ConnId::NONE } else { self.conn },
             nat: self.nat,
         }
+    }
+
+    /// The same binding, of a phone that registered at another router, by that router's `conn`.
+    #[must_use]
+    pub fn at(mut self, home: Arc<Home>, conn: ConnId) -> Binding {
+        (self.home, self.conn) = (Some(home), conn);
+        self
+    }
+
+    /// The router the phone registered at; `None`: this one.
+    pub fn home(&self) -> Option<&Arc<Home>> {
+        self.home.as_ref()
+    }
+
+    /// The connection at [`Binding::home`], for stores.
+    pub fn home_conn(&self) -> ConnId {
+        self.conn
     }
 
     /// Contact URI as registered.
@@ -224,7 +248,10 @@ impl Binding {
 
 impl PartialEq for Binding {
     fn eq(&self, other: &Binding) -> bool {
-        self.fields() == other.fields() && self.ping_us == other.ping_us
+        self.fields() == other.fields()
+            && self.ping_us == other.ping_us
+            && self.home == other.home
+            && self.conn == other.conn
     }
 }
 

@@ -1,10 +1,12 @@
 //! `lookup()`: the targets of a request to an AoR (RFC 3261 16.5, RFC 3327 5.4).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use viaduct_message::uri::Host;
 use viaduct_message::{Method, NameAddr, Uri};
 
+use super::home::{Home, route_home};
 use super::save::method_bit;
 use super::{Binding, BindingFields, BindingSet, LookupFlags};
 use crate::flow::{ConnId, Flow, Transport};
@@ -62,7 +64,8 @@ pub enum LookupFault {
 
 /// Targets in order: q descending (unset is 1000), newest first among equals; or by latency.
 /// Path becomes the Route set with the topmost value as next hop; without Path the received URI is
-/// the next hop, over the very connection the REGISTER came by where it was a stream (R-P9).
+/// the next hop, over the very connection the REGISTER came by where it was a stream (R-P9). A phone
+/// that registered at another router of the cluster is reached by way of that one.
 ///
 /// A phone (`+sip.instance`) is one target however many flows it has registered, the best of them
 /// (RFC 5626 7). Left out are contacts nothing can be sent to: URIs other than `sip` and `sips`, a
@@ -85,7 +88,7 @@ pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, 
             refused = true;
             continue;
         }
-        if let Some(target) = target(&fields, input.ours) {
+        if let Some(target) = target(&fields, input.ours, binding.home()) {
             found.push((binding, target));
         }
     }
@@ -125,7 +128,7 @@ fn is_slower(binding: &Binding, most_us: Option<u32>) -> bool {
 
 /// The way to one binding's contact; `None` where nothing can be sent to it.
 pub fn target_of(binding: &Binding) -> Option<Target> {
-    target(&binding.fields(), None)
+    target(&binding.fields(), None, binding.home())
 }
 
 /// Methods unknown to us are not in the mask: the UA decides.
@@ -134,7 +137,11 @@ fn allows(fields: &BindingFields<'_>, method: Method) -> bool {
     bit == 0 || fields.methods.is_none_or(|methods| methods & bit != 0)
 }
 
-fn target(fields: &BindingFields<'_>, ours: Option<&Settings>) -> Option<Target> {
+fn target(
+    fields: &BindingFields<'_>,
+    ours: Option<&Settings>,
+    home: Option<&Arc<Home>>,
+) -> Option<Target> {
     if !is_sip(fields.contact) {
         return None;
     }
@@ -143,6 +150,10 @@ fn target(fields: &BindingFields<'_>, ours: Option<&Settings>) -> Option<Target>
         q_milli: fields.q_milli.unwrap_or(1000),
         ..Target::default()
     };
+    if let Some(route) = route_home(home, fields) {
+        target.route = route;
+        return Some(target);
+    }
     let mut path = fields.path;
     while let Some((first, rest)) = first_value(path) {
         let first = NameAddr::parse(first).ok()?.parse_uri().ok()?;

@@ -235,3 +235,45 @@ fn r_p19_our_own_topmost_path_values_are_skipped_as_list_values() {
     assert_eq!(route(&format!("{far}, {us}")), format!("{far}, {us}"), "only the topmost ones");
     assert_eq!(route(us), "", "the only one: the contact itself is the next hop");
 }
+
+fn at_home(fields: BindingFields<'_>, address: &str) -> Target {
+    let home = Home { node: "a".into(), boot: 7, address: address.into() };
+    let binding = Binding::pack(&fields).at(Arc::new(home), ConnId::new(1, 9));
+    let set = BindingSet { bindings: Box::new([binding]) };
+    let flags = LookupFlags::default();
+    let mut targets = lookup(&set, &input(Method::Invite, &flags)).unwrap();
+    assert_eq!(targets.len(), 1);
+    targets.remove(0)
+}
+
+#[test]
+fn a_phone_of_another_router_is_reached_by_way_of_it() {
+    let mut binding = fields("sip:a@10.0.0.1");
+    (binding.nat, binding.received) = (true, b"sip:198.51.100.7:40000");
+    let target = at_home(binding.clone(), "");
+    assert_eq!(&*target.route, b"<sip:192.0.2.1:5060;lr;received=sip:198.51.100.7:40000>");
+    assert_eq!((&*target.uri, &*target.destination), (&b"sip:a@10.0.0.1"[..], &b""[..]));
+    assert_eq!((target.flow, target.local), (None, None));
+    let target = at_home(binding.clone(), "a.example:5070");
+    assert_eq!(&*target.route, b"<sip:a.example:5070;lr;received=sip:198.51.100.7:40000>");
+    // Its connection's number may be one of ours.
+    binding.transport = Transport::Tcp;
+    binding.received = b"sip:198.51.100.7:40000;transport=tcp";
+    let target = at_home(binding, "");
+    let expected = b"<sip:192.0.2.1:5060;lr;transport=tcp;\
+                     received=sip:198.51.100.7:40000%3btransport%3dtcp>";
+    assert_eq!(&*target.route, &expected[..]);
+    assert_eq!(target.flow, None);
+}
+
+#[test]
+fn a_phone_of_another_router_with_a_path_is_reached_by_its_path() {
+    let mut binding = fields("sip:a@10.0.0.1");
+    binding.path = b"<sip:p1.example.com;lr>";
+    assert_eq!(&*at_home(binding.clone(), "").route, b"<sip:p1.example.com;lr>");
+    // The last proxy's connection ends at the other router.
+    binding.transport = Transport::Tcp;
+    let target = at_home(binding, "");
+    let expected = b"<sip:192.0.2.1:5060;lr;transport=tcp>, <sip:p1.example.com;lr>";
+    assert_eq!(&*target.route, &expected[..]);
+}
