@@ -5,7 +5,7 @@
 #
 # Does nothing, quickly, when everything is there. Refreshes the package lists only when something
 # is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
-# Kamailio would take port 5060, which `make run` wants.
+# Kamailio would take port 5060, which `make run` wants. The tests start a PostgreSQL of their own.
 set -euo pipefail
 
 say() { echo "packages: $*" >&2; }
@@ -15,8 +15,8 @@ group() {
     case "$1" in
         build) echo gcc libc6-dev make pkg-config ca-certificates ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
-        test)  echo sip-tester kamailio baresip-core iproute2 procps ;;
-        bench) echo kamailio util-linux ;;
+        test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql ;;
+        bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
         *)     die "no group called '$1' (there are: build wasm test bench fuzz)" ;;
     esac
@@ -68,4 +68,7 @@ apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock
 # A packaged Kamailio is enabled for the next boot too; nobody asked for that here.
 if [[ " ${missing[*]} " == *" kamailio "* ]] && [ -d /run/systemd/system ]; then
     "${as_root[@]}" systemctl disable --quiet kamailio || true
+fi
+if [[ " ${missing[*]} " == *" postgresql "* ]] && [ -d /run/systemd/system ]; then
+    "${as_root[@]}" systemctl disable --quiet postgresql || true
 fi

@@ -48,6 +48,8 @@ pub struct Setup {
     pub location_keys: &'static str,
     /// More sections.
     pub sections: &'static str,
+    /// More lines of `[location]` and what follows it: `store`, `[location.postgres]`.
+    pub store: String,
 }
 
 impl Setup {
@@ -64,7 +66,18 @@ impl Setup {
             workers: 2,
             location_keys: "",
             sections: "",
+            store: String::new(),
         }
+    }
+
+    /// The same with its bindings in a database.
+    #[must_use]
+    pub fn in_database(mut self, connection: &str, node: &str) -> Self {
+        self.store = format!(
+            "store = \"postgres\"\n[location.postgres]\nconnection = \"{connection}\"\n\
+             node = \"{node}\"\n"
+        );
+        self
     }
 
     /// The one place that knows the configuration's format.
@@ -79,7 +92,7 @@ impl Setup {
             "workers = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
              [[listen]]\naddress = \"{}\"\n\n\
              [policy]\nfile = \"{}\"\n\n\
-             [location]\nmode = \"{}\"\n{}\n\n\
+             [location]\nmode = \"{}\"\n{}\n{}\n\
              [registrar]\npath_mode = \"{}\"\n\n\
              [admin]\nlisten = \"unix:admin.sock\"\n\n\
              [log]\nlevel = \"info\"\n\n{}\n",
@@ -90,6 +103,7 @@ impl Setup {
             self.policy.display(),
             self.location,
             self.location_keys,
+            self.store,
             self.path_mode,
             self.sections,
         );

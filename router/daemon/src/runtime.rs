@@ -11,11 +11,11 @@ use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::{CommitFault, Engine, Event, Location, Transport};
-use viaduct_location::{LocationService, Mode};
+use viaduct_location::LocationService;
 use viaduct_policy::{CatalogError, PolicyCatalog, PolicyInfo, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
-use crate::config::{Config, LocationMode, listener_name, path_keys};
+use crate::config::{Config, listener_name, path_keys};
 use crate::control::{AorEntry, BindingEntry, Control, Page, PolicyEntry, Refusal, Status};
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::resolve::Resolver;
@@ -77,15 +77,13 @@ impl Router {
         let mut secret = [0u8; 16];
         crate::random::fill(&mut secret).context("no randomness from the kernel")?;
         let catalog = open_policies(config)?;
-        let location = Arc::new(open_location(config, clock.now().unix_ms)?);
+        let service = LocationService::open(&config.location.service(), clock.now().unix_ms)?;
+        let location = Arc::new(service);
         let sockets = open_sockets(config)?;
         let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),
-            mode: match config.location.mode {
-                LocationMode::WriteThrough => "write-through",
-                LocationMode::Memory => "memory",
-            },
+            mode: config.location.mode.name(),
             workers,
             pulses: sockets.iter().map(|_| Arc::default()).collect(),
             seen: Mutex::new(vec![0; sockets.len()]),
@@ -217,20 +215,6 @@ fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
             .with_context(|| format!("{}", taken.display()))?;
     }
     Ok(catalog)
-}
-
-fn open_location(config: &Config, unix_ms: u64) -> anyhow::Result<LocationService> {
-    let mode = match config.location.mode {
-        LocationMode::Memory => Mode::Memory,
-        LocationMode::WriteThrough => Mode::WriteThrough { path: config.location.file.clone() },
-    };
-    let location = viaduct_location::Config {
-        mode,
-        max_aors: config.location.max_aors,
-        max_bindings: config.location.max_bindings,
-        ..viaduct_location::Config::default()
-    };
-    Ok(LocationService::open(&location, unix_ms)?)
 }
 
 fn open_sockets(config: &Config) -> anyhow::Result<Vec<Sockets>> {

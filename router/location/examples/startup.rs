@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{AorKey, Change, ConnId, Transport};
-use viaduct_location::{Config, LocationService, Mode};
+use viaduct_location::{Backend, Config, LocationService, Mode};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -48,7 +48,7 @@ fn main() {
 }
 
 fn open(path: &Path, now_ms: u64) -> LocationService {
-    let mode = Mode::WriteThrough { path: path.to_owned() };
+    let mode = Mode::WriteThrough(Backend::File(path.to_owned()));
     LocationService::open(&Config { mode, ..Config::default() }, now_ms).unwrap()
 }
 

@@ -7,16 +7,20 @@ use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use viaduct_engine::{Change, CommitFault};
 
 use crate::shard::{Lapsed, Staged};
-use crate::store::{Store, Write};
+use crate::store::{Store, Write, Written};
 use crate::table::{Locked, Table};
 
 /// Changes one transaction takes at most.
 const MAX_GROUP: usize = 4096;
+
+/// How often what was acknowledged without the store is offered to it again.
+const CATCH_UP: Duration = Duration::from_secs(1);
 
 /// Told the outcome of a commit, once.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), CommitFault>) + Send>;
@@ -52,6 +56,10 @@ pub(crate) struct Queue {
     pub(crate) limit: usize,
     pub(crate) tally: Arc<Tally>,
     pub(crate) closed: AtomicBool,
+    /// Changes are acknowledged at once and stored later.
+    pub(crate) write_back: bool,
+    /// What has expired is told the store: it does not find out by itself.
+    pub(crate) forgets: bool,
 }
 
 impl Queue {
@@ -69,6 +77,9 @@ impl Queue {
     /// Queues what has expired; `false` where there is no room, and the store keeps it until the
     /// next start.
     pub(crate) fn forget(&self, lapsed: &[Lapsed]) -> bool {
+        if !self.forgets {
+            return true;
+        }
         if !self.reserve(lapsed.len()) {
             return false;
         }
@@ -102,6 +113,13 @@ pub(crate) fn begin(
     };
     let to_store = staged.iter().any(|change| !change.memory_only);
     match queue {
+        Some(queue) if to_store && queue.write_back => {
+            if queue.closed.load(Ordering::Acquire) {
+                return Begun::Decided(Err(CommitFault::Store));
+            }
+            locked.publish_unsaved(&staged);
+            Begun::Decided(Ok(()))
+        }
         // What follows a change under way keeps its place behind it, stored or not.
         Some(queue) if to_store || locked.any_pending(&staged) => {
             enqueue(&mut locked, queue, staged, done)
@@ -139,6 +157,10 @@ pub(crate) struct Committer {
     pub(crate) table: Arc<Table>,
     pub(crate) store: Box<dyn Store>,
     pub(crate) tally: Arc<Tally>,
+    /// How long a change may wait that was acknowledged at once; `None`: none is.
+    pub(crate) write_back: Option<Duration>,
+    /// A change the store cannot take is acknowledged all the same and stored later.
+    pub(crate) accept_when_down: bool,
 }
 
 /// A commit taken from the queue.
@@ -161,21 +183,41 @@ struct Group {
 impl Committer {
     /// Works until [`Job::Stop`] or until all senders are gone.
     pub(crate) fn run(mut self, jobs: &Receiver<Job>) {
-        while let Ok(first) = jobs.recv() {
-            let mut group = Group::default();
-            let mut broken = HashSet::new();
-            self.take(first, &mut group, &mut broken);
-            while group.changes < MAX_GROUP && !group.stop {
-                let Ok(job) = jobs.try_recv() else { break };
-                self.take(job, &mut group, &mut broken);
+        let interval = self.write_back.or(self.accept_when_down.then_some(CATCH_UP));
+        let mut due = interval.map(|interval| Instant::now() + interval);
+        loop {
+            let first = match due {
+                Some(due) => jobs.recv_deadline(due),
+                None => jobs.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            };
+            let stop = match first {
+                Ok(first) => self.work(first, jobs),
+                Err(RecvTimeoutError::Timeout) => false,
+                Err(RecvTimeoutError::Disconnected) => true,
+            };
+            if stop || due.is_some_and(|due| due <= Instant::now()) {
+                self.save();
+                due = interval.map(|interval| Instant::now() + interval);
             }
-            let (changes, stop) = (group.changes, group.stop);
-            self.finish(group);
-            self.tally.queued.fetch_sub(changes, Ordering::AcqRel);
             if stop {
                 return;
             }
         }
+    }
+
+    /// Makes one group of what is queued; was it the last?
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) -> bool {
+        let mut group = Group::default();
+        let mut broken = HashSet::new();
+        self.take(first, &mut group, &mut broken);
+        while group.changes < MAX_GROUP && !group.stop {
+            let Ok(job) = jobs.try_recv() else { break };
+            self.take(job, &mut group, &mut broken);
+        }
+        let (changes, stop) = (group.changes, group.stop);
+        self.finish(group);
+        self.tally.queued.fetch_sub(changes, Ordering::AcqRel);
+        stop
     }
 
     /// Adds a job to the group. `broken` has the AoRs of commits in this group that cannot be made.
@@ -183,16 +225,21 @@ impl Committer {
         match job {
             Job::Commit(changes, done) => {
                 group.changes += changes.len();
-                let valid = changes
+                let part = u32::try_from(group.commits.len()).unwrap_or(u32::MAX);
+                let basis: Option<Vec<u64>> = changes
                     .iter()
-                    .all(|change| !broken.contains(&change.hash) && self.table.is_unbroken(change));
-                if valid {
-                    let stored = changes.iter().filter(|change| !change.memory_only);
-                    let write = |c: &Staged| Write::new(c.key.clone(), Arc::clone(&c.set));
-                    group.writes.extend(stored.map(write));
+                    .map(|c| self.table.basis(c).filter(|_| !broken.contains(&c.hash)))
+                    .collect();
+                let valid = basis.is_some();
+                if let Some(basis) = basis {
+                    let stored = changes.iter().zip(basis).filter(|(c, _)| !c.memory_only);
+                    group.writes.extend(stored.map(|(change, revision)| {
+                        let write = Write::new(change.key.clone(), Arc::clone(&change.set));
+                        Write { revision, part, ..write }
+                    }));
                 } else {
                     // AoRs that have fallen back already have begun anew.
-                    let unbroken = changes.iter().filter(|c| self.table.is_unbroken(c));
+                    let unbroken = changes.iter().filter(|c| self.table.basis(c).is_some());
                     broken.extend(unbroken.map(|change| change.hash));
                 }
                 group.commits.push(Taken { changes, done, valid });
@@ -206,41 +253,86 @@ impl Committer {
     }
 
     fn finish(&mut self, group: Group) {
-        let stored = group.writes.is_empty() || self.write(&group.writes);
+        let written = match group.writes.is_empty() {
+            true => Some(Written::default()),
+            false => self.write(&group.writes),
+        };
+        let accepted = written.is_none() && self.accept_when_down;
+        let outcome = |part: usize, commit: &Taken| match &written {
+            _ if !commit.valid => Err(CommitFault::Conflict),
+            None if accepted => Ok(()),
+            None => Err(CommitFault::Store),
+            Some(written) if is_refused(written, part) => Err(CommitFault::Conflict),
+            Some(_) => Ok(()),
+        };
+        let outcomes: Vec<_> =
+            group.commits.iter().enumerate().map(|(part, commit)| outcome(part, commit)).collect();
+        let revision = written.as_ref().map_or(0, |written| written.revision);
         // First what succeeded, then what failed: a rollback falls back to what is committed.
-        for commit in group.commits.iter().filter(|commit| commit.valid && stored) {
-            commit.changes.iter().for_each(|change| self.table.publish(change));
+        let ended = || group.commits.iter().zip(&outcomes);
+        for change in ended().filter(|(_, o)| o.is_ok()).flat_map(|(commit, _)| &commit.changes) {
+            match accepted && !change.memory_only {
+                true => self.table.publish_unsaved(change),
+                false if change.memory_only => self.table.publish(change, 0),
+                false => self.table.publish(change, revision),
+            }
         }
-        for commit in group.commits.iter().filter(|commit| !(commit.valid && stored)) {
-            commit.changes.iter().for_each(|change| self.table.roll_back(change));
+        for change in ended().filter(|(_, o)| o.is_err()).flat_map(|(commit, _)| &commit.changes) {
+            self.table.roll_back(change);
         }
-        for commit in group.commits {
-            let result = match (commit.valid, stored) {
-                (true, true) => Ok(()),
-                (true, false) => Err(CommitFault::Store),
-                (false, _) => Err(CommitFault::Conflict),
-            };
+        for record in written.into_iter().flat_map(|written| written.current) {
+            self.table.adopt(record, None);
+        }
+        for (commit, outcome) in group.commits.into_iter().zip(outcomes) {
             let done = commit.done;
-            if catch_unwind(AssertUnwindSafe(|| done(result))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| done(outcome))).is_err() {
                 tracing::error!("a commit's completion panicked");
             }
         }
     }
 
-    fn write(&mut self, writes: &[Write]) -> bool {
+    /// Stores what was acknowledged without it.
+    fn save(&mut self) {
+        let mut left = self.table.unsaved();
+        while left > 0 {
+            let writes = self.table.take_unsaved(MAX_GROUP);
+            left = left.saturating_sub(MAX_GROUP);
+            if writes.is_empty() {
+                continue;
+            }
+            let Some(written) = self.write(&writes) else {
+                writes.iter().for_each(|write| self.table.still_unsaved(write));
+                return;
+            };
+            for write in &writes {
+                match is_refused(&written, write.part as usize) {
+                    true => self.table.still_unsaved(write),
+                    false => self.table.saved(write, written.revision),
+                }
+            }
+            // What was refused is merged and goes with the next round.
+            written.current.into_iter().for_each(|record| self.table.adopt(record, None));
+        }
+    }
+
+    fn write(&mut self, writes: &[Write]) -> Option<Written> {
         // A store that panics on a damaged file must not take the others' commits with it.
         let store = &mut self.store;
         let fault = match catch_unwind(AssertUnwindSafe(|| store.write(writes))) {
-            Ok(Ok(())) => {
+            Ok(Ok(written)) => {
                 self.tally.groups.fetch_add(1, Ordering::Relaxed);
                 self.tally.writes.fetch_add(writes.len() as u64, Ordering::Relaxed);
-                return true;
+                return Some(written);
             }
             Ok(Err(fault)) => fault.to_string(),
             Err(_) => "the store panicked".to_owned(),
         };
         self.tally.failures.fetch_add(1, Ordering::Relaxed);
-        tracing::error!(changes = writes.len(), %fault, "location store: changes refused");
-        false
+        tracing::error!(changes = writes.len(), %fault, "location store: changes not stored");
+        None
     }
+}
+
+fn is_refused(written: &Written, part: usize) -> bool {
+    written.refused.iter().any(|refused| *refused as usize == part)
 }

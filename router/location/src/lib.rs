@@ -3,16 +3,21 @@
 //!
 //! This crate may not know SIP messages, sockets or WebAssembly; what a REGISTER means is
 //! `viaduct_engine::registrar`'s part. Start reading at [`LocationService`] (the one entry), then
-//! `table` (who sees what when), `commit` (the store thread), `record` (bytes on disk).
+//! `table` (who sees what when), `commit` (the store thread), `record` (bytes on disk), `postgres`
+//! (a database that several routers may share).
 //!
 //! A change has three lives: *staged* (checked against the version it was computed from, seen by
 //! `Location::latest` only), *stored* (its group's transaction is on disk) and *committed* (seen by
 //! `Location::get`, its caller told). What fails falls back to what was committed, with everything
-//! staged upon it.
+//! staged upon it. In write-back mode a change is committed first and stored later: *unsaved* until
+//! then.
 
 mod commit;
 mod expiry;
+mod inbox;
 mod keepalive;
+mod merge;
+mod postgres;
 mod record;
 mod redb_store;
 mod service;
@@ -22,7 +27,8 @@ mod table;
 
 pub use expiry::Expired;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig, drop_bindings};
+pub use postgres::{PostgresConfig, PostgresStore, Tls};
 pub use record::{RecordError, decode, encode};
 pub use redb_store::RedbStore;
-pub use service::{Config, Counts, LocationService, Mode, OpenError};
-pub use store::{Store, StoreError, Write};
+pub use service::{Backend, Config, Counts, LocationService, Mode, OpenError};
+pub use store::{Record, Store, StoreError, Watcher, Write, Written};

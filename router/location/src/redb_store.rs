@@ -11,10 +11,9 @@ use redb::{
     StorageError, TableDefinition, TableError,
 };
 use viaduct_engine::AorKey;
-use viaduct_engine::registrar::BindingSet;
 
 use crate::record;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{Record, Store, StoreError, Write, Written};
 use crate::table::MAX_TABLE_BYTES;
 
 /// Key: length of the table's name in one byte, the name, the AoR. Value: see [`record`].
@@ -70,7 +69,7 @@ impl RedbStore {
     fn read_all(
         path: &Path,
         database: &Database,
-        each: &mut dyn FnMut(AorKey, BindingSet),
+        each: &mut dyn FnMut(Record),
     ) -> Result<(), StoreError> {
         let fault = |error: redb::Error| store_error(path, error);
         let transaction = database.begin_read().map_err(|error| fault(error.into()))?;
@@ -84,7 +83,7 @@ impl RedbStore {
             let (key, value) = item.map_err(|error| fault(error.into()))?;
             let key = read_key(path, key.value(), &mut names)?;
             match record::decode(value.value()) {
-                Ok(set) => each(key, set),
+                Ok(set) => each(Record { key, set, revision: 0 }),
                 Err(source) => {
                     return Err(StoreError::Record {
                         path: path.to_owned(),
@@ -100,7 +99,7 @@ impl RedbStore {
 }
 
 impl Store for RedbStore {
-    fn load(&mut self, each: &mut dyn FnMut(AorKey, BindingSet)) -> Result<(), StoreError> {
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
         let database = match &self.database {
             Some(database) => database,
             None => self.database.insert(open_file(&self.path)?),
@@ -108,7 +107,7 @@ impl Store for RedbStore {
         RedbStore::read_all(&self.path, database, each)
     }
 
-    fn write(&mut self, group: &[Write]) -> Result<(), StoreError> {
+    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
         // After an I/O error redb refuses all work until the file is opened anew. It is not made
         // anew: a file that has gone took acknowledged bindings with it, and that must be seen.
         let database = match self.database.take() {
@@ -117,7 +116,7 @@ impl Store for RedbStore {
         };
         RedbStore::write_group(&self.path, &database, group)?;
         self.database = Some(database);
-        Ok(())
+        Ok(Written::default())
     }
 }
 

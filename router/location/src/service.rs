@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use viaduct_engine::registrar::{self, BindingSet};
@@ -11,23 +12,33 @@ use viaduct_engine::{AorKey, Change, CommitFault, Location, Snapshot};
 
 use crate::commit::{Begun, Committer, Job, Queue, Tally, begin};
 use crate::expiry::Expired;
+use crate::inbox::Inbox;
+use crate::postgres::{PostgresConfig, PostgresStore};
 use crate::redb_store::RedbStore;
-use crate::store::{Store, StoreError, Write};
+use crate::store::{Record, Store, StoreError, Write};
 use crate::table::{Limits, MAX_TABLE_BYTES, SHARDS, Table};
 
 /// Attempts of [`LocationService::remove`] against changes that come in between.
 const REMOVE_ATTEMPTS: usize = 16;
 
 /// What an acknowledged change survives.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Mode {
     /// Nothing: bindings end with the process.
     Memory,
     /// A crash: acknowledged means stored.
-    WriteThrough {
-        /// The one file. Made where it is not there; its folder must exist.
-        path: PathBuf,
-    },
+    WriteThrough(Backend),
+    /// A stop, and a crash but for what was acknowledged in the last so much time: stored later.
+    WriteBack(Backend, Duration),
+}
+
+/// Where bindings are stored.
+#[derive(Clone, Debug)]
+pub enum Backend {
+    /// One file. Made where it is not there; its folder must exist.
+    File(PathBuf),
+    /// A database, possibly shared with other routers.
+    Postgres(Box<PostgresConfig>),
 }
 
 /// How a location service is made.
@@ -43,12 +54,16 @@ pub struct Config {
     pub max_bindings_per_aor: usize,
     /// Changes that may wait for the store; more are refused with [`CommitFault::Store`].
     pub queue: usize,
+    /// Acknowledge changes although the store cannot take them, and store them when it can: a crash
+    /// before that loses them. Otherwise they are refused with [`CommitFault::Store`].
+    pub accept_when_down: bool,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Config {
             mode: Mode::Memory,
+            accept_when_down: false,
             max_aors: 1_000_000,
             max_bindings: 2_000_000,
             max_bindings_per_aor: 64,
@@ -79,6 +94,8 @@ pub struct Counts {
     pub memory_bytes: usize,
     /// Changes waiting for the store.
     pub queued: usize,
+    /// AoRs whose newest bindings were acknowledged and are not stored yet.
+    pub unsaved: usize,
     /// Transactions stored since the start.
     pub groups: u64,
     /// Changes in them.
@@ -99,16 +116,19 @@ pub struct LocationService {
 impl LocationService {
     /// Opens the store, if there is one, and loads what has not expired at `unix_ms`.
     pub fn open(config: &Config, unix_ms: u64) -> Result<LocationService, OpenError> {
-        match &config.mode {
-            Mode::Memory => Ok(LocationService::build(Arc::new(table(config)), None, None)),
-            Mode::WriteThrough { path } => {
-                LocationService::open_with(config, Box::new(RedbStore::open(path)?), unix_ms)
-            }
-        }
+        let backend = match &config.mode {
+            Mode::Memory => return Ok(LocationService::build(Arc::new(table(config)), None, None)),
+            Mode::WriteThrough(backend) | Mode::WriteBack(backend, _) => backend,
+        };
+        let store: Box<dyn Store> = match backend {
+            Backend::File(path) => Box::new(RedbStore::open(path)?),
+            Backend::Postgres(postgres) => Box::new(PostgresStore::open(postgres)?),
+        };
+        LocationService::open_with(config, store, unix_ms)
     }
 
-    /// As [`LocationService::open`] in write-through mode, with a store of the caller's; `mode` is
-    /// not looked at.
+    /// As [`LocationService::open`], with a store of the caller's; of the mode only the time of a
+    /// write-back is looked at.
     pub fn open_with(
         config: &Config,
         mut store: Box<dyn Store>,
@@ -116,17 +136,30 @@ impl LocationService {
     ) -> Result<LocationService, OpenError> {
         let table = Arc::new(table(config));
         let stale = load(&table, &mut *store, unix_ms)?;
+        store.watch(Arc::new(Inbox::new(Arc::clone(&table))));
+        let write_back = match config.mode {
+            Mode::WriteBack(_, interval) => Some(interval),
+            Mode::Memory | Mode::WriteThrough(_) => None,
+        };
+        let forgets = !store.is_shared();
         let tally = Arc::new(Tally::default());
         // The limit is kept by counting, so sending never blocks.
         let (sender, jobs) = crossbeam_channel::unbounded();
-        let committer = Committer { table: Arc::clone(&table), store, tally: Arc::clone(&tally) };
+        let committer = Committer {
+            table: Arc::clone(&table),
+            store,
+            tally: Arc::clone(&tally),
+            write_back,
+            accept_when_down: config.accept_when_down,
+        };
         let thread = std::thread::Builder::new()
             .name("location-store".into())
             .spawn(move || committer.run(&jobs))
             .map_err(OpenError::Thread)?;
-        let closed = AtomicBool::new(false);
-        let queue = Queue { sender, limit: config.queue, tally, closed };
-        if !stale.is_empty() {
+        let (limit, closed) = (config.queue, AtomicBool::new(false));
+        let write_back = write_back.is_some();
+        let queue = Queue { sender, limit, tally, closed, write_back, forgets };
+        if !stale.is_empty() && forgets {
             queue.tally.queued.fetch_add(stale.len(), Ordering::AcqRel);
             // The thread has just started; were it gone, the next commit would say so.
             let _ = queue.sender.send(Job::Forget(stale));
@@ -264,6 +297,7 @@ impl LocationService {
             memory_bytes: self.table.memory_bytes(),
             ..Counts::default()
         };
+        counts.unsaved = self.table.unsaved();
         if let Some(queue) = &self.queue {
             counts.queued = queue.tally.queued.load(Ordering::Relaxed);
             counts.groups = queue.tally.groups.load(Ordering::Relaxed);
@@ -328,12 +362,12 @@ fn table(config: &Config) -> Table {
 /// is loaded even past the limits: it was acknowledged.
 fn load(table: &Table, store: &mut dyn Store, unix_ms: u64) -> Result<Vec<Write>, StoreError> {
     let mut stale = Vec::new();
-    store.load(&mut |key, set| {
+    store.load(&mut |Record { key, set, revision }| {
         let live: Box<[_]> = set.live(unix_ms).cloned().collect();
         if live.is_empty() || key.table.len() > MAX_TABLE_BYTES {
             stale.push(Write::new(key, Arc::default()));
         } else {
-            table.load(key, BindingSet { bindings: live });
+            table.load(Record { key, set: BindingSet { bindings: live }, revision });
         }
     })?;
     Ok(stale)

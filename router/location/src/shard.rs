@@ -1,6 +1,6 @@
 //! One shard of the table: the AoRs whose hash falls to it, and when they expire.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -8,6 +8,9 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Snapshot};
+
+use crate::merge::merge;
+use crate::store::Record;
 
 /// Tables one shard can tell apart; policies name one or two.
 const MAX_TABLES: usize = 256;
@@ -19,8 +22,12 @@ pub(crate) struct Slot {
     committed: Option<Arc<BindingSet>>,
     /// What waits for the store. There exactly while changes of this AoR are on their way.
     pending: Option<Box<Pending>>,
+    /// Where look-ups see what the store does not have yet.
+    unsaved: Option<Box<Unsaved>>,
     /// Of the newest change, staged or committed.
     version: u64,
+    /// Of the store's record this builds on; 0: it has none, or counts none.
+    revision: u64,
     /// The second under which it stands in the expiry index, at or before its next expiry; 0: not
     /// in it.
     due_s: u32,
@@ -34,9 +41,35 @@ struct Pending {
     set: Arc<BindingSet>,
 }
 
+struct Unsaved {
+    /// What the store has.
+    stored: Arc<BindingSet>,
+}
+
 impl Slot {
     fn empty(table: u16, aor: Box<[u8]>) -> Slot {
-        Slot { aor, committed: None, pending: None, version: 0, due_s: 0, table }
+        Slot {
+            aor,
+            committed: None,
+            pending: None,
+            unsaved: None,
+            version: 0,
+            revision: 0,
+            due_s: 0,
+            table,
+        }
+    }
+
+    fn is_needed(&self) -> bool {
+        self.committed.is_some() || self.pending.is_some() || self.unsaved.is_some()
+    }
+
+    fn set_committed(&mut self, set: &Arc<BindingSet>) {
+        self.committed = (!set.is_empty()).then(|| Arc::clone(set));
+    }
+
+    fn committed_set(&self) -> Arc<BindingSet> {
+        self.committed.clone().unwrap_or_default()
     }
 
     fn latest(&self) -> Option<&Arc<BindingSet>> {
@@ -54,8 +87,15 @@ impl Slot {
             .pending
             .as_ref()
             .map_or(0, |pending| size_of::<Pending>() + pending.set.memory_bytes());
+        let unsaved = self.unsaved.as_ref().map_or(0, |u| size_of::<Unsaved>() + u.memory_bytes());
         // One byte is the hash table's own mark of the slot.
-        size_of::<Slot>() + 1 + self.aor.len() + committed + pending
+        size_of::<Slot>() + 1 + self.aor.len() + committed + pending + unsaved
+    }
+}
+
+impl Unsaved {
+    fn memory_bytes(&self) -> usize {
+        self.stored.memory_bytes()
     }
 }
 
@@ -89,6 +129,8 @@ pub(crate) struct Shard {
     slots: HashTable<Slot>,
     /// (second, hash) of each AoR once.
     due: BTreeSet<(u32, u64)>,
+    /// Revisions of removals, by hash, until no older change can come any more.
+    removed: HashMap<u64, u64>,
     memory_bytes: usize,
 }
 
@@ -110,6 +152,7 @@ impl Shard {
             tables: Vec::new(),
             slots: HashTable::new(),
             due: BTreeSet::new(),
+            removed: HashMap::new(),
             memory_bytes: 0,
         }
     }
@@ -176,7 +219,7 @@ impl Shard {
             false => (0, 0, 0),
         };
         change(slot);
-        let stays = slot.committed.is_some() || slot.pending.is_some();
+        let stays = slot.is_needed();
         let new_due_s = if stays { slot.wanted_due_s() } else { 0 };
         slot.due_s = new_due_s;
         let (bytes_after, len_after) = match stays {
@@ -218,15 +261,15 @@ impl Shard {
         })
     }
 
-    /// Has nothing the change builds on failed?
-    pub(crate) fn is_unbroken(&self, change: &Staged) -> bool {
-        let slot = self.find(change.hash, &change.key.table, &change.key.aor);
-        let pending = slot.and_then(|slot| slot.pending.as_ref());
-        pending.is_some_and(|pending| change.version >= pending.chain_start)
+    /// The revision the change is based on; `None` where something it builds on has failed.
+    pub(crate) fn basis(&self, change: &Staged) -> Option<u64> {
+        let slot = self.find(change.hash, &change.key.table, &change.key.aor)?;
+        let pending = slot.pending.as_ref()?;
+        (change.version >= pending.chain_start).then_some(slot.revision)
     }
 
-    /// The store has the change (or need not): look-ups see it from now on.
-    pub(crate) fn publish(
+    /// The change, where there is no store: look-ups see it from now on.
+    pub(crate) fn publish_now(
         &mut self,
         hash: u64,
         key: &AorKey,
@@ -234,17 +277,164 @@ impl Shard {
         version: u64,
     ) -> Delta {
         self.with_slot(hash, key, |slot| {
-            slot.committed = (!set.is_empty()).then(|| Arc::clone(set));
-            if slot.version <= version {
-                slot.version = version;
+            slot.set_committed(set);
+            slot.version = version;
+        })
+    }
+
+    /// The newest revision known of an AoR, be it of its removal.
+    fn known_revision(&self, hash: u64, key: &AorKey) -> u64 {
+        match self.find(hash, &key.table, &key.aor) {
+            Some(slot) => slot.revision,
+            None => self.removed.get(&hash).copied().unwrap_or(0),
+        }
+    }
+
+    /// Remembers a removal by its revision, so that an older change that comes late does not bring
+    /// the record back.
+    fn note_removal(&mut self, hash: u64, key: &AorKey, revision: u64) {
+        if revision > 0 && self.find(hash, &key.table, &key.aor).is_none() {
+            let noted = self.removed.entry(hash).or_default();
+            *noted = revision.max(*noted);
+        }
+    }
+
+    /// No change up to this revision comes any more.
+    pub(crate) fn forget_removals(&mut self, revision: u64) {
+        self.removed.retain(|_, noted| *noted > revision);
+        if self.removed.is_empty() {
+            self.removed.shrink_to_fit();
+        }
+    }
+
+    /// The store has the change, as `revision` (0 where it need not have it, or counts none):
+    /// look-ups see it from now on, unless they see a newer one of another router already.
+    pub(crate) fn publish(&mut self, change: &Staged, revision: u64) -> Delta {
+        let is_newest = revision == 0 || self.known_revision(change.hash, &change.key) <= revision;
+        let delta = self.with_slot(change.hash, &change.key, |slot| {
+            if is_newest {
+                slot.set_committed(&change.set);
+            }
+            if is_newest && !change.memory_only {
+                slot.revision = slot.revision.max(revision);
+                slot.unsaved = None;
+            }
+            if slot.version <= change.version {
+                slot.version = change.version;
                 slot.pending = None;
             }
-        })
+        });
+        self.note_removal(change.hash, &change.key, revision);
+        delta
+    }
+
+    /// Look-ups see the change from now on, and the store gets it later. Is the AoR new among those
+    /// the store has to get?
+    pub(crate) fn publish_unsaved(&mut self, change: &Staged) -> (Delta, bool) {
+        let mut is_new = false;
+        let delta = self.with_slot(change.hash, &change.key, |slot| {
+            is_new = slot.unsaved.is_none();
+            if is_new {
+                slot.unsaved = Some(Box::new(Unsaved { stored: slot.committed_set() }));
+            }
+            slot.set_committed(&change.set);
+            if slot.version <= change.version {
+                slot.version = change.version;
+                slot.pending = None;
+            }
+        });
+        (delta, is_new)
+    }
+
+    /// What the store has to get of an AoR, and the revision that builds on.
+    pub(crate) fn unsaved(&self, hash: u64, key: &AorKey) -> Option<(Arc<BindingSet>, u64)> {
+        let slot = self.find(hash, &key.table, &key.aor)?;
+        slot.unsaved.as_ref()?;
+        Some((slot.committed_set(), slot.revision))
+    }
+
+    /// The store has got it. Is there more for it already?
+    pub(crate) fn saved(
+        &mut self,
+        hash: u64,
+        key: &AorKey,
+        set: &Arc<BindingSet>,
+        revision: u64,
+    ) -> (Delta, bool) {
+        if self.find(hash, &key.table, &key.aor).is_none() {
+            return (Delta::default(), false);
+        }
+        let mut more = false;
+        let delta = self.with_slot(hash, key, |slot| {
+            if slot.revision > revision {
+                more = slot.unsaved.is_some();
+                return;
+            }
+            slot.revision = revision;
+            more = slot.unsaved.is_some() && *slot.committed_set() != **set;
+            let stored = Arc::clone(set);
+            slot.unsaved = more.then(|| Box::new(Unsaved { stored }));
+        });
+        self.note_removal(hash, key, revision);
+        (delta, more)
+    }
+
+    /// Takes what the store has of an AoR, written by another router; nothing happens where that is
+    /// known. What the store does not have yet stays, on top of it; changes under way that were
+    /// computed without it are broken. With `as_of`, the store had this at that revision, whatever
+    /// it says itself.
+    pub(crate) fn adopt(
+        &mut self,
+        hash: u64,
+        record: Record,
+        as_of: Option<u64>,
+        fresh_version: impl FnOnce() -> u64,
+    ) -> Delta {
+        let Record { key, set, revision } = record;
+        let known = self.known_revision(hash, &key);
+        let is_news = match as_of {
+            None => known < revision,
+            Some(as_of) => known <= as_of && known != revision,
+        };
+        // A removal of what is not there needs no slot.
+        if !is_news || !self.has_table_room(&key.table) {
+            return Delta::default();
+        }
+        let theirs = Arc::new(set);
+        let delta = self.with_slot(hash, &key, |slot| {
+            slot.pending = None;
+            slot.version = fresh_version();
+            slot.revision = revision;
+            match &mut slot.unsaved {
+                None => slot.set_committed(&theirs),
+                Some(unsaved) => {
+                    let mine = slot.committed.as_deref().cloned().unwrap_or_default();
+                    let merged = Arc::new(merge(&unsaved.stored, &mine, &theirs));
+                    unsaved.stored = Arc::clone(&theirs);
+                    slot.set_committed(&merged);
+                }
+            }
+        });
+        self.note_removal(hash, &key, revision);
+        delta
+    }
+
+    /// AoRs the store had at `revision` or before, but for those of these hashes.
+    pub(crate) fn stored_but(&self, listed: &HashSet<u64>, revision: u64) -> Vec<(u64, AorKey)> {
+        let mut found = Vec::new();
+        for slot in self.slots.iter().filter(|slot| (1..=revision).contains(&slot.revision)) {
+            let Some(table) = self.tables.get(usize::from(slot.table)) else { continue };
+            let hash = hash_of(&self.hasher, table, &slot.aor);
+            if !listed.contains(&hash) {
+                found.push((hash, AorKey { table: Arc::clone(table), aor: slot.aor.clone() }));
+            }
+        }
+        found
     }
 
     /// The change has failed: what was committed counts, and all staged upon the change is broken.
     pub(crate) fn roll_back(&mut self, change: &Staged, fresh_version: u64) -> Delta {
-        if !self.is_unbroken(change) {
+        if self.basis(change).is_none() {
             return Delta::default();
         }
         self.with_slot(change.hash, &change.key, |slot| {
@@ -303,7 +493,8 @@ impl Shard {
 
     pub(crate) fn memory_bytes(&self) -> usize {
         // The index counts a key and its share of a half-full node.
-        self.memory_bytes + self.due.len() * 2 * size_of::<(u32, u64)>()
+        let pairs = self.due.len() * size_of::<(u32, u64)>() + self.removed.len() * 16;
+        self.memory_bytes + 2 * pairs
     }
 
     /// All committed sets of a table, or of all tables.

@@ -1,8 +1,9 @@
 //! What the location service asks of a store.
 //!
-//! Fit for an embedded file, for PostgreSQL (one transaction or one pipelined batch a group) and
-//! for a key-value server (one put with expiry or one remove an item): no reads but at start, no
-//! conditions, every item carries all a store needs.
+//! Fit for an embedded file, for PostgreSQL (one pipelined transaction a group) and for a key-value
+//! server (one put with expiry or one remove an item): no reads but at start, one condition (the
+//! revision an item was computed from), every item carries all a store needs. A store that several
+//! routers share tells each what the others have changed, by a [`Watcher`].
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,24 +23,81 @@ pub struct Write {
     /// When the last binding expires, milliseconds since 1970: a store that can may drop the record
     /// by itself from then on. 0 where `set` is empty.
     pub expires_ms: u64,
+    /// Revision of the record that `set` was computed from; 0: there was none. A shared store
+    /// refuses the item where it has another.
+    pub revision: u64,
+    /// Items of one number are written together or not at all.
+    pub part: u32,
 }
 
 impl Write {
-    /// A write of the set, or a removal where it is empty.
+    /// A write of the set, or a removal where it is empty; of no revision, in part 0.
     pub fn new(key: AorKey, set: Arc<BindingSet>) -> Write {
         let expires_ms = set.bindings.iter().map(|binding| binding.expires_ms()).max();
-        Write { key, set, expires_ms: expires_ms.unwrap_or(0) }
+        Write { key, set, expires_ms: expires_ms.unwrap_or(0), revision: 0, part: 0 }
     }
+}
+
+/// What a store has of one AoR.
+#[derive(Clone, Debug)]
+pub struct Record {
+    /// Whose.
+    pub key: AorKey,
+    /// All its bindings; empty: it has none any more.
+    pub set: BindingSet,
+    /// Grows with every change of any record; 0 in a store that has one writer only.
+    pub revision: u64,
+}
+
+/// What became of a group.
+#[derive(Clone, Debug, Default)]
+pub struct Written {
+    /// Revision of all that was written; 0 in a store that has one writer only.
+    pub revision: u64,
+    /// Parts that were not, because another router came first.
+    pub refused: Vec<u32>,
+    /// What the store has of their AoRs, as far as it is not what they were computed from.
+    pub current: Vec<Record>,
 }
 
 /// A store of bindings. Used by one thread; it may block.
 pub trait Store: Send {
     /// Calls `each` for every record. Order does not matter.
-    fn load(&mut self, each: &mut dyn FnMut(AorKey, BindingSet)) -> Result<(), StoreError>;
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError>;
 
-    /// Writes a group: all of it or, on an error, none, and durably when it returns. Where a key
-    /// is in a group twice, the later item counts. After an error the next call tries afresh.
-    fn write(&mut self, group: &[Write]) -> Result<(), StoreError>;
+    /// Writes a group: all of it but for what is refused or, on an error, none, and durably when it
+    /// returns. Where a key is in a group twice, the later item counts. After an error the next
+    /// call tries afresh; what became of the group may then be unknown, and a shared store tells
+    /// the watcher when it knows.
+    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError>;
+
+    /// Tells `watcher` from now on what others have changed since [`Store::load`].
+    fn watch(&mut self, _watcher: Arc<dyn Watcher>) {}
+
+    /// Do other routers write to it? Then it drops by itself what has expired.
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
+
+/// Who is told what other routers change. Called by one thread at a time.
+pub trait Watcher: Send + Sync {
+    /// A record has changed, possibly one told before.
+    fn changed(&self, record: Record);
+
+    /// Everything up to this revision has been told and will not come again, but for what the store
+    /// is not sure of.
+    fn told(&self, revision: u64);
+
+    /// Everything there is follows, as of this revision, because some changes cannot be told one by
+    /// one any more.
+    fn list_begins(&self, revision: u64);
+
+    /// One record of the list.
+    fn listed(&self, record: Record);
+
+    /// That was all: what was not listed is not there.
+    fn list_ends(&self);
 }
 
 /// Why the store could not do it. Texts name the file and what an operator can do.
@@ -90,6 +148,14 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The database cannot be used now, or is no database of ours.
+    #[error("PostgreSQL at {at}: {detail}")]
+    Database {
+        /// Hosts and database, without secrets.
+        at: String,
+        /// What happened.
+        detail: String,
     },
     /// Anything else a store may meet.
     #[error("{path}: {detail}", path = path.display())]

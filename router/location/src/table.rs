@@ -3,16 +3,18 @@
 //! Look-ups take one shard's read lock and copy a pointer. A commit holds the locks of its shards
 //! while it checks versions, stages and queues, so the order in the queue is the order of versions.
 
+use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState as Seed};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ahash::RandomState;
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Change, CommitFault, Snapshot};
 
 use crate::shard::{Delta, Lapsed, Shard, Staged, hash_of};
+use crate::store::{Record, Write};
 
 /// Shards: far more than workers, so that two rarely meet in one.
 pub(crate) const SHARDS: usize = 256;
@@ -38,6 +40,8 @@ pub(crate) struct Table {
     aors: AtomicUsize,
     bindings: AtomicUsize,
     limits: Limits,
+    /// AoRs whose newest bindings the store does not have yet, each once.
+    unsaved: Mutex<Vec<AorKey>>,
 }
 
 /// The shards a commit has locked.
@@ -60,6 +64,7 @@ impl Table {
             aors: AtomicUsize::new(0),
             bindings: AtomicUsize::new(0),
             limits,
+            unsaved: Mutex::new(Vec::new()),
         }
     }
 
@@ -119,7 +124,7 @@ impl Table {
         if !self.fits(&shard, change) || !self.has_room(aors, after.saturating_sub(before)) {
             return Err(CommitFault::Full);
         }
-        let delta = shard.publish(hash, &change.key, &change.set, self.fresh_version());
+        let delta = shard.publish_now(hash, &change.key, &change.set, self.fresh_version());
         drop(shard);
         self.count(delta);
         Ok(())
@@ -137,13 +142,86 @@ impl Table {
         self.shard(hash).map_or_else(T::default, |shard| work(&mut shard.write()))
     }
 
-    pub(crate) fn is_unbroken(&self, change: &Staged) -> bool {
-        self.shard(change.hash).is_some_and(|shard| shard.read().is_unbroken(change))
+    /// See [`Shard::basis`].
+    pub(crate) fn basis(&self, change: &Staged) -> Option<u64> {
+        self.shard(change.hash)?.read().basis(change)
     }
 
-    pub(crate) fn publish(&self, change: &Staged) {
-        let delta = self.with_shard(change.hash, |shard| publish(shard, change));
+    pub(crate) fn publish(&self, change: &Staged, revision: u64) {
+        let delta = self.with_shard(change.hash, |shard| shard.publish(change, revision));
         self.count(delta);
+    }
+
+    /// Publishes what the store gets later.
+    pub(crate) fn publish_unsaved(&self, change: &Staged) {
+        let (delta, new) = self.with_shard(change.hash, |shard| shard.publish_unsaved(change));
+        self.count(delta);
+        self.note_unsaved(new.then(|| change.key.clone()));
+    }
+
+    fn note_unsaved(&self, keys: impl IntoIterator<Item = AorKey>) {
+        self.unsaved.lock().extend(keys);
+    }
+
+    /// AoRs the store has to get.
+    pub(crate) fn unsaved(&self) -> usize {
+        self.unsaved.lock().len()
+    }
+
+    /// Takes at most so many of them, with what to write; [`Table::saved`] or
+    /// [`Table::still_unsaved`] must be told what became of them.
+    pub(crate) fn take_unsaved(&self, most: usize) -> Vec<Write> {
+        let keys = {
+            let mut all = self.unsaved.lock();
+            let from = all.len().saturating_sub(most);
+            all.split_off(from)
+        };
+        let write = |(part, key): (usize, AorKey)| {
+            let hash = self.hash(&key.table, &key.aor);
+            let (set, revision) = self.shard(hash)?.read().unsaved(hash, &key)?;
+            let part = u32::try_from(part).unwrap_or(u32::MAX);
+            Some(Write { revision, part, ..Write::new(key, set) })
+        };
+        keys.into_iter().enumerate().filter_map(write).collect()
+    }
+
+    /// The store has what was taken, as `revision`.
+    pub(crate) fn saved(&self, write: &Write, revision: u64) {
+        let hash = self.hash(&write.key.table, &write.key.aor);
+        let (delta, more) =
+            self.with_shard(hash, |shard| shard.saved(hash, &write.key, &write.set, revision));
+        self.count(delta);
+        self.note_unsaved(more.then(|| write.key.clone()));
+    }
+
+    /// The store does not have what was taken.
+    pub(crate) fn still_unsaved(&self, write: &Write) {
+        self.note_unsaved([write.key.clone()]);
+    }
+
+    /// See [`Shard::adopt`].
+    pub(crate) fn adopt(&self, record: Record, as_of: Option<u64>) {
+        let hash = self.hash(&record.key.table, &record.key.aor);
+        let version = || self.fresh_version();
+        let delta = self.with_shard(hash, |shard| shard.adopt(hash, record, as_of, version));
+        self.count(delta);
+    }
+
+    /// Removes what the store had at `revision` or before and what is not among these hashes.
+    pub(crate) fn keep_only(&self, listed: &HashSet<u64>, revision: u64) {
+        for shard in &self.shards {
+            let gone = shard.read().stored_but(listed, revision);
+            for (_, key) in gone {
+                self.adopt(Record { key, set: BindingSet::default(), revision }, Some(revision));
+            }
+        }
+    }
+
+    /// See [`Shard::forget_removals`].
+    pub(crate) fn forget_removals(&self, revision: u64) {
+        for shard in &self.shards {
+            shard.write().forget_removals(revision);
+        }
     }
 
     pub(crate) fn roll_back(&self, change: &Staged) {
@@ -153,15 +231,15 @@ impl Table {
     }
 
     /// Puts a record of the store into the table, as it is.
-    pub(crate) fn load(&self, key: AorKey, set: BindingSet) {
+    pub(crate) fn load(&self, record: Record) {
         let staged = Staged {
-            hash: self.hash(&key.table, &key.aor),
-            key,
-            set: Arc::new(set),
+            hash: self.hash(&record.key.table, &record.key.aor),
+            key: record.key,
+            set: Arc::new(record.set),
             version: self.fresh_version(),
-            memory_only: true,
+            memory_only: false,
         };
-        self.publish(&staged);
+        self.publish(&staged, record.revision);
     }
 
     /// Expires what is due in one shard; `then` sees it before anybody else can change the shard.
@@ -230,10 +308,6 @@ impl Table {
     }
 }
 
-fn publish(shard: &mut Shard, change: &Staged) -> Delta {
-    shard.publish(change.hash, &change.key, &change.set, change.version)
-}
-
 impl Locked<'_> {
     fn shard(&mut self, hash: u64) -> Option<&mut Shard> {
         let index = Table::shard_index(hash);
@@ -292,7 +366,19 @@ impl Locked<'_> {
     }
 
     pub(crate) fn publish(&mut self, changes: &[Staged]) {
-        self.each(changes, publish);
+        self.each(changes, |shard, change| shard.publish(change, 0));
+    }
+
+    /// Publishes what the store gets later.
+    pub(crate) fn publish_unsaved(&mut self, changes: &[Staged]) {
+        let mut new = Vec::new();
+        for change in changes {
+            let Some(shard) = self.shard(change.hash) else { continue };
+            let (delta, is_new) = shard.publish_unsaved(change);
+            new.extend(is_new.then(|| change.key.clone()));
+            self.table.count(delta);
+        }
+        self.table.note_unsaved(new);
     }
 
     fn each(&mut self, changes: &[Staged], work: fn(&mut Shard, &Staged) -> Delta) {

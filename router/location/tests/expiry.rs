@@ -93,7 +93,8 @@ fn a_change_under_way_is_left_alone_and_indexed_when_it_ends() {
 #[test]
 fn expiry_holds_across_a_restart() {
     let folder = Folder::new();
-    let mode = viaduct_location::Mode::WriteThrough { path: folder.file("location.redb") };
+    let backend = viaduct_location::Backend::File(folder.file("location.redb"));
+    let mode = viaduct_location::Mode::WriteThrough(backend);
     let config = Config { mode, ..Config::default() };
     let service = LocationService::open(&config, NOW_MS).unwrap();
     put(&service, "a@x", set(&[("sip:1", NOW_MS + 1000), ("sip:2", NOW_MS + 9000)])).unwrap();

@@ -7,13 +7,14 @@ use std::path::Path;
 
 use common::*;
 use redb::{Database, TableDefinition};
-use viaduct_location::{Config, LocationService, Mode, OpenError, StoreError};
+use viaduct_location::{Backend, Config, LocationService, Mode, OpenError, StoreError};
 
 const BINDINGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bindings");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
 
 fn config(path: &Path) -> Config {
-    Config { mode: Mode::WriteThrough { path: path.to_owned() }, ..Config::default() }
+    let backend = Backend::File(path.to_owned());
+    Config { mode: Mode::WriteThrough(backend), ..Config::default() }
 }
 
 fn open(path: &Path) -> Result<LocationService, OpenError> {

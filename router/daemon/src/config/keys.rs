@@ -11,8 +11,8 @@ use viaduct_message::Uri;
 use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
-    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LocationConfig, LocationMode,
-    LogConfig, PolicyConfig, listen, network, registrar,
+    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, listen,
+    location, network, registrar,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -74,7 +74,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         use_received,
         drain_s,
         policy: policy(top, folder, &state_dir),
-        location: location(top, folder, &state_dir),
+        location: location::read(top, &listeners, folder, &state_dir),
         keepalive: keepalive(top, &listeners),
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
@@ -158,7 +158,7 @@ fn path(section: &mut Section<'_, '_>, key: &'static str, default: &str, folder:
 }
 
 /// A path whose default lies in the state folder.
-fn state_path(
+pub(super) fn state_path(
     section: &mut Section<'_, '_>,
     key: &'static str,
     name: &str,
@@ -175,21 +175,6 @@ fn policy(top: &mut Section<'_, '_>, folder: &Path, state_dir: &Path) -> PolicyC
     let config = PolicyConfig {
         file: path(&mut section, "file", "/usr/share/viaduct/registrar.wasm", folder),
         deployed_dir: state_path(&mut section, "deployed_dir", "policy", folder, state_dir),
-    };
-    section.close();
-    config
-}
-
-fn location(top: &mut Section<'_, '_>, folder: &Path, state_dir: &Path) -> LocationConfig {
-    const MODES: [(&str, LocationMode); 2] =
-        [("write-through", LocationMode::WriteThrough), ("memory", LocationMode::Memory)];
-    let mut section = top.section("location");
-    let config = LocationConfig {
-        mode: section.choice("mode", &MODES, ("write-through", LocationMode::WriteThrough)),
-        file: state_path(&mut section, "file", "location.redb", folder, state_dir),
-        max_aors: size(section.number("max_aors", 1..=100_000_000, 1_000_000)),
-        max_bindings: size(section.number("max_bindings", 1..=100_000_000, 2_000_000)),
-        drop_lost_tcp: section.flag("drop_lost_tcp", false),
     };
     section.close();
     config
@@ -392,7 +377,7 @@ fn log(top: &mut Section<'_, '_>) -> LogConfig {
 }
 
 // The ranges above keep these from ever saturating.
-fn size(number: u64) -> usize {
+pub(super) fn size(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
 

@@ -178,7 +178,7 @@ fn advertised(section: &Section<'_, '_>, text: &Text) -> Option<(String, Option<
 }
 
 /// `host`, `host:port`, `[v6]`, `[v6]:port`; a bare IPv6 address gets its brackets.
-fn parse_host_port(text: &str) -> Option<(String, Option<u16>)> {
+pub(super) fn parse_host_port(text: &str) -> Option<(String, Option<u16>)> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return concrete(ip).then(|| (host_of(ip), None));
     }

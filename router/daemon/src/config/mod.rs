@@ -8,6 +8,7 @@
 pub mod error;
 mod keys;
 mod listen;
+mod location;
 pub(crate) mod network;
 pub mod path_keys;
 mod reader;
@@ -23,6 +24,7 @@ use viaduct_engine::{Bounds, Listener, Network, Settings, TimerValues};
 
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
+pub use location::{LocationConfig, LocationMode};
 
 /// A configuration that has passed every check.
 #[derive(Clone, Debug)]
@@ -78,30 +80,6 @@ pub struct PolicyConfig {
     pub file: PathBuf,
     /// Folder of deployed components.
     pub deployed_dir: PathBuf,
-}
-
-/// When a REGISTER is acknowledged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LocationMode {
-    /// After its bindings are on disk.
-    WriteThrough,
-    /// At once; nothing is stored.
-    Memory,
-}
-
-/// `[location]`
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LocationConfig {
-    /// When a REGISTER is acknowledged.
-    pub mode: LocationMode,
-    /// The store's file.
-    pub file: PathBuf,
-    /// Most AoRs in all tables.
-    pub max_aors: usize,
-    /// Most bindings in all tables.
-    pub max_bindings: usize,
-    /// A binding ends with the TCP connection it was made by.
-    pub drop_lost_tcp: bool,
 }
 
 /// `[keepalive]`
@@ -228,12 +206,7 @@ impl Config {
     /// What is configured, in a few lines for people.
     pub fn summary(&self) -> String {
         let listeners: Vec<String> = self.listeners.iter().map(listener_name).collect();
-        let location = match self.location.mode {
-            LocationMode::WriteThrough => {
-                format!("write-through to {}", self.location.file.display())
-            }
-            LocationMode::Memory => "memory only: a restart forgets all bindings".to_owned(),
-        };
+        let location = self.location.summary();
         let admin = match self.admin.as_ref().map(|admin| &admin.listen) {
             Some(AdminAddr::Unix(path)) => format!("unix:{}", path.display()),
             Some(AdminAddr::Tcp(addr)) => addr.to_string(),

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{AorKey, Change, CommitFault, ConnId, Location as _, Transport};
-use viaduct_location::{LocationService, Store, StoreError, Write};
+use viaduct_location::{LocationService, Record, Store, StoreError, Write, Written};
 
 /// A moment the tests call now, milliseconds since 1970.
 pub const NOW_MS: u64 = 1_900_000_000_000;
@@ -124,15 +124,15 @@ pub fn gated() -> (GatedStore, Gate) {
 }
 
 impl Store for GatedStore {
-    fn load(&mut self, _each: &mut dyn FnMut(AorKey, BindingSet)) -> Result<(), StoreError> {
+    fn load(&mut self, _each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
         Ok(())
     }
 
-    fn write(&mut self, group: &[Write]) -> Result<(), StoreError> {
+    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
         // Without a test on the other side (it is over), everything is stored.
         let _ = self.entered.send(group.to_vec());
         match self.answers.recv().unwrap_or(Answer::Stored) {
-            Answer::Stored => Ok(()),
+            Answer::Stored => Ok(Written::default()),
             Answer::Failed => Err(StoreError::Other {
                 path: PathBuf::from("gate"),
                 detail: "told to fail".into(),

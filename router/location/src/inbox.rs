@@ -1,0 +1,53 @@
+//! What other routers have changed, on its way from a shared store into the table.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::store::{Record, Watcher};
+use crate::table::Table;
+
+/// The table as a store's [`Watcher`].
+pub(crate) struct Inbox {
+    table: Arc<Table>,
+    list: Mutex<List>,
+}
+
+/// A list of everything, on its way.
+#[derive(Default)]
+struct List {
+    revision: u64,
+    hashes: HashSet<u64>,
+}
+
+impl Inbox {
+    pub(crate) fn new(table: Arc<Table>) -> Inbox {
+        Inbox { table, list: Mutex::default() }
+    }
+}
+
+impl Watcher for Inbox {
+    fn changed(&self, record: Record) {
+        self.table.adopt(record, None);
+    }
+
+    fn told(&self, revision: u64) {
+        self.table.forget_removals(revision);
+    }
+
+    fn list_begins(&self, revision: u64) {
+        *self.list.lock() = List { revision, hashes: HashSet::new() };
+    }
+
+    fn listed(&self, record: Record) {
+        let mut list = self.list.lock();
+        list.hashes.insert(self.table.hash(&record.key.table, &record.key.aor));
+        self.table.adopt(record, Some(list.revision));
+    }
+
+    fn list_ends(&self) {
+        let list = std::mem::take(&mut *self.list.lock());
+        self.table.keep_only(&list.hashes, list.revision);
+    }
+}

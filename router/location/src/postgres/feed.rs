@@ -1,0 +1,191 @@
+//! What the other routers change.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use futures_util::{TryStreamExt as _, pin_mut};
+use tokio_postgres::{Client, Statement};
+
+use super::config::describe;
+use super::rows::Records;
+use super::session::{Clock, Link, connect, read_all};
+use super::{Pause, Shared, statements, unix_ms};
+use crate::store::Watcher;
+
+/// After a notification: more often come together.
+const GATHER: Duration = Duration::from_millis(10);
+/// How often what has expired is deleted.
+const CLEAN_INTERVAL: Duration = Duration::from_secs(60);
+/// One plan for each question: how much is new differs.
+const PLANS: &str = "SET jit = off; SET plan_cache_mode = force_custom_plan; \
+                     SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
+                     SET idle_in_transaction_session_timeout = '10s'";
+/// Where the feed is.
+struct Feed {
+    shared: Arc<Shared>,
+    watcher: Arc<dyn Watcher>,
+    /// Everything up to this number has been told.
+    told: u64,
+    /// When that was.
+    at: Instant,
+    era: i64,
+}
+
+/// Tells the watcher of changes after `loaded` for as long as the runtime lives.
+pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: Clock) {
+    let Clock { revision, era } = loaded;
+    let mut feed = Feed { shared, watcher, told: revision, at: Instant::now(), era };
+    let mut pause = Pause::default();
+    loop {
+        let begun = feed.at;
+        let fault = feed.follow().await;
+        if feed.at != begun {
+            pause = Pause::default();
+        }
+        tracing::warn!(%fault, "database: changes of other routers are not seen");
+        pause.wait().await;
+    }
+}
+
+impl Feed {
+    /// Follows the changes by one connection until that ends; why it did.
+    async fn follow(&mut self) -> String {
+        match connect(&self.shared.config).await {
+            Ok(link) => match self.follow_by(link).await {
+                Ok(never) => match never {},
+                Err(fault) => describe(&fault),
+            },
+            Err(fault) => fault,
+        }
+    }
+
+    async fn follow_by(
+        &mut self,
+        link: Link,
+    ) -> Result<std::convert::Infallible, tokio_postgres::Error> {
+        let Link { mut client, mut notes, driver: _driver } = link;
+        client.batch_execute(&format!("{PLANS}; LISTEN viaduct_location")).await?;
+        let changes = client.prepare(&statements::changes()).await?;
+        self.recognise(&mut client).await?;
+        let mut cleaned = Instant::now();
+        loop {
+            if !self.look(&client, &changes).await? {
+                self.list(&mut client).await?;
+            }
+            if cleaned.elapsed() > CLEAN_INTERVAL {
+                cleaned = Instant::now();
+                self.clean(&mut client).await?;
+            }
+            let waited = tokio::time::timeout(self.shared.config.poll_interval, async {
+                // What this router has written itself is no news.
+                loop {
+                    match notes.recv().await {
+                        Some(pid) if pid == self.shared.own_marks().1 => {}
+                        other => return other,
+                    }
+                }
+            });
+            if let Ok(Some(_)) = waited.await {
+                tokio::time::sleep(GATHER).await;
+                while notes.try_recv().is_ok() {}
+            }
+        }
+    }
+
+    /// Is it the server the numbers are from, and has nothing been missed for too long?
+    async fn recognise(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
+        let server = client.query_one(statements::IDENTITY, &[]).await;
+        let server: Option<String> = server.and_then(|row| row.try_get(0)).ok();
+        if let Some(server) = &server {
+            client.execute(statements::TAKE_OVER, &[server]).await?;
+        }
+        // Who may not ask which server it is takes no chances.
+        let stale = self.at.elapsed() > self.shared.config.keep_removed / 2;
+        if stale || server.is_none() {
+            self.list(client).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells everything there is.
+    async fn list(&mut self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
+        let newest = self.told.max(self.shared.newest.load(Ordering::Acquire));
+        client.execute(statements::ADVANCE, &[&newest.cast_signed()]).await?;
+        let watcher = &self.watcher;
+        let begins = &mut |revision| watcher.list_begins(revision);
+        let each = &mut |record| watcher.listed(record);
+        let Clock { revision, era } = read_all(client, &self.shared.reader, begins, each).await?;
+        self.watcher.list_ends();
+        (self.told, self.at, self.era) = (revision, Instant::now(), era);
+        tracing::info!(revision, era, "database: everything read again");
+        Ok(())
+    }
+
+    /// Tells what is new; `false` where that cannot be told by numbers.
+    async fn look(
+        &mut self,
+        client: &Client,
+        changes: &Statement,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let unsure = self.shared.unsure.swap(u64::MAX, Ordering::AcqRel);
+        let looked = self.look_after(client, changes, self.told.min(unsure)).await;
+        if looked.is_err() {
+            self.shared.unsure.fetch_min(unsure, Ordering::AcqRel);
+        }
+        looked
+    }
+
+    async fn look_after(
+        &mut self,
+        client: &Client,
+        changes: &Statement,
+        after: u64,
+    ) -> Result<bool, tokio_postgres::Error> {
+        let (writer, _) = self.shared.own_marks();
+        let Clock { revision: newest, era } = Clock::read(client).await?;
+        if era != self.era {
+            return Ok(false);
+        }
+        if newest < self.told {
+            // A backup was restored: nobody else may notice, once the numbers have grown again.
+            client.execute(statements::END_ERA, &[&era]).await?;
+            return Ok(false);
+        }
+        if newest > after {
+            let rows = client.query_raw(changes, [after.cast_signed(), writer]).await?;
+            pin_mut!(rows);
+            let mut records = Records::new(&self.shared.reader);
+            while let Some(row) = rows.try_next().await? {
+                if let Some(record) = records.row(&row)? {
+                    self.watcher.changed(record);
+                }
+            }
+            if let Some(record) = records.take() {
+                self.watcher.changed(record);
+            }
+        }
+        if newest > self.told {
+            self.watcher.told(newest);
+        }
+        (self.told, self.at) = (newest, Instant::now());
+        Ok(true)
+    }
+
+    /// Deletes what everybody has forgotten.
+    async fn clean(&self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
+        let kept_ms = u64::try_from(self.shared.config.keep_removed.as_millis());
+        let before = unix_ms().saturating_sub(kept_ms.unwrap_or(u64::MAX)).cast_signed();
+        loop {
+            let transaction = client.transaction().await?;
+            // The order of locks is everybody's.
+            transaction.query_one(statements::HOLD, &[]).await?;
+            let gone: i64 =
+                transaction.query_one(statements::CLEAN, &[&before]).await?.try_get(0)?;
+            transaction.commit().await?;
+            if gone == 0 {
+                return Ok(());
+            }
+        }
+    }
+}

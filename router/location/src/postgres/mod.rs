@@ -1,0 +1,265 @@
+//! Bindings in PostgreSQL, which several routers may share.
+//!
+//! Every change has a number, given under a lock that is held until it is committed: the order of
+//! numbers is the order of commits, so a router that asks for everything after the last number it
+//! knows misses nothing. A change names the number its AoR had when it was computed; where another
+//! router came first it is refused, and computed again. Tables: `sql/`.
+//!
+//! Start reading at [`PostgresStore`]; `session` writes, `feed` hears of the others, `rows` knows
+//! the columns, `statements` the SQL.
+
+mod config;
+mod feed;
+mod rows;
+mod schema;
+mod session;
+mod statements;
+mod text;
+mod tls;
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Notify;
+use tokio::sync::mpsc::Receiver;
+
+pub use config::{PostgresConfig, Tls};
+use rows::{Me, Reader};
+use session::{Clock, Session};
+
+use crate::store::{Record, Store, StoreError, Watcher, Write, Written};
+
+/// First and longest pause between two attempts to connect.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Bindings in a database.
+pub struct PostgresStore {
+    shared: Arc<Shared>,
+    /// What has been loaded.
+    loaded: Clock,
+    runtime: Background,
+}
+
+/// A runtime on a thread of its own, which may be dropped anywhere.
+struct Background(Option<Runtime>);
+
+impl Background {
+    fn new() -> std::io::Result<Background> {
+        let mut builder = Builder::new_multi_thread();
+        let runtime = builder.worker_threads(1).thread_name("postgres").enable_all().build()?;
+        Ok(Background(Some(runtime)))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        if let Some(runtime) = &self.0 {
+            runtime.spawn(task);
+        }
+    }
+
+    /// Waits for a task, also on a thread that belongs to another runtime; `None` where it has
+    /// panicked.
+    fn wait<T: Send + 'static>(&self, task: impl Future<Output = T> + Send + 'static) -> Option<T> {
+        let (tell, told) = std::sync::mpsc::sync_channel(1);
+        self.spawn(async move { drop(tell.send(task.await)) });
+        told.recv().ok()
+    }
+
+    /// As [`Background::wait`], for what is borrowed; on a thread without a runtime only.
+    fn wait_here<T>(&self, task: impl Future<Output = T>) -> Option<T> {
+        self.0.as_ref().map(|runtime| runtime.block_on(task))
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// What the store's tasks share.
+struct Shared {
+    config: PostgresConfig,
+    reader: Reader,
+    /// `None` while there is no connection; a task makes a new one then.
+    session: Mutex<Option<Arc<Session>>>,
+    /// Wakes that task where the connection itself does not.
+    given_up: Notify,
+    /// Changes after this number have to be read again, those of our own that failed included;
+    /// `u64::MAX`: none.
+    unsure: AtomicU64,
+    /// The newest of our own.
+    newest: AtomicU64,
+}
+
+impl PostgresStore {
+    /// Connects and brings the tables up to date.
+    pub fn open(config: &PostgresConfig) -> Result<PostgresStore, StoreError> {
+        let runtime = Background::new().map_err(|error| fault(config, error.to_string()))?;
+        let owned = config.clone();
+        let opened = runtime.wait(async move { Session::open(&owned).await });
+        let (session, ended) = opened
+            .unwrap_or_else(|| Err("connecting panicked".to_owned()))
+            .map_err(|detail| fault(config, detail))?;
+        let me =
+            Me { node: config.node.clone(), address: config.node_address.clone(), boot: random() };
+        let shared = Arc::new(Shared {
+            config: config.clone(),
+            reader: Reader::new(me),
+            session: Mutex::new(Some(Arc::clone(&session))),
+            given_up: Notify::new(),
+            unsure: AtomicU64::new(u64::MAX),
+            newest: AtomicU64::new(0),
+        });
+        runtime.spawn(keep(Arc::clone(&shared), Arc::downgrade(&session), ended));
+        Ok(PostgresStore { shared, loaded: Clock::default(), runtime })
+    }
+}
+
+impl Store for PostgresStore {
+    fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        let shared = Arc::clone(&self.shared);
+        // Records cross from the runtime's thread by a queue: `each` stays on this one.
+        let (tell, records) = std::sync::mpsc::sync_channel(1024);
+        let (end, ended) = std::sync::mpsc::sync_channel(1);
+        self.runtime.spawn(async move {
+            let loaded = load(&shared, &mut |record| drop(tell.send(record))).await;
+            drop(end.send(loaded));
+        });
+        records.into_iter().for_each(each);
+        let loaded = ended.recv().unwrap_or_else(|_| Err("loading panicked".to_owned()));
+        self.loaded = loaded.map_err(|detail| fault(&self.shared.config, detail))?;
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
+        let shared = &self.shared;
+        let session = shared.session.lock().clone();
+        let Some(session) = session else {
+            return Err(fault(&shared.config, "no connection".to_owned()));
+        };
+        let writing = session.write(group, &shared.reader, unix_ms());
+        let written = self.runtime.wait_here(writing);
+        match written.unwrap_or_else(|| Err("closed".to_owned())) {
+            Ok(written) => {
+                shared.newest.fetch_max(written.revision, Ordering::AcqRel);
+                Ok(written)
+            }
+            Err(detail) => {
+                // What became of it is not known: the connection, and all it may still do under
+                // its mark, is given up.
+                shared.give_up(&session);
+                shared.given_up.notify_one();
+                Err(fault(&shared.config, detail))
+            }
+        }
+    }
+
+    fn watch(&mut self, watcher: Arc<dyn Watcher>) {
+        self.runtime.spawn(feed::run(Arc::clone(&self.shared), watcher, self.loaded));
+    }
+
+    fn is_shared(&self) -> bool {
+        true
+    }
+}
+
+async fn load(shared: &Shared, each: &mut (dyn FnMut(Record) + Send)) -> Result<Clock, String> {
+    let mut link = session::connect(&shared.config).await?;
+    let read = session::read_all(&mut link.client, &shared.reader, &mut |_| (), each).await;
+    read.map_err(|error| config::describe(&error))
+}
+
+impl Shared {
+    /// Takes a connection out of use, if it is in use. Whatever it wrote that is not known is read
+    /// again.
+    fn give_up(&self, session: &Arc<Session>) {
+        let mut current = self.session.lock();
+        if current.as_ref().is_some_and(|current| Arc::ptr_eq(current, session)) {
+            *current = None;
+            // Before anybody can ask for changes without that connection's mark.
+            self.unsure.fetch_min(session.known.load(Ordering::Acquire), Ordering::AcqRel);
+        }
+    }
+
+    /// Mark and process of the connection in use; 0: none.
+    fn own_marks(&self) -> (i64, i32) {
+        self.session.lock().as_ref().map_or((0, 0), |session| (session.writer, session.pid))
+    }
+}
+
+/// Sees to a new connection whenever the last one has ended or was given up.
+async fn keep(shared: Arc<Shared>, first: Weak<Session>, first_ended: Receiver<i32>) {
+    let (mut session, mut ended) = (first, first_ended);
+    loop {
+        tokio::select! {
+            () = async { while ended.recv().await.is_some() {} } => {
+                session.upgrade().inspect(|session| shared.give_up(session));
+            }
+            () = shared.given_up.notified() => {}
+        }
+        // It may have been told of an earlier one.
+        if shared.session.lock().is_none() {
+            (session, ended) = reconnect(&shared).await;
+        }
+    }
+}
+
+/// Connects anew, however long it takes.
+async fn reconnect(shared: &Shared) -> (Weak<Session>, Receiver<i32>) {
+    let place = shared.config.place();
+    tracing::error!(%place, "database: connection lost");
+    let mut pause = Pause::default();
+    loop {
+        pause.wait().await;
+        match Session::open(&shared.config).await {
+            Ok((session, ended)) => {
+                tracing::info!(%place, "database: connected again");
+                let watched = Arc::downgrade(&session);
+                *shared.session.lock() = Some(session);
+                return (watched, ended);
+            }
+            Err(fault) => tracing::warn!(%place, %fault, "database: no connection"),
+        }
+    }
+}
+
+/// Pauses that grow, with some chance in them so that routers do not come all at once.
+struct Pause {
+    next: Duration,
+}
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause { next: PAUSE.0 }
+    }
+}
+
+impl Pause {
+    async fn wait(&mut self) {
+        let half = self.next / 2;
+        let chance = f64::from(random() as u16) / f64::from(u16::MAX);
+        tokio::time::sleep(half + half.mul_f64(chance)).await;
+        self.next = (self.next * 2).min(PAUSE.1);
+    }
+}
+
+fn fault(config: &PostgresConfig, detail: String) -> StoreError {
+    StoreError::Database { at: config.place(), detail }
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A positive number nobody else has.
+fn random() -> i64 {
+    // Keyed by the system's randomness, which only `RandomState` gives without another crate.
+    (RandomState::new().hash_one(unix_ms()) >> 1).cast_signed().max(1)
+}

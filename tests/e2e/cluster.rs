@@ -1,0 +1,145 @@
+//! Two routers on one PostgreSQL: calls find a phone at either, and neither `kill -9` of a router
+//! or of the database nor a cut network loses what was acknowledged or leaves what was removed.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use viaduct_tests::or_skip;
+use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::policy;
+use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
+use viaduct_tests::support::router::{self, Router, Setup};
+use viaduct_tests::support::sip_client::SipClient;
+use viaduct_tests::support::sip_text::{Received, Request, response};
+use viaduct_tests::support::storm::{Storm, check};
+
+const DOMAIN: &str = "cluster.example";
+/// Clients that register side by side.
+const CLIENTS: usize = 4;
+/// Acknowledgements before something is killed, and after it is back.
+const ENOUGH: usize = 3_000;
+/// How long another router's change may take to be seen on a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
+/// A router on a database, which the others trust.
+fn setup(server: &Postgres, node: &str) -> Result<Setup> {
+    let listen = SocketAddr::from((own_address(), 5060));
+    let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?)
+        .in_database(&server.connection(), node);
+    setup.trusted = vec!["127.0.0.0/8".to_owned()];
+    Ok(setup)
+}
+
+fn client(server: SocketAddr) -> Result<SipClient> {
+    SipClient::new(Transport::Udp, (own_address(), 5060).into(), server)
+}
+
+/// Contacts of a user, as a router tells them.
+fn contacts(server: SocketAddr, user: &str) -> Result<Vec<String>> {
+    let answer = client(server)?.transact(&Request::fetch(user, DOMAIN))?;
+    ensure!(answer.status() == Some(200), "asking for {user}:\n{}", answer.text);
+    let listed = answer.list("Contact");
+    Ok(listed.iter().filter_map(|c| c.split(['<', '>']).nth(1)).map(str::to_owned).collect())
+}
+
+fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let deadline = Instant::now() + SOON;
+    while !is_so()? {
+        ensure!(Instant::now() < deadline, "never: {what}");
+    }
+    Ok(())
+}
+
+/// Changes travel in order: once this one has arrived, all before it have.
+fn settle(from: SocketAddr, to: SocketAddr) -> Result<()> {
+    let contact = format!("sip:mark@{from}");
+    let user = format!("mark{}", from.ip().to_string().replace('.', "x"));
+    let answer = client(from)?.transact(&Request::register(&user, DOMAIN, &contact, 3_600))?;
+    ensure!(answer.status() == Some(200), "{}", answer.text);
+    eventually("a change travels", || Ok(contacts(to, &user)?.contains(&contact)))
+}
+
+#[test]
+fn a_call_at_the_wrong_router_reaches_the_phone_by_way_of_its_own() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let server = or_skip!(Postgres::start(&[])?, "{NO_POSTGRES}");
+    let a = Router::start(&setup(&server, "a")?)?;
+    let b = Router::start(&setup(&server, "b")?)?;
+    for transport in [Transport::Udp, Transport::Tcp] {
+        let user = format!("phone{}", transport.in_uri());
+        let mut phone = SipClient::new(transport, (own_address(), 5062).into(), a.listen())?;
+        // Behind NAT: nobody reaches this Contact, only the flow to `a` leads to the phone.
+        let contact = format!("sip:{user}@192.0.2.33:5999;transport={}", transport.in_uri());
+        let registered = phone.transact(&Request::register(&user, DOMAIN, &contact, 3_600))?;
+        ensure!(registered.status() == Some(200), "{}", registered.text);
+        eventually("b knows the phone", || Ok(contacts(b.listen(), &user)? == [contact.clone()]))?;
+        let uri = format!("sip:{user}@{DOMAIN}");
+        let mut caller = client(b.listen())?;
+        caller.send(&Request::new("MESSAGE", &uri, &format!("sip:caller@{DOMAIN}"), &uri))?;
+        let is_it = |message: &Received| message.method() == Some("MESSAGE");
+        let arrived = phone.expect("the MESSAGE", SOON, is_it)?;
+        let vias = arrived.list("Via");
+        let passed = |via: &String, router: &Router| via.contains(&router.listen().to_string());
+        ensure!(vias.len() == 3, "{vias:?}");
+        ensure!(passed(&vias[0], &a) && passed(&vias[1], &b), "{vias:?}");
+        ensure!(arrived.request_uri() == Some(contact.as_str()), "{}", arrived.text);
+        phone.send_raw(response(&arrived, "200 OK", "t", &[]).as_bytes())?;
+        caller.expect("the answer", SOON, |message| message.status() == Some(200))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_of_a_router() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let server = or_skip!(Postgres::start(&[])?, "{NO_POSTGRES}");
+    let mut a = Router::start(&setup(&server, "a")?)?;
+    let b = Router::start(&setup(&server, "b")?)?;
+    let storm = Storm::start(&[a.listen(), b.listen()], DOMAIN, CLIENTS);
+    storm.wait_for(ENOUGH)?;
+    a.kill_hard()?;
+    storm.wait_for(ENOUGH / 4)?;
+    a.start_again()?;
+    storm.wait_for(ENOUGH / 4)?;
+    let expected = storm.stop()?;
+    settle(a.listen(), b.listen())?;
+    settle(b.listen(), a.listen())?;
+    check(a.listen(), DOMAIN, &expected)?;
+    check(b.listen(), DOMAIN, &expected)
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_by_kill_9_of_the_database() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut server = or_skip!(Postgres::start(&[])?, "{NO_POSTGRES}");
+    let a = Router::start(&setup(&server, "a")?)?;
+    let b = Router::start(&setup(&server, "b")?)?;
+    let storm = Storm::start(&[a.listen(), b.listen()], DOMAIN, CLIENTS);
+    storm.wait_for(ENOUGH)?;
+    server.kill_hard()?;
+    // Look-ups go on from memory, a REGISTER is sent away for a while.
+    let (user, contact) = ("late", "sip:late@192.0.2.9");
+    let register = || client(a.listen())?.transact(&Request::register(user, DOMAIN, contact, 60));
+    let refused = register()?;
+    ensure!(refused.status() == Some(503), "{}", refused.text);
+    ensure!(refused.header("Retry-After").is_some(), "{}", refused.text);
+    ensure!(contacts(b.listen(), user)?.is_empty());
+    server.start_again()?;
+    storm.wait_for(ENOUGH / 2)?;
+    let expected = storm.stop()?;
+    eventually("a REGISTER is taken again", || Ok(register()?.status() == Some(200)))?;
+    settle(a.listen(), b.listen())?;
+    settle(b.listen(), a.listen())?;
+    check(a.listen(), DOMAIN, &expected)?;
+    check(b.listen(), DOMAIN, &expected)?;
+    let doubles = server.sql("SELECT aor FROM location GROUP BY aor HAVING count(*) > 1")?;
+    for aor in doubles.lines() {
+        let user = aor.split('@').next().unwrap_or_default();
+        let unanswered = expected.get(user).map_or(0, |one| one.asked.len());
+        if unanswered < 2 {
+            bail!("{aor} has two contacts");
+        }
+    }
+    Ok(())
+}
