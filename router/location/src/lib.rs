@@ -14,9 +14,11 @@
 
 mod commit;
 mod expiry;
+pub mod import;
 mod inbox;
 mod keepalive;
 mod merge;
+pub mod portable;
 mod postgres;
 mod record;
 mod redb_store;
@@ -27,8 +29,9 @@ mod table;
 
 pub use expiry::Expired;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig, drop_bindings};
+pub use merge::merge;
 pub use postgres::{PostgresConfig, PostgresStore, Tls};
 pub use record::{RecordError, decode, encode};
-pub use redb_store::RedbStore;
+pub use redb_store::{RedbStore, Repaired, Verified, repair, verify};
 pub use service::{Backend, Config, Counts, LocationService, Mode, OpenError};
 pub use store::{Record, Store, StoreError, Watcher, Write, Written};

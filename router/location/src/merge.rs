@@ -6,7 +6,7 @@ use viaduct_message::uri;
 /// What both changes together make of `base`: per contact, the side that has changed it counts, and
 /// where both have, the later REGISTER; a removal gives way to a REGISTER. Only needed where a
 /// change was acknowledged before it was stored: all others are computed again instead.
-pub(crate) fn merge(base: &BindingSet, mine: &BindingSet, theirs: &BindingSet) -> BindingSet {
+pub fn merge(base: &BindingSet, mine: &BindingSet, theirs: &BindingSet) -> BindingSet {
     let mut merged: Vec<Binding> = Vec::with_capacity(theirs.len() + mine.len());
     for their in &theirs.bindings {
         let (before, my) = (find(base, their), find(mine, their));

@@ -1,5 +1,9 @@
 //! The embedded store: one redb file, every transaction on disk before it is told.
 
+mod repair;
+#[cfg(test)]
+mod torn_tests;
+
 use std::fs::File;
 use std::io::ErrorKind;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,6 +19,8 @@ use viaduct_engine::AorKey;
 use crate::record;
 use crate::store::{Record, Store, StoreError, Write, Written};
 use crate::table::MAX_TABLE_BYTES;
+
+pub use repair::{Repaired, Verified, repair, verify};
 
 /// Key: length of the table's name in one byte, the name, the AoR. Value: see [`record`].
 const BINDINGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bindings");

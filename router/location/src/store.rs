@@ -104,8 +104,8 @@ pub trait Watcher: Send + Sync {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The file is damaged.
-    #[error("{path}: the location store is damaged ({detail}); move it away to start empty, or \
-             restore it from a backup", path = path.display())]
+    #[error("{path}: the location store is damaged ({detail}); `viaduct location repair` saves \
+             what can be read, or restore it from a backup", path = path.display())]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use common::*;
 use redb::{Database, TableDefinition};
-use viaduct_location::{Backend, Config, LocationService, Mode, OpenError, StoreError};
+use viaduct_location::{
+    Backend, Config, LocationService, Mode, OpenError, StoreError, repair, verify,
+};
 
 const BINDINGS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("bindings");
 const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -191,4 +193,43 @@ fn a_crash_while_the_file_is_made_leaves_nothing_in_the_way() {
     std::fs::write(folder.file("location.redb.new"), b"half a file").unwrap();
     filled(&path, 1);
     assert_eq!(open(&path).unwrap().counts().aors, 1);
+}
+
+#[test]
+fn a_repair_keeps_what_can_be_read_and_the_old_file() {
+    let folder = Folder::new();
+    let path = folder.file("location.redb");
+    filled(&path, 2_000);
+    let whole = verify(&path).unwrap();
+    assert_eq!((whole.aors, whole.bindings), (2_000, 2_000));
+    let sound = std::fs::read(&path).unwrap();
+    let (mut told, mut kept) = (0, 0);
+    for at in (0..sound.len()).step_by(sound.len() / 12) {
+        let mut damaged = sound.clone();
+        let end = (at + 64).min(damaged.len());
+        damaged[at..end].fill(0xa5);
+        std::fs::write(&path, &damaged).unwrap();
+        if verify(&path).is_ok() {
+            continue;
+        }
+        told += 1;
+        let repaired = repair(&path).unwrap();
+        assert_eq!(std::fs::read(&repaired.old).unwrap().len(), damaged.len());
+        assert_eq!(verify(&path).unwrap().aors, repaired.kept, "{repaired:?}");
+        assert!(repaired.kept <= 2_000, "{repaired:?}");
+        kept += repaired.kept;
+        std::fs::remove_file(repaired.old).unwrap();
+    }
+    assert!(told > 0, "no damage was noticed");
+    assert!(kept > 0, "nothing was ever saved");
+}
+
+#[test]
+fn a_repair_of_a_file_in_use_or_of_none_is_refused() {
+    let folder = Folder::new();
+    let path = folder.file("location.redb");
+    assert!(matches!(verify(&path), Err(StoreError::Io { .. })));
+    let _service = open(&path).unwrap();
+    assert!(matches!(verify(&path), Err(StoreError::InUse { .. })));
+    assert!(matches!(repair(&path), Err(StoreError::InUse { .. })));
 }

@@ -34,6 +34,11 @@ pub(super) fn run(common: &Common, command: &LocationCommand) -> anyhow::Result<
             // Nothing there is a failure to scripts, as with `rm`.
             Ok(removed.removed > 0)
         }
+        // Not asked of a router: see `transfer`.
+        LocationCommand::Export { .. }
+        | LocationCommand::Import(_)
+        | LocationCommand::Verify
+        | LocationCommand::Repair => Ok(false),
     }
 }
 

@@ -11,6 +11,7 @@ mod policy;
 mod status;
 mod table;
 mod test;
+mod transfer;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -71,7 +72,7 @@ enum Command {
     Check,
     /// Show what a running router does
     Status,
-    /// Look at or remove registrations
+    /// Look at, remove, move and repair registrations
     #[command(subcommand)]
     Location(LocationCommand),
     /// Write, test and deploy policies
@@ -106,6 +107,47 @@ enum LocationCommand {
         #[command(flatten)]
         table: Table,
     },
+    /// Write all bindings of the store, one AoR a line of JSON
+    Export {
+        #[command(flatten)]
+        table: Table,
+    },
+    /// Take bindings over from an export, a Kamailio or OpenSIPS dump, or their database
+    Import(ImportArguments),
+    /// Check the store
+    Verify,
+    /// Save what can be read of a damaged embedded store
+    Repair,
+}
+
+#[derive(Debug, Args)]
+struct ImportArguments {
+    /// File, or connection string of a PostgreSQL database
+    source: String,
+    /// Table of the location service to import into
+    #[arg(long, default_value = "location")]
+    table: String,
+    /// Table with bindings in the dump or the database
+    #[arg(long, default_value = "location", value_name = "NAME")]
+    location_table: String,
+    /// Table with users in the dump or the database
+    #[arg(long, default_value = "subscriber", value_name = "NAME")]
+    subscriber_table: String,
+    /// Domain of rows that name none
+    #[arg(long)]
+    domain: Option<String>,
+    /// How far the clock of DATETIME columns is ahead of UTC
+    #[arg(long, default_value_t = 0, value_name = "MINUTES", allow_negative_numbers = true)]
+    utc_offset_min: i64,
+    /// Write the users, with their passwords and hashes, to this new file
+    #[arg(long, value_name = "FILE")]
+    users: Option<PathBuf>,
+    /// File with the database's password
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    /// Believe any certificate of the database
+    #[arg(long)]
+    insecure: bool,
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +225,14 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
             print(&format!("{}: ok\n{}\n", config.file.display(), config.summary()))
         }
         Command::Status => status::run(common),
+        Command::Location(LocationCommand::Export { table }) => {
+            transfer::export(common, &table.name)
+        }
+        Command::Location(LocationCommand::Import(arguments)) => {
+            transfer::import(common, arguments)
+        }
+        Command::Location(LocationCommand::Verify) => transfer::check(common),
+        Command::Location(LocationCommand::Repair) => transfer::mend(common),
         Command::Location(command) => location::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Reload => status::reload(common),

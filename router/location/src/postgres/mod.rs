@@ -10,11 +10,11 @@
 
 mod config;
 mod feed;
-mod rows;
+pub(crate) mod rows;
 mod schema;
 mod session;
 mod statements;
-mod text;
+pub(crate) mod text;
 mod tls;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -27,8 +27,10 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 
+pub(crate) use config::describe;
 pub use config::{PostgresConfig, Tls};
 use rows::{Me, Reader};
+pub(crate) use session::connect as connect_for_import;
 use session::{Clock, Session};
 
 use crate::store::{Record, Store, StoreError, Watcher, Write, Written};

@@ -208,7 +208,7 @@ fn joined_parts(group: &[Write]) -> Vec<u32> {
 }
 
 /// `udp:192.0.2.1:5060`
-fn socket(transport: Transport, local: SocketAddr) -> String {
+pub(crate) fn socket(transport: Transport, local: SocketAddr) -> String {
     let name = match transport {
         Transport::Udp => "udp",
         Transport::Tcp => "tcp",
@@ -219,7 +219,7 @@ fn socket(transport: Transport, local: SocketAddr) -> String {
     format!("{name}:{local}")
 }
 
-fn parse_socket(text: &str) -> Option<(Transport, SocketAddr)> {
+pub(crate) fn parse_socket(text: &str) -> Option<(Transport, SocketAddr)> {
     let (name, local) = text.split_once(':')?;
     Some((Transport::from_name(name.as_bytes())?, local.parse().ok()?))
 }

@@ -24,8 +24,8 @@ const CLOCK_TOLERANCE_MS: u64 = 2000;
 const PLANS: &str = "SET jit = off; SET enable_seqscan = off; SET enable_mergejoin = off";
 
 /// A connection, prepared: what its server says comes in by itself.
-pub(super) struct Link {
-    pub(super) client: Client,
+pub(crate) struct Link {
+    pub(crate) client: Client,
     /// Process that sent a notification; closed when the connection is.
     pub(super) notes: Receiver<i32>,
     pub(super) driver: Driver,
@@ -33,7 +33,7 @@ pub(super) struct Link {
 
 /// What reads and writes a connection's socket: ends, and closes it, with the value, whatever the
 /// server still has to say.
-pub(super) struct Driver(tokio::task::AbortHandle);
+pub(crate) struct Driver(tokio::task::AbortHandle);
 
 impl Drop for Driver {
     fn drop(&mut self) {
@@ -42,7 +42,7 @@ impl Drop for Driver {
 }
 
 /// Connects to the host that takes writes.
-pub(super) async fn connect(config: &PostgresConfig) -> Result<Link, String> {
+pub(crate) async fn connect(config: &PostgresConfig) -> Result<Link, String> {
     let parsed = config.with_password()?;
     let connector = tls::connector(config)?;
     let connected = timeout(config.connect_timeout, parsed.connect(connector)).await;

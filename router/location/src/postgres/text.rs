@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 const MARK: &str = "\\x";
 
 /// The text for a column.
-pub(super) fn to_column(bytes: &[u8]) -> Cow<'_, str> {
+pub(crate) fn to_column(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if !text.starts_with(MARK) && !text.contains('\0') => Cow::Borrowed(text),
         _ => {
@@ -25,7 +25,7 @@ pub(super) fn to_column(bytes: &[u8]) -> Cow<'_, str> {
 }
 
 /// The bytes of a column's text. What is no hexadecimal behind the mark is taken as it is.
-pub(super) fn from_column(text: &str) -> Cow<'_, [u8]> {
+pub(crate) fn from_column(text: &str) -> Cow<'_, [u8]> {
     let decoded = text.strip_prefix(MARK).and_then(|digits| {
         let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
         let byte = |pair: &[u8; 2]| {
