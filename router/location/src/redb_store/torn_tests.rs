@@ -221,7 +221,7 @@ fn a_full_disk_refuses_a_group_whole_and_keeps_the_others() {
     drop(empty);
     let mut image = Vec::new();
     steps.lock().unwrap().iter().for_each(|step| apply(step, &mut image));
-    let (database, steps) = disk(image.len() as u64 + 200_000);
+    let (database, steps) = disk(image.len() as u64);
     let mut stored = 0;
     let fault = loop {
         match RedbStore::write_group(&path, &database, &group(stored)) {
