@@ -32,16 +32,24 @@ pub fn write_aor(uri: &Uri<'_>, fold_user: bool, out: &mut Vec<u8>) {
     }
 }
 
-fn write_user(user: &[u8], fold: bool, out: &mut Vec<u8>) {
+/// Appends the user part of a canonical AoR, see [`write_aor`].
+pub fn write_user(user: &[u8], fold: bool, out: &mut Vec<u8>) {
+    decode(user, |byte| write_user_byte(byte, fold, out));
+}
+
+/// As [`write_user`], for a name that is no part of a URI: a `%` in it begins no escape.
+pub fn write_plain_user(name: &[u8], fold: bool, out: &mut Vec<u8>) {
+    name.iter().for_each(|byte| write_user_byte(*byte, fold, out));
+}
+
+fn write_user_byte(byte: u8, fold: bool, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    decode(user, |byte| {
-        if byte.is_ascii_graphic() && byte != b'@' && byte != b'%' {
-            out.push(if fold { byte.to_ascii_lowercase() } else { byte });
-        } else {
-            out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
-        }
-    });
+    if byte.is_ascii_graphic() && byte != b'@' && byte != b'%' {
+        out.push(if fold { byte.to_ascii_lowercase() } else { byte });
+    } else {
+        out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+    }
 }
 
 /// Appends `text` with percent escapes decoded once; a bad escape is kept as written.

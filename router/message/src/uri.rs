@@ -1,6 +1,6 @@
 //! SIP and SIPS URIs (RFC 3261 19.1), and others as opaque text.
 
-pub use crate::aor::{unescape, write_aor};
+pub use crate::aor::{unescape, write_aor, write_plain_user, write_user};
 pub use crate::compare::equivalent;
 use crate::header::Params;
 pub use crate::host::Host;

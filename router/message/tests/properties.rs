@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use viaduct_message::framing::{Datagram, StreamFramer, datagram};
-use viaduct_message::header::Contacts;
+use viaduct_message::header::{AuthParams, Contacts, unescape_quoted};
 use viaduct_message::response::{Reply, via_source_edits, write};
 use viaduct_message::uri::{equivalent, unescape, write_aor};
 use viaduct_message::{
@@ -136,6 +136,9 @@ fn read_all(bytes: &[u8], head: &Head) {
 }
 
 fn read_value(value: &[u8]) {
+    if let Some(auth) = AuthParams::parse(value) {
+        auth.iter().for_each(|(_, value)| drop(unescape_quoted(value)));
+    }
     let _ = CSeq::parse(value);
     if let Ok(via) = Via::parse(value) {
         let _ = (via.rfc3261_branch(), via.received_text(), via.rport_text());
@@ -306,4 +309,28 @@ fn a_fault_never_names_what_the_peer_sent() {
     }
     assert_eq!(Fault::Version.status(), 505);
     assert_eq!(Fault::TooLarge.status(), 513);
+}
+
+proptest! {
+    /// What is written as quoted strings is read back, and a cut or damaged list gives no other
+    /// parameters than it shows.
+    #[test]
+    fn auth_parameters_come_back_as_written(
+        values in vec("[ -~]{0,12}", 1..8),
+        cut in any::<proptest::sample::Index>(),
+    ) {
+        let quoted = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"");
+        let list: Vec<String> =
+            values.iter().enumerate().map(|(i, v)| format!("p{i}=\"{}\"", quoted(v))).collect();
+        let text = format!("Digest {}", list.join(" ,\t"));
+        let read = AuthParams::parse(text.as_bytes()).expect("well formed");
+        for (i, value) in values.iter().enumerate() {
+            let found = read.get(&format!("P{i}")).map(unescape_quoted);
+            prop_assert_eq!(found.as_deref(), Some(value.as_bytes()));
+        }
+        let cut = text.get(..cut.index(text.len())).unwrap_or_default();
+        if let Some(part) = AuthParams::parse(cut.as_bytes()) {
+            prop_assert!(part.iter().eq(read.iter().take(part.iter().count())));
+        }
+    }
 }
