@@ -42,8 +42,8 @@
 //!
 //! # Where to start reading
 //! [`Policy`], then [`Request`] and the modules named after the host's interfaces: [`usrloc`],
-//! [`path`], [`routing`], [`nat`], [`vars`], [`settings`], [`log`], [`metrics`]. Each is a grant in
-//! the policy's manifest: what is not granted is refused when the policy is loaded. The contract
+//! [`path`], [`routing`], [`auth`], [`nat`], [`vars`], [`settings`], [`log`], [`metrics`]. Each is a
+//! grant in the policy's manifest: what is not granted is refused when the policy is loaded. The contract
 //! itself is `wit/`. Tests are written with [`testing`] (feature `testing`).
 
 mod alias;
@@ -51,6 +51,7 @@ mod allocator;
 mod answers;
 #[cfg(any(test, all(target_arch = "wasm32", not(feature = "testing"))))]
 mod arena;
+pub mod auth;
 #[doc(hidden)]
 pub mod bindings;
 #[doc(hidden)]
@@ -86,7 +87,7 @@ pub mod prelude {
     pub use crate::path::Mode;
     pub use crate::{
         BranchVerdict, FailureVerdict, Method, Policy, ReplyVerdict, Request, Response, Transport,
-        Verdict, answer_options, log, method_not_allowed, metrics, nat, path, relay, reply,
+        Verdict, answer_options, auth, log, method_not_allowed, metrics, nat, path, relay, reply,
         routing, settings, usrloc, vars, viaduct,
     };
 }

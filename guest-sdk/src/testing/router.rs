@@ -23,6 +23,27 @@ pub fn contacts(aor: &str) -> Vec<String> {
     host::contacts(aor)
 }
 
+/// Gives a user of `example.com` a password. With the first one authentication is on.
+pub fn set_password(user: &str, password: &str) {
+    host::set_password(user, "example.com", Some(password));
+}
+
+/// [`set_password`] in another realm.
+pub fn set_password_in(realm: &str, user: &str, password: &str) {
+    host::set_password(user, realm, Some(password));
+}
+
+/// Where users come from is slow from now on: each question the router asks about one is answered
+/// so much later ([`advance`] moves the clock).
+pub fn answer_after(time: Duration) {
+    host::answer_after(Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
+}
+
+/// Where users come from does not answer any more.
+pub fn answer_never() {
+    host::answer_after(None);
+}
+
 /// Trusts a peer (`192.0.2.9`) or a network (`192.0.2.0/28`).
 pub fn trust(network: &str) {
     host::add_trusted(network);

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::bindings::viaduct::policy::router as host;
 use super::{Outcome, router};
 
 /// Where messages come from unless a test says otherwise.
@@ -239,6 +240,33 @@ impl Sip {
             self.body.len(),
             self.body
         )
+    }
+
+    /// Sends it, and if it is challenged, the next request with credentials of the user; what the
+    /// router sent because of that one. Fails where there was no challenge.
+    pub fn send_as(&self, user: &str, password: &str) -> Outcome {
+        let challenged = self.send();
+        self.clone().next().answer(&challenged, user, password)
+    }
+
+    /// Sends it with credentials that answer a challenge (a 401 or 407), by SHA-256 and with
+    /// nonce-count 1.
+    pub fn answer(&self, challenged: &Outcome, user: &str, password: &str) -> Outcome {
+        self.answer_with(challenged, user, password, "SHA-256", 1)
+    }
+
+    /// [`Sip::answer`] with another algorithm or nonce-count.
+    pub fn answer_with(
+        &self,
+        challenged: &Outcome,
+        user: &str,
+        password: &str,
+        algorithm: &str,
+        count: u32,
+    ) -> Outcome {
+        let challenge = challenged.response().text();
+        let text = host::authorize(&self.text(), challenge, user, password, algorithm, count);
+        router::receive(&self.source, &text)
     }
 
     /// Sends it; what the router sent because of it. Sending the same again is a retransmission.

@@ -46,6 +46,7 @@ fn settings() -> Settings {
         domains: vec!["example.com".into()],
         trusted: Vec::new(),
         registrar: Registrar::default(),
+        auth: None,
         path_keys: PathKeys::new(vec![(0, vec![1; 32])]).unwrap(),
         use_received: true,
         force_rport: true,

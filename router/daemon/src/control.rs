@@ -35,8 +35,14 @@ pub trait Control: Send + Sync + 'static {
     /// Publishes the version that was current before this one.
     fn rollback(&self) -> Result<PolicyEntry, Refusal>;
 
+    /// Where users come from and what is known of them.
+    fn auth(&self) -> AuthStatus;
+
+    /// Forgets what is cached of a user (name and realm), or of all; how many entries went.
+    fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal>;
+
     /// Takes up a configuration that differs only where no restart is needed (see
-    /// [`Config::reloaded`]), and reads the path keys again.
+    /// [`Config::reloaded`]), and reads path keys and users again.
     fn reload(&self, config: &Config) -> Result<(), Refusal>;
 
     /// Has every worker turned its loop since the last call of this? The watchdog asks.
@@ -95,6 +101,28 @@ pub struct Status {
     pub bindings: u64,
     /// Store of the location service: `write-through`, `memory`.
     pub location: String,
+}
+
+/// `GET /v1/auth`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthStatus {
+    /// Users are configured, so policies can authenticate.
+    pub on: bool,
+    /// Users of the file.
+    pub file_users: u64,
+    /// The database, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Users of the database in the cache.
+    pub cached_users: u64,
+    /// Names in the cache that nobody has.
+    pub cached_absent: u64,
+    /// Users being asked for.
+    pub under_way: u64,
+    /// Questions to the database since the start.
+    pub asked: u64,
+    /// Of them, those without an answer.
+    pub failed: u64,
 }
 
 /// One AoR of `GET /v1/location`.

@@ -112,7 +112,8 @@ impl Budget {
 }
 
 /// One event, one line. The lines of target `viaduct::security` are an interface: fail2ban filters
-/// match `malformed source=IP:PORT` at their start, so fields are only ever added at the end.
+/// match `malformed source=IP:PORT` and `auth-refused source=IP:PORT` at their start, so fields are
+/// only ever added at the end. What a peer chose stands in quotes, escaped.
 fn log(event: &Event, budget: &mut Budget) {
     let usual = matches!(event, Event::Registered { .. } | Event::Call { .. } | Event::Bye { .. });
     if matches!(event, Event::PolicyCount { .. })
@@ -125,6 +126,13 @@ fn log(event: &Event, budget: &mut Budget) {
         Event::Malformed { fault, source } => {
             let fault = names::fault_word(*fault);
             tracing::info!(target: "viaduct::security", "malformed source={source} fault={fault}");
+        }
+        Event::AuthRefused { source, method, realm, user } => tracing::info!(
+            target: "viaduct::security",
+            "auth-refused source={source} method={method:?} realm={realm:?} user={user:?}"
+        ),
+        Event::QueryFailed { what, fault, status } => {
+            tracing::warn!(target: "viaduct::auth", what, %fault, status, "no answer");
         }
         Event::PolicyFailed { kind, status } => {
             let kind = names::failure_word(*kind);

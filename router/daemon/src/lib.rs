@@ -9,6 +9,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+mod credentials;
 pub mod events;
 pub mod log;
 pub mod metrics;

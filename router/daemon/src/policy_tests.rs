@@ -1,6 +1,8 @@
 //! The router a policy's tests run against: the real engine and policy host, an in-memory location
 //! service, one UDP listener on a virtual network, and a clock that only tests move.
 
+mod users;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -13,12 +15,14 @@ use viaduct_engine::{
 };
 use viaduct_location::{Config, LocationService};
 use viaduct_policy::testing::{
-    Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage, TestRunner, selected,
+    ChallengeAnswer, Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage,
+    TestRunner, selected,
 };
 use viaduct_policy::{PolicyCatalog, WorkerOptions};
 
 use crate::cli::TestRun;
 use crate::config::network;
+use users::{Questions, VirtualUsers};
 
 /// Where the router under test listens.
 const LISTENER: ([u8; 4], u16) = ([192, 0, 2, 1], 5060);
@@ -67,6 +71,8 @@ struct VirtualRouter {
     now: Now,
     deadline_us: Option<u64>,
     committed: (Sender<Commit>, Receiver<Commit>),
+    users: Arc<VirtualUsers>,
+    questions: Questions,
 }
 
 type Commit = (Token, Result<(), CommitFault>);
@@ -82,19 +88,35 @@ impl VirtualRouter {
         let engine = Engine::new(Arc::new(settings.clone()), shared, policy, 1);
         let now = Now { mono_us: 0, unix_ms: START_MS };
         let committed = unbounded();
-        Ok(VirtualRouter { engine, probe, settings, location, now, deadline_us: None, committed })
+        Ok(VirtualRouter {
+            engine,
+            probe,
+            settings,
+            location,
+            now,
+            deadline_us: None,
+            committed,
+            users: Arc::default(),
+            questions: Questions::default(),
+        })
     }
 
-    /// One input and all that comes of it, commits included.
+    /// One input and all that comes of it, commits and answers that take no time included.
     fn input(&mut self, input: Input<'_>) -> Vec<SentMessage> {
-        self.engine.handle_input(self.now, input);
         let mut sent = Vec::new();
+        self.engine.handle_input(self.now, input);
         self.drain(&mut sent);
-        while let Ok((token, result)) = self.committed.1.try_recv() {
-            self.engine.handle_input(self.now, Input::Committed { token, result });
+        loop {
+            let next = if let Ok((token, result)) = self.committed.1.try_recv() {
+                Input::Committed { token, result }
+            } else if let Some((token, query)) = self.questions.due(self.now.mono_us) {
+                Input::Answered { token, result: Ok(self.users.answer(query)) }
+            } else {
+                return sent;
+            };
+            self.engine.handle_input(self.now, next);
             self.drain(&mut sent);
         }
-        sent
     }
 
     fn drain(&mut self, sent: &mut Vec<SentMessage>) {
@@ -114,6 +136,9 @@ impl VirtualRouter {
                     });
                 }
                 Output::Resolve { token, .. } => names.push(token),
+                Output::Ask { token, query } => {
+                    self.questions.put(self.now.mono_us, token, query);
+                }
                 // Nobody is pinged here.
                 Output::Pong { .. } | Output::Event(_) => {}
                 Output::Idle { deadline_us } => {
@@ -148,6 +173,7 @@ fn settings() -> anyhow::Result<Settings> {
         domains: vec!["example.com".into()],
         trusted: Vec::new(),
         registrar: Registrar::default(),
+        auth: None,
         path_keys: PathKeys::new(vec![(0, vec![0x5a; 32])])?,
         use_received: true,
         force_rport: true,
@@ -217,6 +243,29 @@ impl RouterUnderTest for VirtualRouter {
         Ok(live.map(text).collect())
     }
 
+    fn set_password(
+        &mut self,
+        user: &str,
+        realm: &str,
+        password: Option<&str>,
+    ) -> Result<(), String> {
+        self.users.set(user, realm, password);
+        if self.settings.auth.is_none() {
+            let auth = self.users.auth(self.now.unix_ms);
+            self.change_settings(|settings| settings.auth = Some(auth));
+        }
+        Ok(())
+    }
+
+    fn answer_after(&mut self, milliseconds: Option<u64>) -> Result<(), String> {
+        self.questions.delay_us = milliseconds.map(|ms| ms.saturating_mul(1000));
+        Ok(())
+    }
+
+    fn authorize(&mut self, request: &str, answer: &ChallengeAnswer<'_>) -> Result<String, String> {
+        users::authorize(request, answer)
+    }
+
     fn add_trusted(&mut self, net: &str) -> Result<(), String> {
         let network = network::parse(net).map_err(|fault| fault.to_string())?;
         self.change_settings(|settings| settings.trusted.push(network));
@@ -248,7 +297,8 @@ impl RouterUnderTest for VirtualRouter {
         let end_us = self.now.mono_us.saturating_add(milliseconds.saturating_mul(1000));
         let mut sent = Vec::new();
         loop {
-            let due = self.deadline_us.filter(|at| *at <= end_us);
+            let next = [self.deadline_us, self.questions.next_us()].into_iter().flatten().min();
+            let due = next.filter(|at| *at <= end_us);
             let step = due.unwrap_or(end_us).max(self.now.mono_us);
             let passed_us = step.saturating_sub(self.now.mono_us);
             self.now.unix_ms = self.now.unix_ms.saturating_add(passed_us / 1000);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
+use viaduct_engine::auth::{Account, Auth, Credentials, Replay};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::{CommitFault, Engine, Event, Location, Transport};
 use viaduct_location::LocationService;
@@ -16,7 +17,10 @@ use viaduct_policy::{CatalogError, PolicyCatalog, PolicyInfo, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
-use crate::control::{AorEntry, BindingEntry, Control, Page, PolicyEntry, Refusal, Status};
+use crate::control::{
+    AorEntry, AuthStatus, BindingEntry, Control, Page, PolicyEntry, Refusal, Status,
+};
+use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::resolve::Resolver;
 use crate::worker::bound::BoundLocation;
@@ -38,6 +42,7 @@ const WORKER_STACK: usize = 4 * 1024 * 1024;
 struct Shared<'a> {
     config: &'a Config,
     keys: PathKeys,
+    auth: Option<Auth>,
     resolver: Resolver,
     streams: Arc<Streams>,
     events: Sender<Event>,
@@ -55,6 +60,9 @@ pub struct Router {
     catalog: Arc<PolicyCatalog>,
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
+    users: Option<Arc<Users>>,
+    /// Nonces that were used; kept over reloads.
+    replay: Arc<Replay>,
     secret: [u8; 16],
     threads: Mutex<Vec<JoinHandle<()>>>,
     draining: AtomicBool,
@@ -76,7 +84,13 @@ impl Router {
         let keys = path_keys::load_or_create(&config.path_key_file)?;
         let mut secret = [0u8; 16];
         crate::random::fill(&mut secret).context("no randomness from the kernel")?;
+        let users = match &config.auth {
+            Some(auth) => Some(Users::open(auth, runtime.clone())?),
+            None => None,
+        };
+        let replay = open_replay(config, clock.now().unix_ms)?;
         let catalog = open_policies(config)?;
+        warn_of_policy_without_auth(users.is_some(), &catalog);
         let service = LocationService::open(&config.location.service(), clock.now().unix_ms)?;
         let location = Arc::new(service);
         let sockets = open_sockets(config)?;
@@ -91,6 +105,8 @@ impl Router {
             catalog,
             metrics,
             clock,
+            users,
+            replay,
             secret,
             threads: Mutex::new(Vec::new()),
             draining: AtomicBool::new(false),
@@ -100,7 +116,8 @@ impl Router {
         router.watch();
         let resolver = Resolver::new(runtime);
         let streams = Arc::new(Streams::new(config.location.drop_lost_tcp));
-        let shared = Shared { config, keys, resolver, streams, events };
+        let auth = router.engine_auth(config);
+        let shared = Shared { config, keys, auth, resolver, streams, events };
         for (index, sockets) in sockets.into_iter().enumerate() {
             router.spawn_worker(&shared, index as u8, sockets)?;
         }
@@ -136,7 +153,12 @@ impl Router {
     fn spawn_worker(&self, shared: &Shared<'_>, index: u8, sockets: Sockets) -> anyhow::Result<()> {
         let mut seed = [0u8; 8];
         crate::random::fill(&mut seed).context("no randomness from the kernel")?;
-        let settings = Arc::new(shared.config.settings(index, shared.keys.clone(), self.secret));
+        let settings = Arc::new(shared.config.settings(
+            index,
+            shared.keys.clone(),
+            shared.auth.clone(),
+            self.secret,
+        ));
         let options = WorkerOptions { worker: usize::from(index), ..WorkerOptions::default() };
         let policy = self.catalog.worker(options)?;
         let (service, streams) = (Arc::clone(&self.location), Arc::clone(&shared.streams));
@@ -151,6 +173,7 @@ impl Router {
             workers: Arc::clone(&self.workers),
             location: Arc::clone(&self.location),
             resolver: shared.resolver.clone(),
+            users: self.users.clone(),
             stats,
             streams: Arc::clone(&shared.streams),
             events: shared.events.clone(),
@@ -169,6 +192,19 @@ impl Router {
             })?;
         self.lock_threads().push(thread);
         Ok(())
+    }
+
+    /// How the workers authenticate; `None`: they do not.
+    fn engine_auth(&self, config: &Config) -> Option<Auth> {
+        let (auth, users) = config.auth.as_ref().zip(self.users.as_ref())?;
+        Some(Auth {
+            realm: auth.realm.clone(),
+            algorithms: auth.algorithms.clone(),
+            auth_int: auth.auth_int,
+            nonce_life_ms: auth.nonce_life_s.saturating_mul(1000),
+            replay: Arc::clone(&self.replay),
+            credentials: Arc::<Users>::clone(users) as Arc<dyn Credentials>,
+        })
     }
 
     fn spawn_expiry(self: &Arc<Router>) -> anyhow::Result<()> {
@@ -215,6 +251,26 @@ fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
             .with_context(|| format!("{}", taken.display()))?;
     }
     Ok(catalog)
+}
+
+fn open_replay(config: &Config, unix_ms: u64) -> anyhow::Result<Arc<Replay>> {
+    let mut seed = [0u8; 8];
+    crate::random::fill(&mut seed).context("no randomness from the kernel")?;
+    let most = config.auth.as_ref().map_or(1, |auth| auth.nonces);
+    Ok(Arc::new(Replay::new(most, unix_ms, u64::from_le_bytes(seed))))
+}
+
+/// Users protect nothing where the policy does not ask who sends a request.
+fn warn_of_policy_without_auth(users: bool, catalog: &PolicyCatalog) {
+    use viaduct_policy::manifest::Interface;
+    let Some(live) = catalog.live().filter(|_| users) else { return };
+    if !live.manifest().grants.allows(Interface::Auth) {
+        let policy = &live.manifest().name;
+        tracing::warn!(
+            target: "viaduct::auth", %policy,
+            "[auth] has users, but the policy has no grant `auth`: it authenticates nobody"
+        );
+    }
 }
 
 fn open_sockets(config: &Config) -> anyhow::Result<Vec<Sockets>> {
@@ -289,20 +345,37 @@ impl Control for Router {
     fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal> {
         let deployed = self.catalog.deploy(&component).map_err(refusal)?;
         tracing::info!(policy = deployed.name, version = deployed.version, "deployed");
+        warn_of_policy_without_auth(self.users.is_some(), &self.catalog);
         self.entry_of(deployed.serial)
     }
 
     fn rollback(&self) -> Result<PolicyEntry, Refusal> {
         let deployed = self.catalog.rollback().map_err(refusal)?;
         tracing::info!(policy = deployed.name, version = deployed.version, "rolled back");
+        warn_of_policy_without_auth(self.users.is_some(), &self.catalog);
         self.entry_of(deployed.serial)
+    }
+
+    fn auth(&self) -> AuthStatus {
+        self.users.as_ref().map(|users| users.status()).unwrap_or_default()
+    }
+
+    fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal> {
+        let off = || Refusal::NotFound("no users are configured".to_owned());
+        let users = self.users.as_ref().ok_or_else(off)?;
+        let account = user.map(|(user, realm)| Account { realm: realm.into(), user: user.into() });
+        Ok(users.flush(account.as_ref()))
     }
 
     fn reload(&self, config: &Config) -> Result<(), Refusal> {
         let keys = path_keys::load_or_create(&config.path_key_file)
             .map_err(|fault| Refusal::Invalid(fault.to_string()))?;
+        if let (Some(users), Some(auth)) = (&self.users, &config.auth) {
+            users.reload(auth).map_err(|fault| Refusal::Invalid(format!("{fault:#}")))?;
+        }
+        let auth = self.engine_auth(config);
         for (index, worker) in self.workers.iter().enumerate() {
-            let settings = config.settings(index as u8, keys.clone(), self.secret);
+            let settings = config.settings(index as u8, keys.clone(), auth.clone(), self.secret);
             worker.post_surely(Mail::Reconfigure(Arc::new(settings)));
         }
         Ok(())

@@ -129,6 +129,13 @@ impl<W: Write> Show<W> {
                 let fault = names::fault_word(*fault);
                 (Colour::Red, format!("malformed     {fault}  from {source}"))
             }
+            Event::AuthRefused { source, user, .. } => {
+                let user = plain(user);
+                (Colour::Red, format!("wrong password {user}  from {source}"))
+            }
+            Event::QueryFailed { what, fault, status } => {
+                (Colour::Red, format!("no {what}: {fault}, answered {status}"))
+            }
             Event::PolicyFailed { kind, status } => {
                 let kind = names::failure_word(*kind);
                 (Colour::Red, format!("policy failed {kind}: answered {status}"))

@@ -26,7 +26,15 @@ pub struct Counters {
     /// Policy runs, all phases.
     pub policy_runs: u64,
     /// Failed policy runs; index: `FailureKind as usize`.
-    pub policy_failures: [u64; 6],
+    pub policy_failures: [u64; 7],
+    /// Credentials that were right.
+    pub auth_accepted: u64,
+    /// Credentials that were wrong.
+    pub auth_refused: u64,
+    /// Questions put for runs that needed what was not in memory.
+    pub asked: u64,
+    /// Requests answered by a fallback, as there was no answer.
+    pub ask_failed: u64,
     /// REGISTERs whose bindings were saved.
     pub registrations: u64,
     /// REGISTERs refused.

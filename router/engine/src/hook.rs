@@ -41,6 +41,11 @@ pub enum Verdict {
     Drop,
     /// Branch: send it. Reply, failure: go on as the RFC says.
     Continue,
+    /// Request: not decided, as what [`Run::asked`] says is not in memory. Ask, and run again.
+    Ask {
+        /// What is answered where it cannot be had: 500 or 503.
+        fallback: u16,
+    },
 }
 
 /// Why a run gave no verdict.
@@ -58,6 +63,8 @@ pub enum FailureKind {
     Garbage,
     /// No instance could be had.
     Unavailable,
+    /// Needs what is not in memory, in a phase that cannot wait for it.
+    Fact,
 }
 
 /// A run that ended badly, and what its manifest says to answer.

@@ -3,6 +3,7 @@
 use crate::flow::{Flow, Transport};
 use crate::hook::FailureKind;
 use crate::location::{Change, CommitFault};
+use crate::query::{Fact, Query, QueryFault};
 use crate::registrar::Target;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -44,6 +45,13 @@ pub enum Input<'a> {
     },
     /// A contact is to be pinged.
     Ping(Ping),
+    /// A question has been answered.
+    Answered {
+        /// From [`Output::Ask`].
+        token: Token,
+        /// The answer, or why there is none.
+        result: Result<Fact, QueryFault>,
+    },
     /// A stream could not be opened or written, or a datagram came back as unreachable.
     SendFailed {
         /// The branch whose request it was: from [`Output::Transmit`].
@@ -118,6 +126,13 @@ pub enum Output {
         /// From [`Input::Ping`].
         id: PingId,
     },
+    /// Find out what a policy's run needs, then say [`Input::Answered`].
+    Ask {
+        /// Give this back.
+        token: Token,
+        /// What is needed.
+        query: Query,
+    },
     /// For logs, metrics, and whoever watches.
     Event(Event),
     /// Nothing more to do now.
@@ -178,6 +193,26 @@ pub enum Event {
         fault: viaduct_message::Fault,
         /// Who sent it.
         source: SocketAddr,
+    },
+    /// A request came with credentials that are wrong: an unknown user, a bad password.
+    AuthRefused {
+        /// Who sent it.
+        source: SocketAddr,
+        /// Method as written.
+        method: Box<str>,
+        /// Realm.
+        realm: Box<str>,
+        /// User name as claimed.
+        user: Box<str>,
+    },
+    /// A request was answered by the fallback, as what its policy needed could not be had.
+    QueryFailed {
+        /// What was asked for: [`Query::word`].
+        what: &'static str,
+        /// Why there was no answer.
+        fault: QueryFault,
+        /// What was answered.
+        status: u16,
     },
     /// A policy run failed and its fallback was used.
     PolicyFailed {

@@ -4,6 +4,7 @@
 //! Time and randomness come in with the inputs. Start reading at [`engine`] (one door in, one door
 //! out), then [`run`] (what a policy sees), then `proxy` and [`registrar`].
 
+pub mod auth;
 pub mod counters;
 pub mod engine;
 pub mod flow;
@@ -13,6 +14,7 @@ pub mod location;
 mod outbox;
 pub mod path;
 mod proxy;
+pub mod query;
 pub mod registrar;
 mod reject;
 pub mod run;
@@ -22,12 +24,14 @@ pub mod time;
 pub mod timer;
 pub mod transaction;
 
+pub use auth::{Auth, AuthFault};
 pub use counters::Counters;
 pub use engine::Engine;
 pub use flow::{ConnId, Flow, Transport};
 pub use hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
 pub use io::{Event, Hop, Input, Output, Ping, PingId, Question, Token};
 pub use location::{AorKey, Change, CommitFault, Location, Snapshot};
+pub use query::{Fact, Query, QueryFault};
 pub use run::Run;
 pub use settings::{Bounds, Listener, Network, Settings, TimerValues};
 pub use time::Now;

@@ -15,7 +15,7 @@ mod value;
 
 pub use collect::{PathFault, collect_path, first_value, last_value};
 pub use flow::{FlowToken, read_flow_token, write_flow_token};
-pub(crate) use keys::{NONCE_BYTES, hex_digit};
+pub(crate) use keys::{MAC_BYTES, NONCE_BYTES, hex_digit};
 pub use keys::{PathKeyError, PathKeys};
 pub(crate) use received::write_received_route;
 pub use received::{parse_received, write_received};

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use siphasher::sip::SipHasher13;
 use viaduct_message::{Host, Uri};
 
+use crate::auth::Auth;
 use crate::flow::Transport;
 use crate::path::PathKeys;
 use crate::registrar::Registrar;
@@ -82,11 +83,21 @@ pub struct Bounds {
     pub branches: usize,
     /// Message size and header count.
     pub message: viaduct_message::Limits,
+    /// Requests that wait for the answer to a question ([`crate::query`]) at a time.
+    pub asking: usize,
+    /// How long one of them waits, all its questions together, microseconds.
+    pub ask_us: u64,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Bounds { transactions: 500_000, branches: 16, message: viaduct_message::Limits::default() }
+        Bounds {
+            transactions: 500_000,
+            branches: 16,
+            message: viaduct_message::Limits::default(),
+            asking: 10_000,
+            ask_us: 5_000_000,
+        }
     }
 }
 
@@ -103,7 +114,9 @@ pub struct Settings {
     pub trusted: Vec<Network>,
     /// Registrar parameters.
     pub registrar: Registrar,
-    /// Keys that sign our Path values.
+    /// How users are authenticated; `None`: nobody is.
+    pub auth: Option<Auth>,
+    /// Keys that sign our Path values and nonces.
     pub path_keys: PathKeys,
     /// Use `received` of our own Route values as next hop (`use_received`, sip-behaviour 1.6).
     pub use_received: bool,
@@ -165,6 +178,11 @@ impl Settings {
         let exact = self.listeners.iter().filter(fits).find(|l| Some(l.addr) == preferred);
         exact.or_else(|| self.listeners.iter().find(fits))
     }
+    /// The domain of ours a SIP URI is in, as configured.
+    pub fn domain_of(&self, uri: &Uri<'_>) -> Option<&str> {
+        let ours = self.domains.iter().find(|domain| names_uri(domain, uri));
+        ours.map(|domain| &**domain).filter(|_| uri.is_sip())
+    }
     /// Is the host name one of our domains? Without case.
     pub fn is_our_domain(&self, host: &[u8]) -> bool {
         self.domains.iter().any(|domain| names_host(domain, host))
@@ -216,6 +234,7 @@ pub(crate) mod tests {
             domains: vec!["example.com".into()],
             trusted: Vec::new(),
             registrar: Registrar::default(),
+            auth: None,
             path_keys: PathKeys::default(),
             use_received: true,
             force_rport: false,

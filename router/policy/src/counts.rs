@@ -104,7 +104,8 @@ impl Shard {
             FailureKind::Memory => &self.memory,
             FailureKind::Time => &self.time,
             FailureKind::Garbage => &self.garbage,
-            FailureKind::Unavailable => &self.unavailable,
+            // The engine alone finds that out, and counts it itself.
+            FailureKind::Fact | FailureKind::Unavailable => &self.unavailable,
         };
         counter.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
     }

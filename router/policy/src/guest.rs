@@ -34,6 +34,8 @@ pub(crate) enum Refused {
     TextTooLong(usize),
     #[error("more than {MAX_CALLS} host calls in a run")]
     TooManyCalls,
+    #[error("what is not in memory was needed, and is asked for")]
+    Asked,
     #[error("a host function was called while no message is there (in a start function?)")]
     NoRun,
 }

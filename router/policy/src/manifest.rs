@@ -44,6 +44,17 @@ pub enum Fallback {
     PreviousVersion,
 }
 
+impl Fallback {
+    /// What is answered where a fact that a run has asked for cannot be had: no other version would
+    /// have it.
+    pub(crate) fn status_without_fact(self) -> u16 {
+        match self {
+            Fallback::ServerError => 500,
+            Fallback::Unavailable | Fallback::PreviousVersion => 503,
+        }
+    }
+}
+
 /// How long an instance lives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Isolation {

@@ -256,7 +256,9 @@ impl Slot {
         };
         let (run, result) = instance.call(phase, run);
         let reuse = self.version.manifest().isolation == Isolation::Reuse;
-        if reuse && result.is_ok() && instance.is_reusable(options.max_runs) {
+        // A guest that was stopped cannot be entered again.
+        let ended = matches!(&result, Ok(verdict) if !matches!(verdict, Verdict::Ask { .. }));
+        if reuse && ended && instance.is_reusable(options.max_runs) {
             self.idle = Some(instance);
         } else {
             self.texts = instance.take_texts();

@@ -11,7 +11,8 @@ use common::{Guest, core, host, invite, manifest};
 use parking_lot::Mutex;
 use viaduct_engine::Policy;
 use viaduct_policy::testing::{
-    Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage, TestRunner, selected,
+    ChallengeAnswer, Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage,
+    TestRunner, selected,
 };
 use viaduct_policy::{Sandbox, package};
 
@@ -66,6 +67,15 @@ impl RouterUnderTest for Fake {
     }
     fn contacts(&mut self, _: &str) -> Result<Vec<String>, String> {
         Ok(Vec::new())
+    }
+    fn set_password(&mut self, _: &str, _: &str, _: Option<&str>) -> Result<(), String> {
+        Ok(())
+    }
+    fn answer_after(&mut self, _: Option<u64>) -> Result<(), String> {
+        Ok(())
+    }
+    fn authorize(&mut self, _: &str, _: &ChallengeAnswer<'_>) -> Result<String, String> {
+        Err("there is no challenge".into())
     }
     fn add_trusted(&mut self, _: &str) -> Result<(), String> {
         Ok(())

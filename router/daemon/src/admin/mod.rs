@@ -10,6 +10,7 @@ mod routes;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::metrics::Metrics;
 pub use auth::{Token, TokenError};
 pub use routes::MOST_COMPONENT_BYTES;
 pub(crate) use routes::{Fault, Reloaded, Removed};
+pub(crate) use users::Flushed;
 
 /// What the API serves.
 #[derive(Clone)]

@@ -12,7 +12,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Token};
+use super::{Api, Token, users};
 use crate::control::{Control, Refusal};
 use crate::metrics::Metrics;
 
@@ -29,6 +29,7 @@ pub(super) fn router(api: Api, token: Option<Token>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/location", get(page))
         .route("/v1/location/{aor}", get(bindings).delete(remove))
+        .route("/v1/auth", get(users::status).delete(users::flush))
         .route("/v1/policy", get(policies).post(deploy))
         .route("/v1/policy/rollback", post(rollback))
         .route("/v1/reload", post(reload))
@@ -66,11 +67,11 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    fn new(status: StatusCode, place: &str, error: impl ToString) -> Fault {
+    pub(super) fn new(status: StatusCode, place: &str, error: impl ToString) -> Fault {
         Fault { error: error.to_string(), place: place.to_owned(), status }
     }
 
-    fn refused(place: &str, refusal: Refusal) -> Fault {
+    pub(super) fn refused(place: &str, refusal: Refusal) -> Fault {
         let status = match refusal {
             Refusal::NotFound(_) => StatusCode::NOT_FOUND,
             Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -108,7 +109,7 @@ async fn wrong_method(uri: Uri) -> Fault {
 }
 
 /// Runs on a blocking thread: what is asked of the router may wait for a disk.
-async fn ask<T: Send + 'static>(
+pub(super) async fn ask<T: Send + 'static>(
     api: &Api,
     place: &'static str,
     work: impl FnOnce(&dyn Control) -> T + Send + 'static,
@@ -159,7 +160,7 @@ struct AorQuery {
     contact: Option<String>,
 }
 
-fn bad_query(place: &str, fault: &QueryRejection) -> Fault {
+pub(super) fn bad_query(place: &str, fault: &QueryRejection) -> Fault {
     Fault::new(StatusCode::BAD_REQUEST, place, fault.body_text())
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Config;
-use crate::control::{AorEntry, BindingEntry, Page, PolicyEntry, Status};
+use crate::control::{AorEntry, AuthStatus, BindingEntry, Page, PolicyEntry, Status};
 use crate::scratch::Scratch;
 
 /// Remembers what it was told to do.
@@ -62,6 +62,13 @@ impl Control for Fake {
     }
     fn rollback(&self) -> Result<PolicyEntry, Refusal> {
         Err(Refusal::Conflict("there is no earlier version".into()))
+    }
+    fn auth(&self) -> AuthStatus {
+        AuthStatus { on: true, cached_users: 3, ..AuthStatus::default() }
+    }
+    fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal> {
+        self.note(format!("flush {user:?}"));
+        Ok(2)
     }
     fn reload(&self, _: &Config) -> Result<(), Refusal> {
         Ok(())
@@ -128,6 +135,24 @@ impl Served {
         let (status, body) = self.ask(method, path, "", body);
         (status, serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}")))
     }
+}
+
+#[test]
+fn users_are_looked_at_and_forgotten() {
+    let served = serve_api(None);
+    let (status, body) = served.ask("GET", "/v1/auth", "", b"");
+    let value: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &value["cached_users"]), (200, &json!(3)));
+    let (status, body) = served.ask("DELETE", "/v1/auth", "", b"");
+    assert_eq!((status, body.as_str()), (200, "{\"flushed\":2}"));
+    served.ask("DELETE", "/v1/auth?user=a%40b&realm=example.com", "", b"");
+    let orders = served.fake.orders();
+    assert_eq!(orders, ["flush None", "flush Some((\"a@b\", \"example.com\"))"]);
+    for query in ["user=a", "realm=b", "name=a"] {
+        let (status, body) = served.ask("DELETE", &format!("/v1/auth?{query}"), "", b"");
+        assert_eq!(status, 400, "{query}: {body}");
+    }
+    assert!(served.fake.orders().is_empty());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 refused or failed, 2 usage. Results go to stdout, everything else to
 //! stderr. Start reading at [`Command`].
 
+mod auth;
 mod build;
 mod client;
 mod location;
@@ -75,6 +76,9 @@ enum Command {
     /// Look at, remove, move and repair registrations
     #[command(subcommand)]
     Location(LocationCommand),
+    /// Look at where users come from, or forget what is cached of them
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Write, test and deploy policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -148,6 +152,17 @@ struct ImportArguments {
     /// Believe any certificate of the database
     #[arg(long)]
     insecure: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AuthCommand {
+    /// Show where users come from and how many are in memory
+    Show,
+    /// Forget what the database said of a user, or of all: a new password counts at once
+    Flush {
+        /// user@realm
+        user: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -234,6 +249,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Location(LocationCommand::Verify) => transfer::check(common),
         Command::Location(LocationCommand::Repair) => transfer::mend(common),
         Command::Location(command) => location::run(common, command),
+        Command::Auth(command) => auth::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Reload => status::reload(common),
         Command::Version => print(&format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))),

@@ -11,8 +11,8 @@ use viaduct_message::Uri;
 use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
-    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, listen,
-    location, network, registrar,
+    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth, listen,
+    location, network, registrar, size,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -62,7 +62,8 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
     let force_rport = top.flag("force_rport", true);
     let use_received = top.flag("use_received", true);
     let drain_s = top.number("drain_s", 0..=3600, 32);
-    let listeners = listen::read(top, open, addresses);
+    let auth = auth::read(top, folder);
+    let listeners = listen::read(top, open || auth.is_some(), addresses);
     Config {
         file: file.to_owned(),
         workers: u8::try_from(workers).unwrap_or(1),
@@ -73,6 +74,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         force_rport,
         use_received,
         drain_s,
+        auth,
         policy: policy(top, folder, &state_dir),
         location: location::read(top, &listeners, folder, &state_dir),
         keepalive: keepalive(top, &listeners),
@@ -377,10 +379,6 @@ fn log(top: &mut Section<'_, '_>) -> LogConfig {
 }
 
 // The ranges above keep these from ever saturating.
-pub(super) fn size(number: u64) -> usize {
-    usize::try_from(number).unwrap_or(usize::MAX)
-}
-
 fn word(number: u64) -> u32 {
     u32::try_from(number).unwrap_or(u32::MAX)
 }

@@ -163,7 +163,7 @@ fn refuse_open(section: &Section<'_, '_>, text: &Text, addr: SocketAddr, open: b
     if !open && !addr.ip().is_loopback() {
         let problem =
             format!("is {addr}: whoever reaches it may register and call without authentication");
-        let allowed = "a loopback address, or any with `open = true` at the top of the file";
+        let allowed = "a loopback address, or any with users in [auth] or `open = true` at the top";
         section.sheet().fault(text.at, &text.key, problem, allowed);
     }
 }

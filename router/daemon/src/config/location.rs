@@ -6,9 +6,10 @@ use std::time::Duration;
 use viaduct_engine::Listener;
 use viaduct_location::{Backend, Mode, PostgresConfig, Tls};
 
-use super::keys::{size, state_path};
+use super::keys::state_path;
 use super::listen::parse_host_port;
 use super::reader::Section;
+use super::size;
 
 /// When a REGISTER is acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

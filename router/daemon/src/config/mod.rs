@@ -5,6 +5,7 @@
 //! `keys.rs`, the faults in [`error`]. Nothing in here opens a socket or writes a file, but for the
 //! path keys ([`path_keys`]), which are made when they are missing.
 
+mod auth;
 pub mod error;
 mod keys;
 mod listen;
@@ -14,17 +15,22 @@ pub mod path_keys;
 mod reader;
 mod registrar;
 mod reload;
+mod secret;
+pub mod users;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use viaduct_engine::auth::Auth;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
 use viaduct_engine::{Bounds, Listener, Network, Settings, TimerValues};
 
+pub use auth::{AuthCacheConfig, AuthConfig, PostgresUsersConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
+pub use secret::SecretSource;
 
 /// A configuration that has passed every check.
 #[derive(Clone, Debug)]
@@ -53,6 +59,8 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// Policies.
     pub policy: PolicyConfig,
+    /// Who the users are; `None`: whoever says so.
+    pub auth: Option<AuthConfig>,
     /// Location service.
     pub location: LocationConfig,
     /// Pings to contacts.
@@ -176,14 +184,25 @@ impl Config {
         }
     }
 
-    /// The settings of one worker's engine. `secret` is random per start, the same for all.
-    pub fn settings(&self, worker: u8, path_keys: PathKeys, secret: [u8; 16]) -> Settings {
+    /// The settings of one worker's engine. `auth` is shared by all workers; `secret` is random per
+    /// start, the same for all.
+    pub fn settings(
+        &self,
+        worker: u8,
+        path_keys: PathKeys,
+        auth: Option<Auth>,
+        secret: [u8; 16],
+    ) -> Settings {
+        let workers = usize::from(self.workers).max(1);
+        let waits = self.auth.as_ref().map(|auth| (auth.waiting, auth.wait_ms));
+        let (waiting, wait_ms) = waits.unwrap_or((0, 0));
         Settings {
             worker,
             listeners: self.listeners.clone(),
             domains: self.domains.clone(),
             trusted: self.trusted.clone(),
             registrar: self.registrar.clone(),
+            auth,
             path_keys,
             use_received: self.use_received,
             force_rport: self.force_rport,
@@ -192,12 +211,14 @@ impl Config {
             events: self.log.show || self.log.level >= tracing::Level::DEBUG,
             timers: self.timers,
             bounds: Bounds {
-                transactions: self.limits.transactions.div_ceil(usize::from(self.workers).max(1)),
+                transactions: self.limits.transactions.div_ceil(workers),
                 branches: self.limits.branches,
                 message: viaduct_message::Limits {
                     message_bytes: self.limits.message_bytes,
                     headers: self.limits.headers,
                 },
+                asking: waiting.div_ceil(workers),
+                ask_us: wait_ms.saturating_mul(1000),
             },
             secret,
         }
@@ -212,9 +233,13 @@ impl Config {
             Some(AdminAddr::Tcp(addr)) => addr.to_string(),
             None => "off".to_owned(),
         };
+        let auth = match &self.auth {
+            Some(auth) => auth.summary(),
+            None => "none: whoever reaches it is believed".to_owned(),
+        };
         let metrics = self.metrics.map_or("off".to_owned(), |addr| addr.to_string());
         format!(
-            "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  \
+            "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  auth      {auth}\n  \
              location  {location}\n  state     {}\n  admin     {admin}\n  metrics   {metrics}",
             listeners.join(", "),
             self.domains.join(", "),
@@ -228,6 +253,17 @@ impl Config {
 /// `udp 127.0.0.1:5060`
 pub fn listener_name(listener: &Listener) -> String {
     format!("{} {}", listener.transport.param_name(), listener.addr)
+}
+
+/// What a limit in a file, which is never above its range, is in memory.
+fn size(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+pub(crate) fn make_private(file: &Path) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 #[cfg(test)]

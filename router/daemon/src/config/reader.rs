@@ -181,6 +181,19 @@ impl<'s, 'd> Section<'s, 'd> {
         }
     }
 
+    /// A text that is never shown.
+    pub(crate) fn secret(&mut self, key: &'static str, allowed: &str) -> Option<Text> {
+        let value = self.value(key, "")?;
+        let (at, key) = (value.span().start, self.name(key));
+        match value.get_ref() {
+            DeValue::String(text) => Some(Text { value: text.to_string(), at, key }),
+            _ => {
+                self.sheet.fault(at, &key, "is no text".into(), allowed);
+                None
+            }
+        }
+    }
+
     /// One of some words.
     pub(crate) fn choice<T: Copy>(
         &mut self,

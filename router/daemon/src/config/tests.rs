@@ -66,6 +66,37 @@ fn every_fault_names_file_line_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_listener_for_everybody_needs_users_or_a_decision() {
+    let listen = "[[listen]]\naddress = \"192.0.2.1:5060\"\n";
+    assert!(refusal(listen).contains("users in [auth] or `open = true`"));
+    let config = parse(&format!("{listen}[auth]\nusers_file = \"users.toml\"\n")).unwrap();
+    let auth = config.auth.unwrap();
+    assert_eq!(auth.users_file.as_deref(), Some(Path::new("/etc/viaduct/users.toml")));
+    assert_eq!(auth.algorithms, viaduct_engine::auth::Algorithm::ALL);
+    // A table without a source of users switches nothing on.
+    let message = refusal(&format!("{listen}[auth]\nrealm = \"example.com\"\n"));
+    assert!(message.contains("without authentication"), "{message}");
+    let url = "[auth.postgres]\nurl_env = \"URL\"\n";
+    let config = parse(&format!("{listen}{url}")).unwrap();
+    assert!(config.auth.is_some_and(|auth| auth.postgres.is_some()));
+}
+
+#[test]
+fn authentication_is_checked_key_by_key() {
+    for (text, expected) in [
+        ("algorithms = [\"SHA-1\"]\n", "`auth.algorithms` has \"SHA-1\"; allowed: a list of"),
+        ("algorithms = []\n", "`auth.algorithms` is empty"),
+        ("realm = \"a\\\"b\"\n", "`auth.realm` is \"a"),
+        ("nonce_life_s = 1\n", "`auth.nonce_life_s` is 1; allowed: a whole number from 10 to"),
+        ("password = \"x\"\n", "`auth.password` is not a key here"),
+        ("[auth.postgres]\nurl = \"a\"\n", "`auth.postgres.url` is not a key here"),
+    ] {
+        let message = refusal(&format!("{LISTEN}[auth]\n{text}"));
+        assert!(message.contains(expected), "{text}\ngave: {message}\nnot:  {expected}");
+    }
+}
+
+#[test]
 fn listeners_are_checked_one_by_one() {
     let table = [
         ("", "`listen` is missing: nothing would be served; allowed: at least one [[listen]]"),
@@ -141,7 +172,7 @@ fn the_engine_gets_what_the_file_says() {
          min_expires_s = 0\n[timers]\nt1_ms = 100\n[limits]\ntransactions = 1001\n"
     );
     let config = parse(&text).unwrap();
-    let settings = config.settings(3, PathKeys::default(), [7; 16]);
+    let settings = config.settings(3, PathKeys::default(), None, [7; 16]);
     assert_eq!(settings.worker, 3);
     assert!(settings.is_our_domain(b"example.com") && settings.is_our_domain(b"[2001:db8::1]"));
     assert!(settings.is_trusted("10.9.8.7".parse().unwrap()));

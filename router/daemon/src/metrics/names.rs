@@ -41,7 +41,8 @@ pub(super) const FAULTS: [&str; 16] = [
     "other",
 ];
 
-pub(super) const FAILURES: [&str; 6] = ["trap", "fuel", "memory", "time", "garbage", "unavailable"];
+pub(super) const FAILURES: [&str; 7] =
+    ["trap", "fuel", "memory", "time", "garbage", "unavailable", "fact"];
 
 /// Index into [`METHODS`].
 pub(super) fn method(method: Method) -> usize {
@@ -86,6 +87,7 @@ pub(super) fn failure(kind: FailureKind) -> usize {
         FailureKind::Time => 3,
         FailureKind::Garbage => 4,
         FailureKind::Unavailable => 5,
+        FailureKind::Fact => 6,
     }
 }
 

@@ -15,7 +15,7 @@ use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 19] = [
+const PLAIN: [(Counter, &str, &str); 23] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
@@ -32,6 +32,10 @@ const PLAIN: [(Counter, &str, &str); 19] = [
     (Counter::StrayResponses, "stray_responses", "Responses that matched no transaction"),
     (Counter::Shed, "shed", "Requests answered 503 because a bound was reached"),
     (Counter::PolicyRuns, "policy_runs", "Policy runs"),
+    (Counter::AuthAccepted, "auth_accepted", "Requests with credentials that were right"),
+    (Counter::AuthRefused, "auth_refused", "Requests with credentials that were wrong"),
+    (Counter::Asked, "asked", "Questions put because something was not in memory"),
+    (Counter::AskFailed, "ask_failed", "Requests answered by a fallback without an answer"),
     (Counter::Registrations, "registrations", "REGISTERs whose bindings were saved"),
     (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
     (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),

@@ -53,6 +53,14 @@ pub enum Counter {
     Shed,
     /// Policy runs.
     PolicyRuns,
+    /// Credentials that were right.
+    AuthAccepted,
+    /// Credentials that were wrong.
+    AuthRefused,
+    /// Questions put because something was not in memory.
+    Asked,
+    /// Requests answered by a fallback, as there was no answer.
+    AskFailed,
     /// REGISTERs whose bindings were saved.
     Registrations,
     /// REGISTERs refused.
@@ -86,7 +94,7 @@ pub struct WorkerStats {
     pub(super) requests_sent: Row<15>,
     pub(super) responses_sent: Codes,
     pub(super) malformed: Row<16>,
-    pub(super) policy_failures: Row<6>,
+    pub(super) policy_failures: Row<7>,
     /// Stored, conflict, store, full.
     pub(super) commits: Row<4>,
     /// The same, of those that memory alone has decided.
@@ -178,10 +186,12 @@ impl WorkerStats {
             Event::PolicyFailed { kind, .. } => self.policy_failed(*kind),
             Event::PolicyCount { name, by } => self.policy_count(name, *by),
             // Usual traffic is counted by its messages and commits: these events are made only
-            // where somebody watches.
+            // where somebody watches. The engine counts the others.
             Event::Registered { .. }
             | Event::Call { .. }
             | Event::Bye { .. }
+            | Event::AuthRefused { .. }
+            | Event::QueryFailed { .. }
             | Event::PolicyLog { .. } => {}
         }
     }
@@ -248,6 +258,10 @@ impl WorkerStats {
             (Counter::StrayResponses, engine.stray_responses),
             (Counter::Shed, engine.shed),
             (Counter::PolicyRuns, engine.policy_runs),
+            (Counter::AuthAccepted, engine.auth_accepted),
+            (Counter::AuthRefused, engine.auth_refused),
+            (Counter::Asked, engine.asked),
+            (Counter::AskFailed, engine.ask_failed),
             (Counter::Registrations, engine.registrations),
             (Counter::RegistrationsRefused, engine.registrations_refused),
             (Counter::Timeouts, engine.timeouts),

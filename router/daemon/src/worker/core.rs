@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use viaduct_engine::{
-    Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Token, Transport, shard,
+    Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Query, QueryFault, Token,
+    Transport, shard,
 };
 use viaduct_location::LocationService;
 use viaduct_message::framing::{Datagram, datagram};
@@ -15,6 +16,7 @@ use viaduct_transport::SendBatch;
 
 use super::mail::{Address, Mail, Streams};
 use super::pings::Pings;
+use crate::credentials::Users;
 use crate::metrics::{Counter, Gauge, WorkerStats};
 use crate::resolve::Resolver;
 
@@ -46,6 +48,8 @@ pub(crate) struct Surroundings {
     pub(crate) workers: Arc<[Address]>,
     pub(crate) location: Arc<LocationService>,
     pub(crate) resolver: Resolver,
+    /// Who answers questions about users; `None`: nobody is to be authenticated.
+    pub(crate) users: Option<Arc<Users>>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) streams: Arc<Streams>,
     /// Where events go: logs, and people who watch.
@@ -143,6 +147,7 @@ impl Core {
                     }
                 }
                 Output::Pong { id } => self.pong(id),
+                Output::Ask { token, query } => self.ask(token, query),
                 Output::Event(event) => self.event(event),
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;
@@ -206,6 +211,18 @@ impl Core {
             })
         });
         self.decided.extend(decided.map(|result| (token, result)));
+    }
+
+    fn ask(&mut self, token: Token, query: Query) {
+        let me = self.around.workers.get(usize::from(self.around.index));
+        let Some(me) = me.cloned() else { return };
+        match &self.around.users {
+            Some(users) => users.answer(me, token, query, self.now.unix_ms),
+            None => {
+                let result = Err(QueryFault::Unavailable);
+                me.post_surely(Mail::Answered { token, result });
+            }
+        }
     }
 
     fn event(&mut self, event: Event) {

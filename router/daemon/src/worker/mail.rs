@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use viaduct_engine::{AorKey, Change, CommitFault, ConnId, Flow, Hop, Settings, Token};
+use viaduct_engine::{
+    AorKey, Change, CommitFault, ConnId, Fact, Flow, Hop, QueryFault, Settings, Token,
+};
 
 /// Mail that may wait for a worker before [`Address::post`] refuses: what is refused there is lost
 /// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked
@@ -20,6 +22,8 @@ pub(crate) enum Mail {
     Committed { token: Token, result: Result<(), CommitFault>, since_us: u64 },
     /// A name was resolved.
     Resolved { token: Token, hops: Vec<Hop> },
+    /// A question of a policy's run was answered.
+    Answered { token: Token, result: Result<Fact, QueryFault> },
     /// A message that belongs to this worker's transactions came in at another worker.
     Message { flow: Flow, bytes: Box<[u8]> },
     /// A message to send over a connection of this worker, for another worker.

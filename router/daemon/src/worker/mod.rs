@@ -210,6 +210,9 @@ impl Worker {
                     self.core.around.stats.add(found, 1);
                     self.core.input(Input::Resolved { token, hops });
                 }
+                Mail::Answered { token, result } => {
+                    self.core.input(Input::Answered { token, result });
+                }
                 Mail::Message { flow, bytes } => self.core.own_message(flow, &bytes),
                 Mail::Send { flow, bytes, token, from } => self.send_for(flow, &bytes, token, from),
                 Mail::SendFailed { token } => self.core.send_failed(token),

@@ -9,7 +9,7 @@ use super::ids::{Id, Ticket};
 use super::respond::{Answer, Back};
 use super::server::{Server, ServerEvent, ServerMachine};
 use crate::flow::Flow;
-use crate::hook::{Phase, Policy, PolicyFailure, Verdict};
+use crate::hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
 use crate::io::{Event, Output, Token};
 use crate::location::CommitFault;
 use crate::proxy::route::Routing;
@@ -56,7 +56,14 @@ impl<P: Policy> Engine<P> {
     ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
         run.phase = phase;
         self.counters.policy_runs = self.counters.policy_runs.wrapping_add(1);
-        let (mut run, verdict) = self.policy.decide(version, phase, run);
+        let (mut run, mut verdict) = self.policy.decide(version, phase, run);
+        if let Ok(Verdict::Ask { fallback }) = verdict {
+            if phase == Phase::Request {
+                return (run, verdict);
+            }
+            // Only a request that begins can be parked.
+            verdict = Err(PolicyFailure { kind: FailureKind::Fact, status: fallback });
+        }
         match &verdict {
             Ok(_) => {
                 for (level, text) in run.effects.logs.drain(..) {
@@ -65,6 +72,7 @@ impl<P: Policy> Engine<P> {
                 for (name, by) in run.effects.counters.drain(..) {
                     self.out.push(Output::Event(Event::PolicyCount { name, by }));
                 }
+                self.count_auth(&mut run);
             }
             Err(failure) => {
                 run.discard();
@@ -75,31 +83,36 @@ impl<P: Policy> Engine<P> {
         (run, verdict)
     }
 
-    /// Stages become effects: changes are committed first, and what follows waits for them.
+    /// Stages become effects: changes are committed first, and what follows waits for them. `id`:
+    /// the transaction, where there is one already.
     pub(super) fn on_verdict(
         &mut self,
         incoming: Incoming,
         version: P::Version,
+        id: Option<Id>,
         run: Box<Run>,
         verdict: Result<Verdict, PolicyFailure>,
     ) {
         let verdict = match verdict {
+            Ok(Verdict::Ask { fallback }) => {
+                return self.ask(incoming, version, id, run, fallback);
+            }
             Ok(verdict) => verdict,
             Err(failure) => {
                 let answer = Answer::new(failure.status, "");
-                return self.answer(incoming, version, None, run, &answer);
+                return self.answer(incoming, version, id, run, &answer);
             }
         };
         if run.effects.changes.is_empty() {
-            return self.carry_out(incoming, version, None, run, verdict);
+            return self.carry_out(incoming, version, id, run, verdict);
         }
         match self.location.commit_in_memory(&run.effects.changes) {
             Some(result) => {
                 self.counters.commit_in_memory(&result);
-                let committed = Committed { incoming, version, id: None, run, verdict };
+                let committed = Committed { incoming, version, id, run, verdict };
                 self.after_commit(committed, result);
             }
-            None => self.park(incoming, version, run, verdict),
+            None => self.park(incoming, version, id, run, verdict),
         }
     }
 
@@ -108,11 +121,12 @@ impl<P: Policy> Engine<P> {
         &mut self,
         incoming: Incoming,
         version: P::Version,
+        id: Option<Id>,
         mut run: Box<Run>,
         verdict: Verdict,
     ) {
         let changes = std::mem::take(&mut run.effects.changes);
-        let id = self.open_server(&incoming, version, &run);
+        let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
         if let Some(server) = self.server(id) {
             server.parked = Some(Box::new(Parked { incoming, run, verdict }));
         }
@@ -145,7 +159,7 @@ impl<P: Policy> Engine<P> {
                     self.remove_server(id);
                 }
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
-                self.on_verdict(incoming, version, run, verdict);
+                self.on_verdict(incoming, version, None, run, verdict);
             }
             Err(_) => {
                 // Nothing was stored and nothing is acknowledged; the UA tries again.
@@ -187,7 +201,7 @@ impl<P: Policy> Engine<P> {
             },
             // `Continue` means nothing for a request; the host refuses it, a test's closure may
             // not.
-            Verdict::Drop | Verdict::Continue => self.give_up(id, run),
+            Verdict::Drop | Verdict::Continue | Verdict::Ask { .. } => self.give_up(id, run),
         }
     }
 
@@ -281,6 +295,7 @@ impl<P: Policy> Engine<P> {
             parked: None,
             parked_reply: None,
             reply_rounds: 0,
+            asking: None,
         });
         let id = Id { slot: slot as u32, generation };
         self.keys.insert(incoming.key, id);

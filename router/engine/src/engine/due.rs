@@ -25,6 +25,8 @@ impl<P: Policy> Engine<P> {
                 | Letter::Trying
                 | Letter::LateTrying => self.server_event(id, ServerEvent::Timer(due.letter), &[]),
                 Letter::C => self.on_timer_c(id),
+                // A question's or a CANCEL's; generations are no slot's own, so it is one of them.
+                Letter::Watch if self.is_asking(id) => self.on_ask_overdue(id),
                 Letter::Watch => self.on_cancel_ignored(id),
                 letter => {
                     if matches!(letter, Letter::A | Letter::E) && self.client(id).is_some() {
@@ -54,6 +56,11 @@ impl<P: Policy> Engine<P> {
                 | Letter::Trying
                 | Letter::LateTrying => {
                     servers.get(slot).is_some_and(|server| server.generation == generation)
+                }
+                Letter::Watch
+                    if servers.get(slot).is_some_and(|server| server.generation == generation) =>
+                {
+                    true
                 }
                 _ => clients.get(slot).is_some_and(|client| client.generation == generation),
             }

@@ -62,7 +62,11 @@ impl<P: Policy> Engine<P> {
         if invite {
             // 17.2.1 gives the TU 200 ms; a proxy never has the answer by then, so it says 100 at
             // once and keeps a timer less per call.
-            self.send_trying_for(id, run.message());
+            // Where it had to wait for an answer or a commit, it was said already.
+            let said = self.server(id).is_some_and(|server| !server.response.is_empty());
+            if !said {
+                self.send_trying_for(id, run.message());
+            }
         } else {
             self.arm_late_trying(id);
         }

@@ -18,6 +18,8 @@ pub(crate) enum Ticket {
     Client(Id),
     /// This server transaction waits for its commit.
     Commit(Id),
+    /// This server transaction waits for an answer.
+    Ask(Id),
     /// This branch of a server transaction waits for a name.
     Resolve(Id, u8),
     /// A request forwarded without state waits for a name.
@@ -42,6 +44,7 @@ impl Ticket {
             Ticket::Stray(id) => (5, id, 0),
             Ticket::Reply(id) => (6, id, 0),
             Ticket::Ping(id) => (7, id, 0),
+            Ticket::Ask(id) => (8, id, 0),
         };
         let generation = u64::from(id.generation & GENERATION);
         Token(kind << 60 | u64::from(branch) << 52 | generation << 32 | u64::from(id.slot))
@@ -60,6 +63,7 @@ impl Ticket {
             5 => Some(Ticket::Stray(id)),
             6 => Some(Ticket::Reply(id)),
             7 => Some(Ticket::Ping(id)),
+            8 => Some(Ticket::Ask(id)),
             _ => None,
         }
     }
@@ -88,6 +92,7 @@ mod tests {
             Ticket::Stray(id),
             Ticket::Reply(id),
             Ticket::Ping(id),
+            Ticket::Ask(id),
         ] {
             assert_eq!(Ticket::of(ticket.token()), Some(ticket));
         }

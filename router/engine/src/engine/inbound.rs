@@ -145,7 +145,7 @@ impl<P: Policy> Engine<P> {
             Ok(traits) => {
                 run.traits = traits;
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
-                self.on_verdict(incoming, version, run, verdict);
+                self.on_verdict(incoming, version, None, run, verdict);
             }
             Err(Reject { status, reason, headers }) => {
                 let answer = Answer { status, reason, headers: &headers };

@@ -9,6 +9,7 @@
 //! out), `due` (timers), `cancel`, `stray` (requests forwarded without state), `parked` (responses
 //! that wait for a commit), `ping` (keep-alives).
 
+mod ask;
 mod cancel;
 mod client;
 mod decide;
@@ -75,6 +76,8 @@ pub struct Engine<P: Policy> {
     runs: Vec<Box<Run>>,
     edits: Edits,
     scratch: Vec<u8>,
+    /// Held by each request that waits for an answer: counts them.
+    asking: Arc<()>,
     counters: Counters,
     drained: bool,
 }
@@ -110,6 +113,7 @@ impl<P: Policy> Engine<P> {
             runs: Vec::new(),
             edits: Edits::new(),
             scratch: Vec::new(),
+            asking: Arc::new(()),
             counters: Counters::default(),
             drained: true,
         }
@@ -125,6 +129,7 @@ impl<P: Policy> Engine<P> {
             Input::Broken { flow, bytes, fault } => self.on_broken(flow, bytes, fault),
             Input::Tick => self.on_tick(),
             Input::Committed { token, result } => self.on_committed(token, result),
+            Input::Answered { token, result } => self.on_answered(token, result),
             Input::Resolved { token, hops } => self.on_resolved(token, hops),
             Input::Ping(ping) => self.on_ping(ping),
             Input::SendFailed { token } => self.on_send_failed(token),
@@ -199,6 +204,9 @@ impl<P: Policy> Engine<P> {
             run.bytes.clear();
             run.effects.clear();
             run.vars.clear();
+            run.facts.clear();
+            run.asked = None;
+            run.taken = None;
             run.fix_nat = false;
             run.original = None;
             run.status = 0;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use viaduct_message::Method;
 
+use super::ask::Asking;
 use super::decide::Parked;
 use super::parked::Held;
 use super::respond::Back;
@@ -143,6 +144,8 @@ pub(crate) struct Server<V> {
     pub(crate) parked_reply: Option<Box<Held>>,
     /// How often a response was decided again after a conflict.
     pub(crate) reply_rounds: u8,
+    /// A policy's run that waits for an answer.
+    pub(crate) asking: Option<Box<Asking>>,
 }
 
 impl<V> Server<V> {
@@ -154,5 +157,6 @@ impl<V> Server<V> {
         self.vars = Vec::new();
         self.plan = Arc::default();
         self.parked = None;
+        self.asking = None;
     }
 }

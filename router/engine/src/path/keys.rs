@@ -1,4 +1,4 @@
-//! Keys that sign Path values.
+//! Keys that sign Path values, and nonces.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +26,8 @@ const SEAL_PURPOSE: &[u8] = b"viaduct seal 1\0";
 /// 8452 1), so it need not come from the system's generator.
 pub(crate) const NONCE_BYTES: usize = 12;
 
-/// Keys for signing what we write into Path and Route. Shared by a cluster, kept over restarts.
+/// Keys for signing what we write into Path, Route and nonces. Shared by a cluster, kept over
+/// restarts.
 #[derive(Clone, Default)]
 pub struct PathKeys {
     /// The first signs, all verify.

@@ -330,6 +330,7 @@ pub(crate) fn header_edits(message: Message<'_>, staged: &[HeaderEdit], edits: &
             HeaderEdit::Remove { name } => {
                 message.lines_by_label(name).for_each(|line| edits.remove(line.whole));
             }
+            HeaderEdit::RemoveLine { whole } => edits.remove(*whole),
         }
     }
 }

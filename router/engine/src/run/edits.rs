@@ -118,6 +118,7 @@ impl Run {
         let used = self.effects.edits.iter().fold(0usize, |sum, edit| match edit {
             HeaderEdit::Add { name, value } => sum.saturating_add(name.len() + value.len()),
             HeaderEdit::Remove { name } => sum.saturating_add(name.len()),
+            HeaderEdit::RemoveLine { .. } => sum,
         });
         let fits = used.saturating_add(more) <= MAX_BYTES;
         if fits && self.effects.edits.len() < MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }

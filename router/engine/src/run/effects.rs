@@ -82,6 +82,11 @@ pub enum HeaderEdit {
         /// Name in any case.
         name: Box<[u8]>,
     },
+    /// Remove one line of the message the run is about.
+    RemoveLine {
+        /// From its name to the end of its line end.
+        whole: viaduct_message::Span,
+    },
 }
 
 /// An answer staged by a host function, or extra headers for a reply.
@@ -126,6 +131,10 @@ pub struct Effects {
     pub logs: Vec<(u8, String)>,
     /// Counters to add to.
     pub counters: Vec<(String, u64)>,
+    /// Credentials were found right.
+    pub(crate) authenticated: bool,
+    /// Credentials that were wrong, for whoever keeps attackers out.
+    pub(crate) refused: Option<crate::io::Event>,
     /// What `save` did, for whoever watches; only where events are wanted.
     pub(crate) registered: Option<crate::io::Event>,
 }
@@ -147,6 +156,8 @@ impl Effects {
         self.force_rport = false;
         self.logs.clear();
         self.counters.clear();
+        self.authenticated = false;
+        self.refused = None;
         self.registered = None;
     }
 

@@ -3,6 +3,7 @@
 //! Everything a host function may do is a method of [`Run`]; the WebAssembly host only translates.
 //! [`effects`] lists what can be staged, the other files hold the methods by subject.
 
+mod auth;
 mod edits;
 pub mod effects;
 mod nat;
@@ -23,6 +24,7 @@ use viaduct_message::{Head, Message, Method};
 use crate::flow::{Flow, Transport};
 use crate::hook::Phase;
 use crate::location::Location;
+use crate::query::{Fact, Query};
 use crate::settings::Settings;
 use crate::time::Now;
 
@@ -92,6 +94,12 @@ pub struct Run {
     pub(crate) tables: SmallVec<[Arc<str>; 2]>,
     /// Variables of the transaction, kept from phase to phase.
     pub(crate) vars: Vec<(Box<str>, Box<str>)>,
+    /// Answers to what earlier runs of this request have asked.
+    pub(crate) facts: Vec<Fact>,
+    /// What this run needs and memory does not have.
+    pub(crate) asked: Option<Query>,
+    /// The nonce this request has used.
+    pub(crate) taken: Option<auth::Taken>,
     /// What is staged.
     pub effects: Effects,
 }
@@ -145,6 +153,7 @@ impl Run {
     pub fn discard(&mut self) {
         self.effects.clear();
         self.fix_nat = false;
+        self.asked = None;
     }
     /// Answer to the source port in any case.
     pub fn force_rport(&mut self) {
@@ -227,6 +236,9 @@ impl Run {
             status: 0,
             tables: SmallVec::new(),
             vars: Vec::new(),
+            facts: Vec::new(),
+            asked: None,
+            taken: None,
             effects: Effects::default(),
         }
     }

@@ -8,17 +8,20 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use viaduct_engine::auth::{Account, Algorithm, Auth, Credentials, Known, Replay, Secrets};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{BindingSet, Registrar};
 use viaduct_engine::{
-    Bounds, Change, CommitFault, ConnId, Engine, Event, Flow, Hop, Input, Listener, Location,
-    Network, Now, Output, Phase, PingId, Policy, PolicyFailure, Run, Settings, Snapshot,
-    TimerValues, Token, Transport, Verdict,
+    Bounds, Change, CommitFault, ConnId, Engine, Event, Fact, Flow, Hop, Input, Listener, Location,
+    Network, Now, Output, Phase, PingId, Policy, PolicyFailure, Query, QueryFault, Run, Settings,
+    Snapshot, TimerValues, Token, Transport, Verdict,
 };
 
 pub const US: &str = "192.0.2.1:5060";
 pub const ALICE: &str = "192.0.2.11:5062";
 pub const BOB: &str = "192.0.2.12:5064";
+/// When every test begins.
+pub const START_MS: u64 = 1_800_000_000_000;
 pub const CAROL: &str = "192.0.2.13:5066";
 
 /// What the engine sent.
@@ -130,6 +133,10 @@ pub struct World {
     /// Commits are answered with this instead of being made.
     pub commit_fault: Option<CommitFault>,
     pub held_commits: Option<Vec<(Token, Vec<Change>)>>,
+    /// Questions are kept here, where there is a list, instead of being answered.
+    pub held_asks: Option<Vec<(Token, Query)>>,
+    /// Who is found when a question is asked: user, realm, password.
+    pub users: Vec<(&'static str, &'static str, &'static str)>,
 }
 
 pub fn settings() -> Settings {
@@ -146,6 +153,7 @@ pub fn settings() -> Settings {
         domains: vec!["example.com".into()],
         trusted: vec![Network { addr: "198.51.100.0".parse().unwrap(), bits: 24 }],
         registrar: Registrar::default(),
+        auth: None,
         path_keys: PathKeys::new(vec![(1, vec![7; 32])]).unwrap(),
         use_received: true,
         force_rport: false,
@@ -154,6 +162,27 @@ pub fn settings() -> Settings {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [9; 16],
+    }
+}
+
+/// Nobody is in memory: every check of credentials has to ask.
+pub struct Forgetful;
+
+impl Credentials for Forgetful {
+    fn get(&self, _: &Account, _: u64) -> Known {
+        Known::NotInMemory
+    }
+}
+
+/// Authentication with all algorithms; the realm is the domain.
+pub fn auth() -> Auth {
+    Auth {
+        realm: None,
+        algorithms: Algorithm::ALL.to_vec(),
+        auth_int: true,
+        nonce_life_ms: 300_000,
+        replay: Arc::new(Replay::new(1000, START_MS - 1, 1)),
+        credentials: Arc::new(Forgetful),
     }
 }
 
@@ -175,12 +204,14 @@ impl World {
         World {
             engine: Engine::new(Arc::new(settings), location, policy, 42),
             map,
-            now: Now { mono_us: 1_000_000, unix_ms: 1_800_000_000_000 },
+            now: Now { mono_us: 1_000_000, unix_ms: START_MS },
             names: HashMap::new(),
             events: Vec::new(),
             pongs: Vec::new(),
             commit_fault: None,
             held_commits: None,
+            held_asks: None,
+            users: Vec::new(),
         }
     }
 
@@ -244,6 +275,7 @@ impl World {
                     self.pending_answer(token, hops, &mut sent);
                 }
                 Output::Pong { id } => self.pongs.push(id),
+                Output::Ask { token, query } => self.asked(token, query, &mut sent),
                 Output::Event(event) => self.events.push(event),
                 Output::Idle { .. } => return sent,
             }
@@ -266,6 +298,31 @@ impl World {
             self.apply(changes);
         }
         sent.extend(self.input(Input::Committed { token, result }));
+    }
+
+    fn asked(&mut self, token: Token, query: Query, sent: &mut Vec<Sent>) {
+        sent.extend(self.drain());
+        match &mut self.held_asks {
+            Some(held) => held.push((token, query)),
+            None => sent.extend(self.answer(token, query)),
+        }
+    }
+
+    /// Answers a question from [`World::users`].
+    pub fn answer(&mut self, token: Token, query: Query) -> Vec<Sent> {
+        let Query::Credentials(account) = query;
+        let named = |(user, realm, _): &&(&str, &str, &str)| {
+            *user == &*account.user && *realm == &*account.realm
+        };
+        let found = self.users.iter().find(named);
+        let secrets = found
+            .map(|(user, realm, password)| Arc::new(Secrets::of_password(user, realm, password)));
+        let fact = Fact::Credentials(account, secrets);
+        self.input(Input::Answered { token, result: Ok(fact) })
+    }
+
+    pub fn no_answer(&mut self, token: Token, fault: QueryFault) -> Vec<Sent> {
+        self.input(Input::Answered { token, result: Err(fault) })
     }
 
     pub fn apply(&mut self, changes: Vec<Change>) {

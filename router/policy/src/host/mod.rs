@@ -4,6 +4,7 @@
 //! One file an interface. A refusal the guest can act on is a value of the contract; one it cannot
 //! (a table not granted, a text too long, too many calls) ends the run.
 
+mod auth;
 mod log;
 mod message;
 mod metrics;

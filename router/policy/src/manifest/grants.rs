@@ -15,6 +15,8 @@ pub enum Interface {
     Path,
     /// Targets, next hop, Record-Route.
     Routing,
+    /// Digest authentication.
+    Auth,
     /// NAT.
     Nat,
     /// Variables of the transaction.
@@ -29,11 +31,12 @@ pub enum Interface {
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Interface; 9] = [
+    pub const ALL: [Interface; 10] = [
         Interface::Message,
         Interface::Usrloc,
         Interface::Path,
         Interface::Routing,
+        Interface::Auth,
         Interface::Nat,
         Interface::Vars,
         Interface::Log,
@@ -48,6 +51,7 @@ impl Interface {
             Interface::Usrloc => "usrloc",
             Interface::Path => "path",
             Interface::Routing => "routing",
+            Interface::Auth => "auth",
             Interface::Nat => "nat",
             Interface::Vars => "vars",
             Interface::Log => "log",

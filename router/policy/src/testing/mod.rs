@@ -22,6 +22,21 @@ pub struct SentMessage {
     pub text: String,
 }
 
+/// How a phone answers a challenge.
+#[derive(Clone, Copy, Debug)]
+pub struct ChallengeAnswer<'a> {
+    /// The 401 or 407.
+    pub challenge: &'a str,
+    /// User name.
+    pub user: &'a str,
+    /// Password.
+    pub password: &'a str,
+    /// `MD5`, `SHA-256` or `SHA-512-256`.
+    pub algorithm: &'a str,
+    /// Nonce-count.
+    pub count: u32,
+}
+
 /// A router with the policy under test, an in-memory location service and a virtual clock: what a
 /// test may do with it. An error ends the test as failed, with that text.
 pub trait RouterUnderTest {
@@ -35,6 +50,17 @@ pub trait RouterUnderTest {
     ) -> Result<(), String>;
     /// Contacts bound to an AoR now.
     fn contacts(&mut self, aor: &str) -> Result<Vec<String>, String>;
+    /// Gives a user a password, and switches authentication on; `None`: the user is gone.
+    fn set_password(
+        &mut self,
+        user: &str,
+        realm: &str,
+        password: Option<&str>,
+    ) -> Result<(), String>;
+    /// Questions are answered after so many milliseconds, or never.
+    fn answer_after(&mut self, milliseconds: Option<u64>) -> Result<(), String>;
+    /// A request with credentials for the challenge of a 401 or 407.
+    fn authorize(&mut self, request: &str, answer: &ChallengeAnswer<'_>) -> Result<String, String>;
     /// Makes a network (`10.0.0.0/8`, or one address) trusted.
     fn add_trusted(&mut self, network: &str) -> Result<(), String>;
     /// Makes a host one of our domains.

@@ -131,6 +131,7 @@ fn verdict_in_words(verdict: &Verdict) -> String {
         Verdict::Answered => "answered".to_owned(),
         Verdict::Drop => "drop".to_owned(),
         Verdict::Continue => "continue".to_owned(),
+        Verdict::Ask { .. } => "ask".to_owned(),
     }
 }
 
@@ -188,6 +189,7 @@ fn edit_in_words(edit: &HeaderEdit) -> String {
     match edit {
         HeaderEdit::Add { name, value } => format!("add {}: {}", text(name), text(value)),
         HeaderEdit::Remove { name } => format!("remove {}", text(name)),
+        HeaderEdit::RemoveLine { .. } => "remove credentials".to_owned(),
     }
 }
 

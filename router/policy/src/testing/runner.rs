@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Error, Result as Trappable, Store, StoreLimits, StoreLimitsBuilder};
 
-use super::{RecordedRun, RouterUnderTest, SentMessage};
+use super::{ChallengeAnswer, RecordedRun, RouterUnderTest, SentMessage};
 use crate::bindings::policy_tests::viaduct::policy::router::{Host, Run, Sent};
 use crate::bindings::policy_tests::{PolicyTests, PolicyTestsPre};
 use crate::package;
@@ -173,6 +173,38 @@ impl Host for Bench {
 
     fn contacts(&mut self, aor: String) -> Trappable<Vec<String>> {
         self.router()?.contacts(&aor).map_err(fault)
+    }
+
+    fn set_password(
+        &mut self,
+        user: String,
+        realm: String,
+        password: Option<String>,
+    ) -> Trappable<()> {
+        self.router()?.set_password(&user, &realm, password.as_deref()).map_err(fault)
+    }
+
+    fn answer_after(&mut self, milliseconds: Option<u64>) -> Trappable<()> {
+        self.router()?.answer_after(milliseconds).map_err(fault)
+    }
+
+    fn authorize(
+        &mut self,
+        request: String,
+        challenge: String,
+        user: String,
+        password: String,
+        algorithm: String,
+        count: u32,
+    ) -> Trappable<String> {
+        let answer = ChallengeAnswer {
+            challenge: &challenge,
+            user: &user,
+            password: &password,
+            algorithm: &algorithm,
+            count,
+        };
+        self.router()?.authorize(&request, &answer).map_err(fault)
     }
 
     fn add_trusted(&mut self, network: String) -> Trappable<()> {

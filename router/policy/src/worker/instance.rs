@@ -60,6 +60,12 @@ impl Instance {
             unreachable!("the run is where it was put")
         };
         let result = match result {
+            // The host function has stopped the guest; the engine will run it again.
+            Err(_) if run.asked().is_some() => {
+                let fallback = guest.manifest.fallback.status_without_fact();
+                guest.restore_vars(&mut run);
+                return (run, Ok(Verdict::Ask { fallback }));
+            }
             Ok(returned) => returned.check(&run).map_err(|garbage| Failure::garbage(&garbage)),
             Err(error) => Err(Failure::of_call(&error, guest.memory.refused)),
         };

@@ -137,6 +137,7 @@ pub fn settings() -> Arc<Settings> {
         domains: vec!["example.com".into()],
         trusted: Vec::new(),
         registrar: Registrar::default(),
+        auth: None,
         path_keys: PathKeys::new(vec![(1, vec![7; 32])]).expect("a key"),
         use_received: false,
         force_rport: false,
@@ -184,6 +185,10 @@ fn bob() -> Bob {
 }
 
 pub fn run(message: &str) -> Box<Run> {
+    run_with(settings(), message)
+}
+
+pub fn run_with(settings: Arc<Settings>, message: &str) -> Box<Run> {
     let flow = Flow {
         transport: Transport::Udp,
         local: "192.0.2.1:5060".parse().expect("an address"),
@@ -192,7 +197,7 @@ pub fn run(message: &str) -> Box<Run> {
     };
     let now = Now { mono_us: 5, unix_ms: UNIX_MS };
     let bytes = message.replace('\n', "\r\n");
-    Run::for_tests(settings(), Arc::new(bob()), flow, now, bytes.as_bytes()).expect("a message")
+    Run::for_tests(settings, Arc::new(bob()), flow, now, bytes.as_bytes()).expect("a message")
 }
 
 pub fn register() -> Box<Run> {

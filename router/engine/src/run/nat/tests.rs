@@ -89,7 +89,7 @@ fn a_fixed_contact_names_the_source_and_keeps_the_rest() {
         let done = run.fix_nat_contact();
         let added = run.effects.edits.iter().find_map(|edit| match edit {
             HeaderEdit::Add { value, .. } => Some(String::from_utf8(value.to_vec()).unwrap()),
-            HeaderEdit::Remove { .. } => None,
+            HeaderEdit::Remove { .. } | HeaderEdit::RemoveLine { .. } => None,
         });
         assert_eq!(done, Ok(added.is_some()));
         added

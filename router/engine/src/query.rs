@@ -1,0 +1,48 @@
+//! Questions a policy's run may have to the world outside memory, and their answers.
+//!
+//! A run that needs what is not in memory ends with [`crate::Verdict::Ask`]. The engine parks the
+//! request, puts the question ([`crate::Output::Ask`]), and when the answer comes
+//! ([`crate::Input::Answered`]) runs the policy again from the top, with the answer at hand. A new
+//! kind of question is a variant here, a function of [`crate::Run`], and somebody in the shell who
+//! answers it; the engine does not look inside.
+
+use std::sync::Arc;
+
+use crate::auth::{Account, Secrets};
+
+/// A question.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Query {
+    /// The secrets of a user.
+    Credentials(Account),
+}
+
+impl Query {
+    /// What it asks for, a word for logs and metrics.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Query::Credentials(_) => "credentials",
+        }
+    }
+}
+
+/// An answer, with what it is about.
+#[derive(Clone, Debug)]
+pub enum Fact {
+    /// The secrets of a user; `None`: there is no such user.
+    Credentials(Account, Option<Arc<Secrets>>),
+}
+
+/// Why there is no answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum QueryFault {
+    /// Who should answer cannot, or not in time.
+    #[error("unavailable")]
+    Unavailable,
+    /// Too many questions are under way.
+    #[error("busy")]
+    Busy,
+    /// The policy asked more often than a request may.
+    #[error("too many rounds")]
+    Rounds,
+}
