@@ -7,6 +7,8 @@
 #[cfg(feature = "tests")]
 mod tests;
 
+use viaduct_guest::Field;
+use viaduct_guest::auth::Role;
 use viaduct_guest::path::PathError;
 use viaduct_guest::prelude::*;
 use viaduct_guest::routing::Sides;
@@ -45,6 +47,9 @@ fn from_inside(request: &Request) -> bool {
 
 /// RFC 3327 5.2. Without Path no call would ever reach the phone.
 fn register(request: &Request) -> Verdict {
+    if let Err(verdict) = sender_is_proven(request, Role::Registrar) {
+        return verdict;
+    }
     let mode = match settings::get("path_mode").as_deref() {
         Some("always") | None => Mode::Always,
         Some("ua-supported") => Mode::UaSupported,
@@ -98,8 +103,39 @@ fn to_phone(request: &Request) -> Verdict {
 }
 
 fn from_phone(request: &Request) -> Verdict {
+    if let Err(verdict) = sender_is_proven(request, Role::Proxy) {
+        return verdict;
+    }
     stay(request, Sides::CALLER);
     to_next_hop(request)
+}
+
+/// Whatever comes from a phone is of a user of ours, who must show it (RFC 3261 22), where the
+/// router has users, and speaks for himself. Trusted peers have asked already.
+fn sender_is_proven(request: &Request, role: Role) -> Result<(), Verdict> {
+    if request.trusted() || request.method() == Method::Ack {
+        return Ok(()); // RFC 3261 22.1: nobody answers an ACK
+    }
+    let Some(user) = auth::demand(role)? else {
+        return Ok(());
+    };
+    let own = match role {
+        Role::Registrar => user.is_to,
+        // Who hides (RFC 3323) writes a From of nobody.
+        Role::Proxy => user.is_from || !request.from_is_ours(),
+    };
+    if own {
+        return Ok(());
+    }
+    metrics::count("not_own_address");
+    log::info!(
+        "{} of {} to {} refused: the user is {}",
+        request.method_name(),
+        request.get(Field::FromUri),
+        request.get(Field::ToUri),
+        user.user
+    );
+    Err(reply(403, "Not Your Address"))
 }
 
 /// To the next hop and nowhere else, whatever the Request-URI says: no open relay. A trusted peer's

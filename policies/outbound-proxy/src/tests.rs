@@ -300,4 +300,68 @@ mod outbound_proxy {
                 .expect_status(481);
         }
     }
+
+    /// With users: the edge asks who sends, before anything goes inside.
+    mod auth {
+        use super::*;
+
+        fn with_users() {
+            edge();
+            router::set_password("alice", "secret");
+        }
+
+        #[test]
+        fn a_phone_is_challenged_before_its_register_goes_inside() {
+            with_users();
+            let challenged = phone().send();
+            challenged.response().expect_status(401);
+            challenged.expect_nothing_forwarded();
+            let forwarded = phone().next().answer(&challenged, "alice", "secret");
+            let forwarded = forwarded.forwarded().expect_to(NEXT_HOP);
+            forwarded.expect_in_header("Path", "received=sip:203.0.113.9:41000");
+        }
+
+        #[test]
+        fn nobody_registers_or_calls_for_another() {
+            with_users();
+            router::set_password("bob", "other");
+            phone()
+                .send_as("bob", "other")
+                .response()
+                .expect_status(403);
+            let call = Sip::invite("carol@example.com").caller("alice@example.com");
+            let refused = call.from(PHONE).send_as("bob", "other");
+            refused.response().expect_status(403);
+            refused.expect_nothing_forwarded();
+        }
+
+        #[test]
+        fn every_request_of_a_phone_needs_a_user_whatever_its_from_says() {
+            with_users();
+            for caller in ["alice@example.com", "anonymous@anonymous.invalid"] {
+                let call = Sip::invite("carol@example.com").caller(caller).from(PHONE);
+                call.send().response().expect_status(407);
+                let forwarded = call.send_as("alice", "secret");
+                let forwarded = forwarded.forwarded().expect_to(NEXT_HOP);
+                forwarded.expect_no_header("Proxy-Authorization");
+            }
+        }
+
+        #[test]
+        fn what_comes_from_inside_is_not_challenged() {
+            with_users();
+            let path = path_of_inside();
+            let call = Sip::invite("alice@10.0.0.4:5060")
+                .caller("bob@example.com")
+                .route(&path)
+                .from(INSIDE);
+            call.send().forwarded().expect_to("udp:203.0.113.9:41000");
+        }
+
+        /// The Path value a phone gets after it has shown who it is.
+        fn path_of_inside() -> String {
+            let register = phone().supported("path").send_as("alice", "secret");
+            register.forwarded().header("Path").unwrap_or_default()
+        }
+    }
 }

@@ -5,9 +5,10 @@
 #[cfg(feature = "tests")]
 mod tests;
 
-use viaduct_guest::METHODS;
+use viaduct_guest::auth::Role;
 use viaduct_guest::prelude::*;
 use viaduct_guest::routing::Sides;
+use viaduct_guest::{Field, METHODS};
 
 const TABLE: &str = "location";
 
@@ -27,14 +28,57 @@ impl Policy for Registrar {
         }
         match request.method() {
             Method::Register => register(request),
-            _ if request.preloaded_route() => stay_and_relay(request),
+            _ if request.preloaded_route() => from_caller(request),
             Method::Options if request.uri_is_router() => answer_options("path"),
             // Addressed to the router itself, which is no party to call (RFC 3261 8.2.1).
             _ if request.uri_is_router() => method_not_allowed("OPTIONS, REGISTER"),
-            _ if request.uri_is_ours() => to_our_user(request),
-            _ => to_elsewhere(request),
+            _ => from_caller(request),
         }
     }
+}
+
+fn from_caller(request: &Request) -> Verdict {
+    if let Err(verdict) = caller_is_proven(request) {
+        return verdict;
+    }
+    if request.preloaded_route() {
+        return stay_and_relay(request);
+    }
+    if request.uri_is_ours() {
+        return to_our_user(request);
+    }
+    to_elsewhere(request)
+}
+
+/// Who says to be a user of ours must show it (RFC 3261 22.3), where the router has users. Who does
+/// not say so may call our users; more he may not.
+fn caller_is_proven(request: &Request) -> Result<(), Verdict> {
+    let never = request.method() == Method::Ack; // RFC 3261 22.1: nobody answers it
+    if never || !request.from_is_ours() || is_exempt(request, &["register", "none"]) {
+        return Ok(());
+    }
+    match auth::demand(Role::Proxy)? {
+        Some(user) if !user.is_from => {
+            Err(not_his(request, &request.get(Field::FromUri), &user.user))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// May it go without credentials, as a trusted peer answers for it? `trusted_auth` says what peers
+/// are asked for; what it says that means nothing, asks for all.
+fn is_exempt(request: &Request, exempting: &[&str]) -> bool {
+    let asked = || settings::get_or("trusted_auth", "all");
+    request.trusted() && exempting.contains(&asked().as_str())
+}
+
+fn not_his(request: &Request, address: &str, user: &str) -> Verdict {
+    metrics::count("not_own_address");
+    log::info!(
+        "{} refused: {address} is not the address of user {user}",
+        request.method_name()
+    );
+    reply(403, "Not Your Address")
 }
 
 /// Requests of a dialog follow the Route set the dialog was made with (RFC 3261 12.2).
@@ -61,6 +105,15 @@ fn within_dialog(request: &Request) -> Verdict {
 fn register(request: &Request) -> Verdict {
     if !request.uri_is_ours() {
         return reply(403, "Not Our Domain"); // step 1; REGISTER is not forwarded
+    }
+    if !is_exempt(request, &["none"]) {
+        match auth::demand(Role::Registrar) {
+            Err(challenge) => return challenge, // step 3
+            Ok(Some(user)) if !user.is_to => {
+                return not_his(request, &request.get(Field::ToUri), &user.user); // step 4
+            }
+            Ok(_) => {}
+        }
     }
     if !is_user(|| request.to_user()) {
         return reply(404, "");

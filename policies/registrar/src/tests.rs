@@ -466,4 +466,176 @@ mod registrar {
                 .expect_to("udp:192.0.2.4:5062");
         }
     }
+
+    /// With users: who sends what (sip-behaviour 3.12).
+    mod auth {
+        use super::*;
+
+        const SECRET: &str = "secret";
+        const ELSEWHERE: &str = "sip:carol@203.0.113.8";
+
+        fn with_users() {
+            router::set_password("alice", SECRET);
+            router::set_password("bob", "other");
+        }
+
+        #[test]
+        fn a_phone_is_challenged_answers_and_registers() {
+            with_users();
+            let challenged = phone().send();
+            challenged
+                .expect_status(401)
+                .expect_in_header("WWW-Authenticate", "realm=\"example.com\"")
+                .expect_in_header("WWW-Authenticate", "algorithm=SHA-256");
+            assert!(router::contacts("alice@example.com").is_empty());
+            let again = phone().next();
+            again
+                .answer(&challenged, "alice", SECRET)
+                .expect_status(200);
+            assert_eq!(router::contacts("alice@example.com"), [CONTACT]);
+            for algorithm in ["SHA-512-256", "MD5"] {
+                let challenged = phone().send();
+                phone()
+                    .next()
+                    .answer_with(&challenged, "alice", SECRET, algorithm, 1)
+                    .expect_status(200);
+            }
+        }
+
+        #[test]
+        fn an_unknown_user_and_a_wrong_password_are_the_same_401() {
+            with_users();
+            for (user, password) in [("alice", "wrong"), ("mallory", SECRET)] {
+                let refused = phone().send_as(user, password);
+                let challenge = refused.expect_status(401).header("WWW-Authenticate");
+                assert!(!challenge.unwrap_or_default().contains("stale"));
+            }
+            assert!(router::contacts("alice@example.com").is_empty());
+        }
+
+        #[test]
+        fn rfc_3261_10_3_step_4_another_user_may_not_change_the_bindings() {
+            with_users();
+            phone().send_as("bob", "other").expect_status(403);
+            assert!(router::contacts("alice@example.com").is_empty());
+        }
+
+        #[test]
+        fn a_user_who_takes_time_to_be_found_registers_all_the_same() {
+            with_users();
+            router::answer_after(Duration::from_secs(2));
+            let challenged = phone().send();
+            phone()
+                .next()
+                .answer(&challenged, "alice", SECRET)
+                .expect_silence();
+            // Nobody else waits.
+            Sip::options("sip:example.com").send().expect_status(200);
+            router::advance(Duration::from_secs(2)).expect_status(200);
+            assert_eq!(router::contacts("alice@example.com"), [CONTACT]);
+            // He is in memory now.
+            phone().send_as("alice", SECRET).expect_status(200);
+        }
+
+        #[test]
+        fn where_no_user_can_be_found_the_phone_is_told_when_to_come_again() {
+            with_users();
+            router::answer_never();
+            let challenged = phone().send();
+            phone().next().answer(&challenged, "alice", SECRET);
+            let refused = router::advance(Duration::from_secs(6));
+            let refused = refused.response().expect_status(503);
+            assert!(refused.header("Retry-After").is_some());
+        }
+
+        #[test]
+        fn rfc_3261_22_3_our_users_are_challenged_when_they_call_and_cannot_lie() {
+            with_users();
+            router::bind("alice@example.com", CONTACT);
+            let call = Sip::invite("alice@example.com").caller("bob@example.com");
+            call.send().response().expect_status(407);
+            call.send_as("bob", "wrong").response().expect_status(407);
+            let forwarded = call.send_as("bob", "other");
+            forwarded
+                .forwarded()
+                .expect_no_header("Proxy-Authorization");
+            // Alice calls as if she were bob.
+            let lie = call.clone().next();
+            lie.send_as("alice", SECRET).response().expect_status(403);
+        }
+
+        #[test]
+        fn calls_to_elsewhere_need_a_user_of_ours() {
+            with_users();
+            let call = Sip::invite(ELSEWHERE).caller("bob@example.com");
+            call.send().response().expect_status(407);
+            let forwarded = call.send_as("bob", "other");
+            forwarded.forwarded().expect_to("udp:203.0.113.8:5060");
+            let stranger = Sip::invite(ELSEWHERE).caller("eve@elsewhere.example");
+            stranger.send().response().expect_status(403);
+        }
+
+        #[test]
+        fn strangers_still_reach_our_users() {
+            with_users();
+            router::bind("alice@example.com", CONTACT);
+            let call = Sip::invite("alice@example.com").caller("eve@elsewhere.example");
+            call.send().forwarded().expect_to("udp:192.0.2.4:5062");
+        }
+
+        #[test]
+        fn es2021_08_messages_and_subscriptions_are_authenticated_too() {
+            with_users();
+            router::bind("alice@example.com", CONTACT);
+            let message = Sip::message("alice@example.com", "hello").caller("bob@example.com");
+            message.send().expect_status(407);
+            message.send_as("bob", "other").forwarded();
+            let subscribe = Sip::subscribe("alice@example.com", "dialog").caller("bob@example.com");
+            subscribe.send().expect_status(407);
+        }
+
+        #[test]
+        fn rfc_3261_22_1_ack_and_cancel_are_never_challenged() {
+            with_users();
+            router::bind("alice@example.com", CONTACT);
+            let call = Sip::invite("alice@example.com").caller("bob@example.com");
+            call.send_as("bob", "other").forwarded();
+            Sip::request("ACK", "sip:alice@192.0.2.4:5062")
+                .caller("bob@example.com")
+                .to_tag("callee")
+                .route("<sip:192.0.2.1;lr>")
+                .send()
+                .all()
+                .iter()
+                .for_each(|sent| assert!(sent.is_request(), "{}", sent.text()));
+            let cancelled = call.cancel().send();
+            assert!(
+                cancelled
+                    .all()
+                    .iter()
+                    .all(|sent| { sent.is_request() || sent.status() != 407 })
+            );
+        }
+
+        #[test]
+        fn what_trusted_peers_are_asked_for_is_a_setting() {
+            with_users();
+            router::trust("192.0.2.20");
+            router::bind("alice@example.com", CONTACT);
+            let register = || phone().from(EDGE).send().status();
+            let call = Sip::invite("alice@example.com").caller("bob@example.com");
+            let call = || call.clone().next().from(EDGE).send();
+            assert_eq!(register(), 401);
+            call().response().expect_status(407);
+            router::set("trusted_auth", "register");
+            assert_eq!(register(), 401);
+            call().forwarded();
+            router::set("trusted_auth", "none");
+            assert_eq!(register(), 200);
+            call().forwarded();
+            router::set("trusted_auth", "typing error");
+            assert_eq!(register(), 401);
+            call().response().expect_status(407);
+        }
+    }
 }
