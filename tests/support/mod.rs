@@ -1,6 +1,7 @@
 //! Helpers for tests with real processes. No helper asserts: each returns what happened, with the
 //! peers' own logs in the error, and the test judges.
 
+pub mod digest;
 pub mod family;
 pub mod kamailio;
 pub mod net;

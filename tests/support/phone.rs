@@ -43,10 +43,25 @@ impl Phone {
         local: SocketAddr,
         proxy: SocketAddr,
     ) -> Result<Self> {
+        Self::start_with_password(user, domain, "none", transport, local, proxy)
+    }
+
+    /// [`Phone::start`] with a password.
+    ///
+    /// # Errors
+    /// When baresip cannot be started.
+    pub fn start_with_password(
+        user: &str,
+        domain: &str,
+        password: &str,
+        transport: Transport,
+        local: SocketAddr,
+        proxy: SocketAddr,
+    ) -> Result<Self> {
         let program = installed().context("baresip is not installed")?;
         let folder = TempDir::with_prefix("viaduct-phone-")?;
         let account = format!(
-            "<sip:{user}@{domain};transport={t}>;auth_pass=none;answermode=auto;regint=60;\
+            "<sip:{user}@{domain};transport={t}>;auth_pass={password};answermode=auto;regint=60;\
              outbound=\"sip:{proxy};transport={t}\"\n",
             t = transport.in_uri()
         );

@@ -50,6 +50,8 @@ pub struct Setup {
     pub sections: &'static str,
     /// More lines of `[location]` and what follows it: `store`, `[location.postgres]`.
     pub store: String,
+    /// Lines of `[auth]`; empty: nobody is authenticated.
+    pub auth: String,
 }
 
 impl Setup {
@@ -67,6 +69,7 @@ impl Setup {
             location_keys: "",
             sections: "",
             store: String::new(),
+            auth: String::new(),
         }
     }
 
@@ -94,6 +97,7 @@ impl Setup {
              [policy]\nfile = \"{}\"\n\n\
              [location]\nmode = \"{}\"\n{}\n{}\n\
              [registrar]\npath_mode = \"{}\"\n\n\
+             [auth]\n{}\n\
              [admin]\nlisten = \"unix:admin.sock\"\n\n\
              [log]\nlevel = \"info\"\n\n{}\n",
             self.workers,
@@ -105,6 +109,7 @@ impl Setup {
             self.location_keys,
             self.store,
             self.path_mode,
+            self.auth,
             self.sections,
         );
         text
@@ -141,6 +146,19 @@ impl Router {
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
+    }
+
+    /// Waits for the first line, past or future, that `wanted` accepts.
+    ///
+    /// # Errors
+    /// As [`Process::wait_for_line`].
+    pub fn wait_for_line(
+        &self,
+        what: &str,
+        within: Duration,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<String> {
+        self.process.wait_for_line(what, within, wanted)
     }
 
     /// `kill -9`, so that nothing is written any more.

@@ -124,6 +124,13 @@ impl Sipp {
         self
     }
 
+    /// What SIPp's digest names as `uri`, without the scheme; it does not look at the Request-URI.
+    #[must_use]
+    pub fn auth_uri(mut self, uri: &str) -> Self {
+        self.more.extend(["-auth_uri", uri].map(str::to_owned));
+        self
+    }
+
     /// The pattern of Call-IDs (`%u`: call number, `%p`: process id, `%s`: address).
     #[must_use]
     pub fn call_ids(mut self, pattern: &str) -> Self {
