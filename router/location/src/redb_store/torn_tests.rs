@@ -89,43 +89,49 @@ fn disk(room: u64) -> (Database, Arc<Mutex<Vec<Step>>>) {
 
 /// The `n`th group: one AoR changed, one added, one removed.
 fn group(n: usize) -> Vec<Write> {
-    let write = |aor: String, contact: Option<usize>| {
-        let set = contact.map(|contact| {
-            let contact = format!("sip:{contact}@{}", "h".repeat(n % 7 * 300 + 1));
-            Binding::pack(&BindingFields {
-                contact: contact.as_bytes(),
-                contact_params: b"",
-                path: b"",
-                received: b"",
-                call_id: b"c",
-                user_agent: b"",
-                instance: b"",
-                cseq: 1,
-                q_milli: None,
-                reg_id: 0,
-                methods: None,
-                expires_ms: u64::MAX,
-                modified_ms: 0,
-                transport: Transport::Udp,
-                local: std::net::SocketAddr::from(([192, 0, 2, 1], 5060)),
-                conn: ConnId::NONE,
-                nat: false,
-            })
-        });
-        let key = AorKey { table: "location".into(), aor: aor.into_bytes().into() };
-        let bindings = set.into_iter().collect();
-        Write::new(key, Arc::new(BindingSet { bindings }))
-    };
-    let gone = n.checked_sub(3).map(|old| write(format!("a{old}@x"), None));
-    let mut all = vec![write("same@x".into(), Some(n)), write(format!("a{n}@x"), Some(n))];
-    all.extend(gone);
+    let mut all = growing(n);
+    all.extend(n.checked_sub(3).map(|old| write(format!("a{old}@x"), None)));
     all
+}
+
+/// The same without the removal.
+fn growing(n: usize) -> Vec<Write> {
+    vec![write("same@x".into(), Some(n)), write(format!("a{n}@x"), Some(n))]
+}
+
+/// An AoR with a contact of a length that differs, or its removal.
+fn write(aor: String, contact: Option<usize>) -> Write {
+    let set = contact.map(|contact| {
+        let contact = format!("sip:{contact}@{}", "h".repeat(contact % 7 * 300 + 1));
+        Binding::pack(&BindingFields {
+            contact: contact.as_bytes(),
+            contact_params: b"",
+            path: b"",
+            received: b"",
+            call_id: b"c",
+            user_agent: b"",
+            instance: b"",
+            cseq: 1,
+            q_milli: None,
+            reg_id: 0,
+            methods: None,
+            expires_ms: u64::MAX,
+            modified_ms: 0,
+            transport: Transport::Udp,
+            local: std::net::SocketAddr::from(([192, 0, 2, 1], 5060)),
+            conn: ConnId::NONE,
+            nat: false,
+        })
+    });
+    let key = AorKey { table: "location".into(), aor: aor.into_bytes().into() };
+    let bindings = set.into_iter().collect();
+    Write::new(key, Arc::new(BindingSet { bindings }))
 }
 
 type Content = std::collections::BTreeMap<Box<[u8]>, BindingSet>;
 
 /// What is stored after so many groups.
-fn after(groups: usize) -> Content {
+fn after(groups: usize, group: fn(usize) -> Vec<Write>) -> Content {
     let mut content = Content::new();
     for write in (0..groups).flat_map(group) {
         match write.set.is_empty() {
@@ -205,8 +211,8 @@ fn a_crash_at_any_moment_leaves_all_that_was_acknowledged() {
             std::fs::write(&path, crashed(&steps, end, &mut chance)).unwrap();
             let found = content(&mut RedbStore::open(&path).unwrap());
             // The group under way is there as a whole or not at all.
-            let next = acknowledged < GROUPS && found == after(acknowledged + 1);
-            assert!(next || found == after(acknowledged), "crash in front of step {end}");
+            let next = acknowledged < GROUPS && found == after(acknowledged + 1, group);
+            assert!(next || found == after(acknowledged, group), "crash in front of step {end}");
             between += usize::from(next);
         }
     }
@@ -224,7 +230,7 @@ fn a_full_disk_refuses_a_group_whole_and_keeps_the_others() {
     let (database, steps) = disk(image.len() as u64);
     let mut stored = 0;
     let fault = loop {
-        match RedbStore::write_group(&path, &database, &group(stored)) {
+        match RedbStore::write_group(&path, &database, &growing(stored)) {
             Ok(()) => stored += 1,
             Err(fault) => break fault,
         }
@@ -238,9 +244,9 @@ fn a_full_disk_refuses_a_group_whole_and_keeps_the_others() {
     steps.lock().unwrap().iter().for_each(|step| apply(step, &mut image));
     std::fs::write(&path, image).unwrap();
     let mut store = RedbStore::open(&path).unwrap();
-    assert_eq!(content(&mut store), after(stored));
+    assert_eq!(content(&mut store), after(stored, growing));
     // With room again, on the next disk, it goes on.
-    store.write(&group(stored)).unwrap();
-    assert_eq!(content(&mut store), after(stored + 1));
+    store.write(&growing(stored)).unwrap();
+    assert_eq!(content(&mut store), after(stored + 1, growing));
     std::fs::remove_file(&path).unwrap();
 }
