@@ -6,7 +6,7 @@ mod common;
 
 use std::sync::Arc;
 
-use common::{ANSWERED, Guest, UNIX_MS, ask, host, manifest, run_with, settings};
+use common::{Guest, UNIX_MS, ask, host, manifest, run_with, settings};
 use viaduct_engine::auth::digest::{Claim, response};
 use viaduct_engine::auth::nonce::Nonce;
 use viaduct_engine::auth::{Account, Algorithm, Auth, Credentials, Known, Replay, Secrets};
@@ -31,11 +31,16 @@ const CHECK: &str = r#"
       (i32.store8 (i32.const 210) (i32.add (i32.const 48) (i32.load8_u (i32.const 20))))
       (call $log (i32.const 2) (i32.const 210) (i32.const 1))
       (call $challenge (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)
-        (i32.eq (i32.load8_u (i32.const 20)) (i32.const 2)) (i32.const 16)))
+        (i32.eq (i32.load8_u (i32.const 20)) (i32.const 2)) (i32.const 40)))
     (else (call $log (i32.const 2) (i32.load (i32.const 20)) (i32.load (i32.const 24)))))"#;
 
+/// `relay` where the check has found a user, `answered` where it has not.
+const VERDICT: &str = "(block (result i32)
+  (i32.store8 (i32.const 0) (i32.shl (i32.load8_u (i32.const 16)) (i32.const 1)))
+  (i32.const 0))";
+
 fn policy(manifest_rest: &str) -> PolicyHost {
-    let on_request = format!("{CHECK} {ANSWERED}");
+    let on_request = format!("{CHECK} {VERDICT}");
     let rest = r#"(data (i32.const 220) "was")"#;
     let guest = Guest { imports: IMPORTS, on_request: &on_request, rest, ..Guest::default() };
     let grants = "[grants]\nlog = true\nvars = true\nauth = true";
