@@ -1,7 +1,8 @@
-//! Two routers on one PostgreSQL: calls find a phone at either, and neither `kill -9` of a router
-//! or of the database nor a cut network loses what was acknowledged or leaves what was removed.
+//! Two routers on one PostgreSQL: calls find a phone at either, and `kill -9` of a router or of the
+//! database neither loses what was acknowledged nor leaves what was removed.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -31,8 +32,10 @@ fn setup(server: &Postgres, node: &str) -> Result<Setup> {
     Ok(setup)
 }
 
+/// A client of many, which take turns at one address.
 fn client(server: SocketAddr) -> Result<SipClient> {
-    SipClient::new(Transport::Udp, (own_address(), 5060).into(), server)
+    static AT: LazyLock<Ipv4Addr> = LazyLock::new(own_address);
+    SipClient::new(Transport::Udp, (*AT, 0).into(), server)
 }
 
 /// Contacts of a user, as a router tells them.

@@ -80,6 +80,20 @@ fn r_g1_a_register_that_lost_a_race_is_decided_again() {
 }
 
 #[test]
+fn a_removal_of_what_memory_does_not_know_is_answered_by_the_store() {
+    let mut world = home("p1");
+    world.held_commits = Some(Vec::new());
+    for (cseq, gone) in [(1, "*"), (2, "<sip:alice@192.0.2.11:5062>")] {
+        let removal = register(cseq, &format!("Contact: {gone}\r\nExpires: 0\r\n"));
+        assert!(world.udp(ALICE, &removal).is_empty(), "not before the commit");
+        let (token, changes) = world.held_commits.as_mut().unwrap().remove(0);
+        assert!(changes[0].set.is_empty());
+        let sent = world.input(Input::Committed { token, result: Ok(()) });
+        assert_eq!(sent[0].status(), 200);
+    }
+}
+
+#[test]
 fn r_p11_strict_refuses_before_storing() {
     let mut world = home("p2");
     let path = format!("{CONTACT}Path: <sip:p1.example.net;lr>\r\n");

@@ -1,6 +1,5 @@
 //! Authentication functions of a run: check and challenge.
 
-use std::borrow::Cow;
 use std::hash::Hasher;
 use std::sync::Arc;
 
@@ -299,14 +298,11 @@ fn given<'a>(value: &AuthParams<'a>) -> Option<Given<'a>> {
 
 /// The user they name; `None` for a name that no user can have.
 fn account_of(given: &Given<'_>, realm: &str) -> Option<Account> {
-    let user = match unescape_quoted(given.user) {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Box::from),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(String::into_boxed_str),
-    };
-    let user = user.filter(|user: &Box<str>| {
+    let name = unescape_quoted(given.user);
+    let user = std::str::from_utf8(&name).ok().filter(|user| {
         (1..=MOST_USER_BYTES).contains(&user.len()) && !user.chars().any(char::is_control)
     })?;
-    Some(Account { realm: realm.into(), user })
+    Some(Account { realm: realm.into(), user: user.into() })
 }
 
 /// Is the response what the user's secret gives? The arithmetic is the same where there is no user.

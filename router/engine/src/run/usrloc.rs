@@ -132,8 +132,10 @@ impl Run {
             now: self.now,
         })?;
         // A query or a retransmission that shows bindings whose commit is under way waits for it:
-        // it commits the same set again, in order.
-        let set = answer.set.or(if snapshot.pending { snapshot.set } else { None });
+        // it commits the same set again, in order. So does a removal of what is not there: only the
+        // store knows that it is not, where a write that was given up has reached it all the same.
+        let again = snapshot.pending || answer.code == SaveCode::Deleted;
+        let set = answer.set.or_else(|| again.then(|| snapshot.set.unwrap_or_default()));
         let change = set.map(|set| Change {
             key: AorKey { table: self.table(table), aor: aor.as_slice().into() },
             based_on: snapshot.version,

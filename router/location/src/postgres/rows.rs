@@ -224,10 +224,13 @@ pub(crate) fn parse_socket(text: &str) -> Option<(Transport, SocketAddr)> {
     Some((Transport::from_name(name.as_bytes())?, local.parse().ok()?))
 }
 
+/// A router, by the name of its node, and which of its starts.
+type Start = (Box<str>, i64);
+
 /// Reads rows; keeps one [`Home`] for each start of each router.
 pub(super) struct Reader {
     me: Me,
-    homes: Mutex<HashMap<(Box<str>, i64), Arc<Home>>>,
+    homes: Mutex<HashMap<Start, Arc<Home>>>,
 }
 
 impl Reader {
