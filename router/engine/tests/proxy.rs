@@ -112,6 +112,23 @@ fn rfc_3261_9_1_no_cancel_before_a_provisional() {
 }
 
 #[test]
+fn rfc_3261_9_2_a_cancel_sent_again_finds_its_answer_when_the_invite_has_ended() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "late");
+    let out = find(&sent, BOB, "INVITE").clone();
+    world.udp(BOB, &out.answer(603, "Decline", ""));
+    let cancel = request("CANCEL", "sip:bob@example.com", ALICE, "late", "");
+    find(&world.udp(ALICE, &cancel), ALICE, "200 OK");
+    world.udp(ALICE, &request("ACK", "sip:bob@example.com", ALICE, "late", ""));
+    world.advance(6_000); // timer I: the INVITE's transaction is no more
+    let again = world.udp(ALICE, &cancel);
+    assert_eq!(again.len(), 1, "not passed on to Bob: {again:#?}");
+    find(&again, ALICE, "200 OK");
+    world.advance(32_000);
+    assert_eq!(world.engine.transactions(), 0);
+}
+
+#[test]
 fn rfc_3261_9_1_a_branch_that_ignores_its_cancel_ends_all_the_same() {
     let mut world = relay_to(&[(BOB_URI, 1000)]);
     let sent = invite(&mut world, "deaf");

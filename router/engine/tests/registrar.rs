@@ -56,6 +56,24 @@ fn rfc_3261_10_3_a_register_is_answered_after_its_commit_with_all_bindings() {
 }
 
 #[test]
+fn rfc_3261_10_3_an_old_register_held_up_on_its_way_does_not_undo_a_removal() {
+    let mut world = home("p1");
+    world.udp(ALICE, &register(8, CONTACT));
+    let refresh = register(9, CONTACT);
+    world.udp(ALICE, &refresh);
+    let removal = register(10, "Contact: *\r\nExpires: 0\r\n");
+    assert_eq!(world.udp(ALICE, &removal)[0].status(), 200);
+    let sent = world.udp(ALICE, &refresh);
+    assert_eq!((sent[0].status(), world.contacts("alice@example.com").len()), (400, 0));
+    assert_eq!(world.udp(ALICE, &removal)[0].status(), 200, "sent again, it is no older one");
+    assert_eq!(world.udp(ALICE, &register(11, CONTACT))[0].status(), 200, "the phone is back");
+    world.advance(40_000); // no copy of the old one is on its way any more
+    world.udp(ALICE, &register(12, "Contact: *\r\nExpires: 0\r\n"));
+    world.advance(40_000);
+    assert_eq!(world.udp(ALICE, &register(1, CONTACT))[0].status(), 200, "a phone that restarts");
+}
+
+#[test]
 fn a_store_that_fails_gives_503_with_retry_after_and_no_binding() {
     let mut world = home("p1");
     world.commit_fault = Some(CommitFault::Store);

@@ -1,32 +1,37 @@
 //! CANCEL: taking one from a client, and sending ours to branches (RFC 3261 9, 16.7 step 10,
 //! 16.10).
 
-use viaduct_message::Message;
-
 use super::Engine;
 use super::client::{Cancelling, Client, ClientMachine};
+use super::decide::Incoming;
 use super::ids::Id;
 use super::respond::Answer;
-use crate::flow::Flow;
 use crate::hook::Policy;
 use crate::proxy::derived;
+use crate::run::Run;
 use crate::timer::Letter;
-use crate::transaction::{ServerKey, duration_us, invite_client};
+use crate::transaction::{duration_us, invite_client};
 
 impl<P: Policy> Engine<P> {
-    /// A CANCEL from a client: 200 at once, then the branches (RFC 3261 16.10). Without a matching
-    /// INVITE it is passed on without state, or 481 where it is meant for us.
-    pub(super) fn on_cancel(&mut self, message: Message<'_>, key: ServerKey, flow: Flow) {
-        let invite = self.keys.get(&key.for_invite()).copied();
-        let Some(id) = invite else {
-            // 9.2: a CANCEL has no effect on other requests, but it is answered.
-            let other = key.cancelled().any(|key| self.keys.contains_key(&key));
-            return match other {
-                true => self.respond_rough(message, flow, &Answer::new(200, "")),
-                false => self.forward_stray(message, flow),
-            };
-        };
-        self.respond_rough(message, flow, &Answer::new(200, ""));
+    /// A CANCEL of a request we have: 200 at once, then the branches (RFC 3261 16.10).
+    ///
+    /// It is a transaction of its own (9.2): one that is sent again, because its 200 was lost, finds
+    /// that answer even when the INVITE's transaction has ended, and is not taken for the CANCEL of
+    /// somebody else's request and passed on.
+    pub(super) fn on_cancel(&mut self, incoming: Incoming, run: Box<Run>) {
+        let invite = self.keys.get(&incoming.key.for_invite()).copied();
+        let answer = Answer::new(200, "");
+        if self.servers.len() < self.settings.bounds.transactions {
+            let version = self.policy.current();
+            let id = self.open_server(&incoming, version, &run);
+            self.respond_own(id, run.message(), &answer);
+            self.give_back(id);
+        } else {
+            self.respond_stateless(run.message(), &incoming.back, &answer);
+        }
+        self.put_run(run);
+        // A CANCEL has no effect on other requests than INVITE (9.1, 9.2).
+        let Some(id) = invite else { return };
         let Some(server) = self.server(id) else { return };
         if server.finished {
             return; // 9.2: too late

@@ -150,7 +150,10 @@ impl<P: Policy> Engine<P> {
     fn after_commit(&mut self, committed: Committed<P::Version>, result: Result<(), CommitFault>) {
         let Committed { mut incoming, version, id, mut run, verdict } = committed;
         match result {
-            Ok(()) => self.carry_out(incoming, version, id, run, verdict),
+            Ok(()) => {
+                self.note_taken_back(&run);
+                self.carry_out(incoming, version, id, run, verdict);
+            }
             Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
                 // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
                 incoming.rounds = incoming.rounds.saturating_add(1);
@@ -170,6 +173,14 @@ impl<P: Policy> Engine<P> {
                 let answer = Answer { headers: headers.as_bytes(), ..Answer::new(503, "") };
                 self.answer(incoming, version, id, run, &answer);
             }
+        }
+    }
+
+    /// Bindings are gone: an older REGISTER of that Call-ID must not bring them back.
+    fn note_taken_back(&mut self, run: &Run) {
+        if run.effects.took_back {
+            let (now_us, timers) = (self.now.mono_us, &self.settings.timers);
+            self.taken_back.note(run.message(), &self.settings.secret, now_us, timers);
         }
     }
 

@@ -20,8 +20,10 @@ use crate::transaction::ServerKey;
 /// message.
 #[allow(clippy::large_enum_variant)]
 enum Examined {
-    /// It is dealt with: an ACK, a CANCEL, a retransmission, a refusal without state.
+    /// It is dealt with: an ACK, a retransmission, a refusal without state.
     Done,
+    /// A CANCEL of a request we have.
+    Cancel(Incoming),
     /// It begins a transaction: refused by the rules, or to be decided by the policy.
     New(Incoming, Result<Traits, Reject>),
 }
@@ -48,6 +50,11 @@ impl<P: Policy> Engine<P> {
         };
         match examined {
             Examined::Done => self.put_run(run),
+            Examined::Cancel(incoming) => {
+                run.bytes.clear();
+                run.bytes.extend_from_slice(bytes);
+                self.on_cancel(incoming, run);
+            }
             Examined::New(incoming, traits) => {
                 run.bytes.clear();
                 run.bytes.extend_from_slice(bytes);
@@ -99,11 +106,19 @@ impl<P: Policy> Engine<P> {
         };
         match message.method() {
             Method::Ack => self.on_ack(message, key, flow),
-            Method::Cancel => self.on_cancel(message, key, flow),
-            _ => match self.keys.get(&key).copied() {
+            method => match self.keys.get(&key).copied() {
                 Some(id) => {
                     self.counters.absorbed = self.counters.absorbed.wrapping_add(1);
                     self.server_event(id, ServerEvent::Request, &[]);
+                }
+                None if method == Method::Cancel => {
+                    let routing = Routing::default();
+                    let back = Back::new(read, flow, &self.settings);
+                    if key.cancelled().any(|key| self.keys.contains_key(&key)) {
+                        return Examined::Cancel(Incoming { flow, back, key, routing, rounds: 0 });
+                    }
+                    // Without state, or 481 where it is meant for us (RFC 3261 16.10, 9.2).
+                    self.forward_stray(message, flow);
                 }
                 None if self.servers.len() >= self.settings.bounds.transactions => {
                     self.shed(message, flow);
@@ -123,8 +138,11 @@ impl<P: Policy> Engine<P> {
     ) -> Examined {
         let settings = &*self.settings;
         let trusted = settings.is_trusted(flow.remote.ip());
-        let checked = validate(message, read, settings)
-            .and_then(|()| preprocess(message, read, settings, trusted, &flow));
+        let checked = match self.taken_back.overtook(message, &settings.secret, self.now.mono_us) {
+            true => Err(Reject::new(400, "CSeq Out Of Order")), // R-S5
+            false => validate(message, read, settings)
+                .and_then(|()| preprocess(message, read, settings, trusted, &flow)),
+        };
         let back = Back::new(read, flow, settings);
         let incoming = |routing| Incoming { flow, back, key, routing, rounds: 0 };
         match checked {

@@ -7,7 +7,7 @@
 //! The files follow one message: `inbound` (a request comes in), `decide` (the policy and its
 //! verdict), `fork` (branches go out), `downstream` (responses come back), `respond` (answers go
 //! out), `due` (timers), `cancel`, `stray` (requests forwarded without state), `parked` (responses
-//! that wait for a commit), `ping` (keep-alives).
+//! that wait for a commit), `ping` (keep-alives), `taken_back` (REGISTERs that came too late).
 
 mod ask;
 mod cancel;
@@ -23,6 +23,7 @@ mod ping;
 mod respond;
 mod server;
 mod stray;
+mod taken_back;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ use ids::{Id, Ticket};
 use ping::WaitingPing;
 use server::Server;
 use stray::Stray;
+use taken_back::TakenBack;
 
 /// Runs kept for reuse: more than one only where a reply route runs inside a request's handling.
 const SPARE_RUNS: usize = 4;
@@ -70,6 +72,7 @@ pub struct Engine<P: Policy> {
     /// slot is in the branch we wrote.
     keys: HashMap<ServerKey, Id, ahash::RandomState>,
     timers: Timers<u32>,
+    taken_back: TakenBack,
     out: Outbox,
     // Boxed, as a run is handed to the policy and back: moving a pointer is cheaper.
     #[allow(clippy::vec_box)]
@@ -109,6 +112,7 @@ impl<P: Policy> Engine<P> {
             pings: Slab::new(),
             keys: HashMap::with_capacity_and_hasher(most, hasher),
             timers: Timers::new(),
+            taken_back: TakenBack::default(),
             out: Outbox::default(),
             runs: Vec::new(),
             edits: Edits::new(),

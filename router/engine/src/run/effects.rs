@@ -131,6 +131,8 @@ pub struct Effects {
     pub logs: Vec<(u8, String)>,
     /// Counters to add to.
     pub counters: Vec<(String, u64)>,
+    /// `save` has removed bindings, or found none to remove.
+    pub(crate) took_back: bool,
     /// Credentials were found right.
     pub(crate) authenticated: bool,
     /// Credentials that were wrong, for whoever keeps attackers out.
@@ -156,6 +158,7 @@ impl Effects {
         self.force_rport = false;
         self.logs.clear();
         self.counters.clear();
+        self.took_back = false;
         self.authenticated = false;
         self.refused = None;
         self.registered = None;

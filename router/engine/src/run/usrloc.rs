@@ -135,6 +135,9 @@ impl Run {
         // it commits the same set again, in order. So does a removal of what is not there: only the
         // store knows that it is not, where a write that was given up has reached it all the same.
         let again = snapshot.pending || answer.code == SaveCode::Deleted;
+        let before = snapshot.set.as_ref().map_or(0, |set| set.len());
+        let fewer = answer.set.as_ref().is_some_and(|set| set.len() < before);
+        self.effects.took_back = fewer || answer.code == SaveCode::Deleted;
         let set = answer.set.or_else(|| again.then(|| snapshot.set.unwrap_or_default()));
         let change = set.map(|set| Change {
             key: AorKey { table: self.table(table), aor: aor.as_slice().into() },
