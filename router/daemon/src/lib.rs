@@ -12,6 +12,7 @@ pub mod control;
 mod credentials;
 pub mod events;
 pub mod log;
+pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod open_files;

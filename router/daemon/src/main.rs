@@ -15,6 +15,7 @@ use viaduct::runtime::Router;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    viaduct::memory::keep_freed();
     cli::main(Wiring {
         start: |config, metrics, runtime, events| {
             let router: Arc<dyn Control> = Router::start(config, metrics, runtime, events)?;

@@ -112,6 +112,20 @@ fn rfc_3261_9_1_no_cancel_before_a_provisional() {
 }
 
 #[test]
+fn rfc_3261_9_1_a_cancel_is_not_repeated_once_its_invite_is_answered() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let sent = invite(&mut world, "settled");
+    let out = find(&sent, BOB, "INVITE").clone();
+    world.udp(BOB, &out.answer(180, "Ringing", ""));
+    let sent = world.udp(ALICE, &request("CANCEL", "sip:bob@example.com", ALICE, "settled", ""));
+    let cancel = find(&sent, BOB, "CANCEL").clone();
+    find(&world.advance(600), BOB, "CANCEL");
+    world.udp(BOB, &out.answer(487, "Request Terminated", ""));
+    assert!(world.advance(30_000).iter().all(|sent| sent.method() != "CANCEL"));
+    assert!(world.udp(BOB, &cancel.answer(200, "OK", "")).is_empty());
+}
+
+#[test]
 fn rfc_3261_9_2_a_cancel_sent_again_finds_its_answer_when_the_invite_has_ended() {
     let mut world = relay_to(&[(BOB_URI, 1000)]);
     let sent = invite(&mut world, "late");

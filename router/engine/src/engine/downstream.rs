@@ -53,8 +53,17 @@ impl<P: Policy> Engine<P> {
         let Some(client) = self.client(id) else { return };
         let reliable = client.flow.transport.is_reliable();
         let status = message.status();
+        // Once the INVITE has its final answer, a CANCEL has nothing left to do (RFC 3261 9.1). Sent
+        // on and on it would reach a proxy that has forgotten the INVITE and passes it on (16.10).
+        let settled = match client.cancelling {
+            Cancelling::Sent(cancel) if status >= 200 => Some(cancel),
+            _ => None,
+        };
         let actions = client.machine.step(ClientEvent::Response(status), reliable);
         self.client_actions(id, actions, Some(Arrived { message, flow }));
+        if let Some(cancel) = settled {
+            self.remove_client(cancel);
+        }
         if (101..200).contains(&status) {
             self.restart_timer_c(id);
         }

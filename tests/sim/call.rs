@@ -1,0 +1,384 @@
+//! What a phone does in calls, as caller and as callee (RFC 3261 13, 14, 15).
+
+use std::net::SocketAddr;
+
+use crate::phone::{GIVE_UP_US, Outgoing, Phone, Purpose, T1_US, T2_US};
+use crate::router::DOMAIN;
+use crate::text::{Sip, address, inner, param};
+
+/// A call this phone has made.
+#[derive(Clone, Debug)]
+pub(crate) struct Leg {
+    /// Branch and bytes of the INVITE.
+    branch: String,
+    invite: Vec<u8>,
+    /// Request lines the ACK and the CANCEL share with it.
+    uri: String,
+    /// When it gives up waiting for an answer.
+    cancel_us: Option<u64>,
+    cancelled: bool,
+    /// Dialogs by the callee's tag, with the ACK that is sent again for each 2xx that comes again.
+    acks: Vec<(String, SocketAddr, Vec<u8>)>,
+    /// When it says BYE, and how.
+    bye: Option<(u64, Dialog)>,
+    /// Final status of the INVITE.
+    pub(crate) status: Option<u16>,
+    /// Final status of the BYE, whoever sent it.
+    pub(crate) ended: Option<u16>,
+}
+
+/// What a request within a dialog needs.
+#[derive(Clone, Debug)]
+struct Dialog {
+    uri: String,
+    routes: String,
+    lines: String,
+}
+
+/// A request this phone was sent.
+#[derive(Clone, Debug)]
+pub(crate) struct Served {
+    request: Sip,
+    from: SocketAddr,
+    tag: String,
+    /// What it answered last; sent again for each retransmission.
+    answer: Vec<u8>,
+    /// Final status, once there is one.
+    status: Option<u16>,
+    /// When it answers finally, and with what.
+    decide: Option<(u64, u16)>,
+    /// When the final answer to an INVITE is sent again, how long after the last, and until when.
+    resend: Option<(u64, u64, u64)>,
+    acknowledged: bool,
+}
+
+impl Phone {
+    /// Calls a user.
+    pub(crate) fn call(
+        &mut self,
+        now_us: u64,
+        user: &str,
+        patience_us: u64,
+        out: &mut Outgoing,
+    ) -> String {
+        let call_id = format!("call-{}-{}", self.at, self.legs.len());
+        let uri = format!("sip:{user}@{DOMAIN}");
+        let lines = format!(
+            "From: <sip:{me}@{DOMAIN}>;tag=c\r\nTo: <{uri}>\r\nCall-ID: {call_id}\r\n\
+             CSeq: 1 INVITE\r\nContact: <sip:{me}@{at}>\r\n",
+            me = self.user,
+            at = self.at
+        );
+        let purpose = Purpose::Invite { call_id: call_id.clone() };
+        let branch = self.begin(now_us, "INVITE", &uri, &lines, "", purpose, out);
+        let invite = self.clients.get(&branch).map(|c| c.bytes.clone()).unwrap_or_default();
+        let leg = Leg {
+            branch,
+            invite,
+            uri,
+            cancel_us: Some(now_us + patience_us),
+            cancelled: false,
+            acks: Vec::new(),
+            bye: None,
+            status: None,
+            ended: None,
+        };
+        self.legs.insert(call_id.clone(), leg);
+        call_id
+    }
+
+    /// An answer to an INVITE, not a provisional one.
+    pub(crate) fn invite_answered(
+        &mut self,
+        now_us: u64,
+        call_id: &str,
+        status: u16,
+        sip: &Sip,
+        out: &mut Outgoing,
+    ) {
+        let proxy = self.proxy;
+        let Some(leg) = self.legs.get(call_id) else { return };
+        if status >= 300 {
+            // RFC 3261 17.1.1.3: the ACK of a transaction has its branch and its Request-URI.
+            let lines = shared_lines(&leg.invite, sip.one("To"), "ACK");
+            let ack = self.request("ACK", &leg.uri, &leg.branch, &lines, "");
+            out.push((proxy, ack));
+            if let Some(leg) = self.legs.get_mut(call_id) {
+                leg.status.get_or_insert(status);
+                leg.cancel_us = None;
+            }
+            return;
+        }
+        let tag = sip.to_tag().to_owned();
+        if let Some((_, to, ack)) = leg.acks.iter().find(|(known, ..)| *known == tag) {
+            return out.push((*to, ack.clone()));
+        }
+        let (is_first, cancelled) = (leg.acks.is_empty(), leg.cancelled);
+        let routes: Vec<String> = sip.record_routes().into_iter().rev().collect();
+        let uri = inner(sip.one("Contact")).to_owned();
+        let next = routes.first().map_or(uri.as_str(), String::as_str);
+        let to = address(next).unwrap_or(proxy);
+        let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
+        let lines = shared_lines(&leg.invite, sip.one("To"), "ACK");
+        let branch = self.next_branch();
+        let ack = self.request("ACK", &uri, &branch, &lines, &routes);
+        out.push((to, ack.clone()));
+        let talk_us = match is_first && !cancelled {
+            true => self.dice.between(500_000, 15_000_000),
+            false => 0,
+        };
+        let Some(leg) = self.legs.get_mut(call_id) else { return };
+        leg.acks.push((tag, to, ack));
+        let lines = shared_lines(&leg.invite, sip.one("To"), "BYE").replace("CSeq: 1", "CSeq: 2");
+        let dialog = Dialog { uri, routes, lines };
+        if is_first {
+            (leg.status, leg.cancel_us) = (Some(status), None);
+            leg.bye = Some((now_us + talk_us, dialog));
+        } else {
+            // Another phone has answered too (RFC 3261 13.2.2.4): it is hung up at once.
+            self.say_bye(now_us, call_id, &dialog, out);
+        }
+    }
+
+    fn say_bye(&mut self, now_us: u64, call_id: &str, dialog: &Dialog, out: &mut Outgoing) {
+        let purpose = Purpose::Bye { call_id: call_id.to_owned() };
+        self.begin(now_us, "BYE", &dialog.uri, &dialog.lines, &dialog.routes, purpose, out);
+    }
+
+    /// A request has come; `Err` where it should not have.
+    pub(crate) fn serve(
+        &mut self,
+        now_us: u64,
+        from: SocketAddr,
+        sip: &Sip,
+        out: &mut Outgoing,
+    ) -> Result<(), String> {
+        let branch = sip.branch().to_owned();
+        match sip.method() {
+            "ACK" => return self.acknowledged(now_us, &branch, sip),
+            "CANCEL" => return self.cancelled(now_us, from, &branch, sip, out),
+            _ => {}
+        }
+        if let Some(served) = self.served.get(&branch) {
+            out.push((from, served.answer.clone()));
+            return Ok(());
+        }
+        let mut served = Served {
+            request: sip.clone(),
+            from,
+            tag: format!("s{}", self.served.len()),
+            answer: Vec::new(),
+            status: None,
+            decide: None,
+            resend: None,
+            acknowledged: false,
+        };
+        match sip.method() {
+            "INVITE" => {
+                let named = inner(sip.uri()).trim_start_matches("sip:").split('@').next();
+                if named != Some(self.user.as_str()) {
+                    return Err(format!("a call for somebody else: {}", sip.start));
+                }
+                served.answer = self.answer(&served, 180, "Ringing");
+                out.push((from, served.answer.clone()));
+                served.decide = self.decision(now_us);
+            }
+            "BYE" => {
+                let known = self.hang_up(sip);
+                let (status, reason) = if known { (200, "OK") } else { (481, "No Such Call") };
+                (served.status, served.answer) =
+                    (Some(status), self.answer(&served, status, reason));
+                out.push((from, served.answer.clone()));
+                if !known {
+                    return Err(format!("a BYE of no call of ours: {}", sip.summary()));
+                }
+            }
+            _ => return Err(format!("nobody sends this: {}", sip.summary())),
+        }
+        self.served.insert(branch, served);
+        Ok(())
+    }
+
+    /// When it answers finally, and with what.
+    fn decision(&mut self, now_us: u64) -> Option<(u64, u16)> {
+        if self.polite {
+            return Some((now_us + 300_000, 200));
+        }
+        let after_us = self.dice.between(0, 8_000_000);
+        match self.dice.below(100) {
+            0..=64 => Some((now_us + after_us, 200)),
+            65..=79 => Some((now_us + after_us, 486)),
+            80..=84 => Some((now_us + after_us, 603)),
+            _ => Some((now_us + 60_000_000, 480)),
+        }
+    }
+
+    fn answer(&self, served: &Served, status: u16, reason: &str) -> Vec<u8> {
+        let mut text = format!("SIP/2.0 {status} {reason}\r\n");
+        let dialog = status > 100 && served.request.method() == "INVITE";
+        for (name, value) in &served.request.headers {
+            let name = name.to_ascii_lowercase();
+            match name.as_str() {
+                "via" | "from" | "call-id" | "cseq" => text += &format!("{name}: {value}\r\n"),
+                "record-route" if dialog => text += &format!("{name}: {value}\r\n"),
+                "to" if param(value, "tag").is_some() => text += &format!("To: {value}\r\n"),
+                "to" => text += &format!("To: {value};tag={}{}\r\n", served.tag, self.at.port()),
+                _ => {}
+            }
+        }
+        if dialog {
+            text += &format!("Contact: <sip:{}@{}>\r\n", self.user, self.at);
+        }
+        (text + "Content-Length: 0\r\n\r\n").into_bytes()
+    }
+
+    fn acknowledged(&mut self, now_us: u64, branch: &str, sip: &Sip) -> Result<(), String> {
+        let (cseq, _) = sip.cseq();
+        let fits = |known: &str, served: &Served| {
+            let same = served.request.method() == "INVITE"
+                && served.request.one("Call-ID") == sip.one("Call-ID")
+                && served.request.cseq().0 == cseq;
+            match served.status {
+                Some(200..=299) => same, // a transaction of its own (RFC 3261 13.2.2.4)
+                Some(_) => same && known == branch,
+                None => false,
+            }
+        };
+        let mut found = false;
+        for (known, served) in &mut self.served {
+            if fits(known, served) {
+                (served.acknowledged, served.resend, found) = (true, None, true);
+            }
+        }
+        if found || self.is_after_a_crash(now_us) {
+            return Ok(());
+        }
+        Err(format!("an ACK of nothing answered: {}", sip.summary()))
+    }
+
+    fn cancelled(
+        &mut self,
+        now_us: u64,
+        from: SocketAddr,
+        branch: &str,
+        sip: &Sip,
+        out: &mut Outgoing,
+    ) -> Result<(), String> {
+        let Some(mut served) = self.served.remove(branch) else {
+            if self.is_after_a_crash(now_us) {
+                return Ok(());
+            }
+            return Err(format!("a CANCEL of nothing: {}", sip.summary()));
+        };
+        let about = Served { request: sip.clone(), ..served.clone() };
+        out.push((from, self.answer(&about, 200, "OK")));
+        if served.status.is_none() {
+            self.finish(now_us, &mut served, 487, out);
+        }
+        self.served.insert(branch.to_owned(), served);
+        Ok(())
+    }
+
+    /// The final answer to an INVITE; sent again until it is acknowledged.
+    fn finish(&self, now_us: u64, served: &mut Served, status: u16, out: &mut Outgoing) {
+        let reason = if status == 200 { "OK" } else { "No" };
+        served.answer = self.answer(served, status, reason);
+        (served.status, served.decide) = (Some(status), None);
+        served.resend = Some((now_us + T1_US, T1_US, now_us + GIVE_UP_US));
+        out.push((served.from, served.answer.clone()));
+    }
+
+    /// A BYE for a call: is it one of ours?
+    fn hang_up(&mut self, sip: &Sip) -> bool {
+        let call_id = sip.one("Call-ID");
+        if let Some(leg) = self.legs.get_mut(call_id) {
+            (leg.bye, leg.ended) = (None, Some(200));
+            return true;
+        }
+        let answered = |served: &Served| {
+            served.request.method() == "INVITE"
+                && served.request.one("Call-ID") == call_id
+                && served.status == Some(200)
+        };
+        self.served.values().any(answered)
+    }
+
+    /// Does what is due in calls.
+    pub(crate) fn wake_calls(&mut self, now_us: u64, out: &mut Outgoing) {
+        let branches: Vec<String> = self.served.keys().cloned().collect();
+        for branch in branches {
+            let Some(mut served) = self.served.remove(&branch) else { continue };
+            if let Some((_, status)) = served.decide.filter(|(due, _)| *due <= now_us) {
+                self.finish(now_us, &mut served, status, out);
+            }
+            if let Some((due, wait_us, until_us)) = served.resend.filter(|(due, ..)| *due <= now_us)
+            {
+                let wait_us = (wait_us * 2).min(T2_US);
+                served.resend = (due < until_us).then_some((now_us + wait_us, wait_us, until_us));
+                if served.resend.is_some() {
+                    out.push((served.from, served.answer.clone()));
+                }
+            }
+            self.served.insert(branch, served);
+        }
+        let calls: Vec<String> = self.legs.keys().cloned().collect();
+        for call_id in calls {
+            self.wake_leg(now_us, &call_id, out);
+        }
+    }
+
+    fn wake_leg(&mut self, now_us: u64, call_id: &str, out: &mut Outgoing) {
+        let Some(leg) = self.legs.get_mut(call_id) else { return };
+        if let Some((_, dialog)) = leg.bye.take_if(|(due, _)| *due <= now_us) {
+            return self.say_bye(now_us, call_id, &dialog, out);
+        }
+        if leg.cancel_us.is_none_or(|due| due > now_us) {
+            return;
+        }
+        leg.cancel_us = None;
+        let Some(client) = self.clients.get(&leg.branch).filter(|_| leg.status.is_none()) else {
+            return;
+        };
+        if !client.provisional {
+            // RFC 3261 9.1: not before something has come back.
+            leg.cancel_us = client.resend_us.map(|_| now_us + 1_000_000);
+            return;
+        }
+        leg.cancelled = true;
+        let (branch, uri, to) = (leg.branch.clone(), leg.uri.clone(), self.proxy);
+        let lines = shared_lines(&leg.invite, "", "CANCEL");
+        let bytes = self.request("CANCEL", &uri, &branch, &lines, "");
+        out.push((to, bytes.clone()));
+        let invite = self.clients.get(&branch).cloned();
+        if let Some(mut client) = invite {
+            // Answers to a CANCEL have the branch of the INVITE; it is only sent again.
+            (client.purpose, client.bytes, client.provisional) = (Purpose::Cancel, bytes, false);
+            (client.resend_us, client.interval_us) = (Some(now_us + T1_US), T1_US);
+            (client.began_us, client.finals) = (now_us, Vec::new());
+            self.clients.insert(format!("{branch} CANCEL"), client);
+        }
+    }
+
+    /// When something is due in calls.
+    pub(crate) fn calls_due(&self) -> impl Iterator<Item = u64> {
+        let served = self.served.values().flat_map(|served| {
+            [served.decide.map(|(due, _)| due), served.resend.map(|(due, ..)| due)]
+        });
+        let legs = self.legs.values();
+        let legs = legs.flat_map(|leg| [leg.cancel_us, leg.bye.as_ref().map(|(due, _)| *due)]);
+        served.chain(legs).flatten()
+    }
+}
+
+/// From, To, Call-ID and CSeq of a request that belongs to an INVITE. `to` is used where it is not
+/// empty.
+fn shared_lines(invite: &[u8], to: &str, method: &str) -> String {
+    let Ok(sip) = Sip::read(invite) else { return String::new() };
+    let to = if to.is_empty() { sip.one("To") } else { to };
+    format!(
+        "From: {}\r\nTo: {to}\r\nCall-ID: {}\r\nCSeq: {} {method}\r\n",
+        sip.one("From"),
+        sip.one("Call-ID"),
+        sip.cseq().0
+    )
+}

@@ -1,0 +1,156 @@
+//! The shipped policies, watched: which version decided what, and now and then a run that traps.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use viaduct_engine::{FailureKind, Phase, Policy, PolicyFailure, Run, Verdict};
+use viaduct_policy::{PinnedVersion, PolicyCatalog, PolicyHost, Sandbox, WorkerOptions};
+use viaduct_tests::support::policy;
+
+use crate::dice::Dice;
+
+/// Catalogs of both routers, each with two versions of its policy. Compiling them takes longer than
+/// a simulated hour, so they are made once and used for many seeds.
+pub(crate) struct Shelf {
+    edge: Arc<PolicyCatalog>,
+    registrar: Arc<PolicyCatalog>,
+}
+
+/// Serial number of the version a simulation begins with; the other is one higher.
+const FIRST: u64 = 1;
+
+impl Shelf {
+    /// Loads the policies as `make policies` has built them.
+    pub(crate) fn load() -> Result<Shelf> {
+        let sandbox = Sandbox::new().context("the WebAssembly engine")?;
+        let folder = tempfile::tempdir()?;
+        let catalog = |name: &str| -> Result<Arc<PolicyCatalog>> {
+            let catalog = PolicyCatalog::in_memory_with(Arc::clone(&sandbox));
+            for version in ["1.0.0", "1.0.1"] {
+                let copy = folder.path().join(version);
+                policy::copy_with(&policy::shipped(name)?, &copy, |manifest| {
+                    manifest.insert("version".to_owned(), version.into());
+                    if name == "outbound-proxy" {
+                        policy::set(manifest, "next_hop", &format!("sip:{}", Role::Registrar.at()));
+                    }
+                })?;
+                catalog.deploy(&std::fs::read(copy)?)?;
+            }
+            Ok(catalog)
+        };
+        Ok(Shelf { edge: catalog("outbound-proxy")?, registrar: catalog("registrar")? })
+    }
+
+    /// The catalog of a router, with its first version live.
+    pub(crate) fn fresh(&self, role: Role) -> Result<Arc<PolicyCatalog>> {
+        let catalog = match role {
+            Role::Edge => &self.edge,
+            Role::Registrar => &self.registrar,
+        };
+        catalog.activate(FIRST)?;
+        Ok(Arc::clone(catalog))
+    }
+}
+
+/// Makes the other version live.
+pub(crate) fn swap(catalog: &PolicyCatalog) -> Result<()> {
+    let live = catalog.live().context("nothing is live")?.serial();
+    catalog.activate(if live == FIRST { FIRST + 1 } else { FIRST })?;
+    Ok(())
+}
+
+/// What a router is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Outbound proxy.
+    Edge,
+    /// Registrar and home proxy.
+    Registrar,
+}
+
+impl Role {
+    /// Its address.
+    pub(crate) fn at(self) -> SocketAddr {
+        let host = match self {
+            Role::Edge => [192, 0, 2, 1],
+            Role::Registrar => [192, 0, 2, 2],
+        };
+        (host, 5060).into()
+    }
+}
+
+/// Shared with the simulation: what is to go wrong, and what was seen.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// Runs in a thousand that trap.
+    pub(crate) traps: AtomicU64,
+    /// The first version mix that was seen.
+    pub(crate) mixed: Mutex<Option<String>>,
+}
+
+/// A policy host that is watched. It wants to be asked in every phase, so that versions are seen
+/// where the policy itself has nothing to say.
+pub(crate) struct Watched {
+    host: PolicyHost,
+    watch: Arc<Watch>,
+    dice: Dice,
+    /// Version by transaction.
+    versions: HashMap<String, u64>,
+}
+
+impl Watched {
+    pub(crate) fn new(catalog: &Arc<PolicyCatalog>, watch: Arc<Watch>, dice: Dice) -> Result<Self> {
+        let host = catalog.worker(WorkerOptions::default())?;
+        Ok(Watched { host, watch, dice, versions: HashMap::new() })
+    }
+
+    /// R-G3, RFC 3261 16.11: what began with a version goes on with it.
+    fn note(&mut self, serial: u64, phase: Phase, run: &Run) {
+        let message = run.message();
+        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
+        let key = format!("{} {}", call_id.escape_ascii(), cseq.number);
+        let key = format!("{key} {}", cseq.token.escape_ascii());
+        if phase == Phase::Request {
+            self.versions.insert(key, serial);
+            return;
+        }
+        // A response may belong to a transaction of an earlier life of this router.
+        let began = self.versions.get(&key).copied().unwrap_or(serial);
+        if began != serial {
+            let text = format!("{key} began with version {began}, {phase:?} has {serial}");
+            let mut mixed = self.watch.mixed.lock().unwrap_or_else(PoisonError::into_inner);
+            mixed.get_or_insert(text);
+        }
+    }
+}
+
+impl Policy for Watched {
+    type Version = PinnedVersion;
+
+    fn current(&mut self) -> PinnedVersion {
+        self.host.current()
+    }
+
+    fn wants(&self, _: &PinnedVersion, _: Phase) -> bool {
+        true
+    }
+
+    fn decide(
+        &mut self,
+        version: &PinnedVersion,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        self.note(version.serial(), phase, &run);
+        if !self.host.wants(version, phase) {
+            return (run, Ok(Verdict::Continue));
+        }
+        if self.dice.permille(self.watch.traps.load(Ordering::Relaxed)) {
+            return (run, Err(PolicyFailure { kind: FailureKind::Trap, status: 503 }));
+        }
+        self.host.decide(version, phase, run)
+    }
+}

@@ -1,0 +1,298 @@
+//! A router of the simulation: the real engine, the shipped policy, the real location service.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use viaduct_engine::path::PathKeys;
+use viaduct_engine::registrar::Registrar;
+use viaduct_engine::{
+    Bounds, ConnId, Engine, Event, Flow, Input, Listener, Location, Network, Now, Output, Settings,
+    TimerValues, Transport,
+};
+use viaduct_location::{Config, LocationService};
+use viaduct_policy::PolicyCatalog;
+
+use crate::dice::Dice;
+use crate::policy::{Role, Watch, Watched};
+use crate::store::{self, Disk, Handle, News, Order};
+
+/// The calendar when a simulation begins, milliseconds since 1970.
+pub(crate) const START_MS: u64 = 1_800_000_000_000;
+/// The domain of all users.
+pub(crate) const DOMAIN: &str = "example.com";
+/// The store's thread is looked at so often, and so many times: if it has said nothing by then, the
+/// simulation stands still.
+const LOOK: Duration = Duration::from_millis(1);
+const LOOKS: usize = 20_000;
+
+/// A datagram a router sends.
+pub(crate) struct Sent {
+    pub(crate) to: SocketAddr,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// What survives a crash.
+pub(crate) struct Router {
+    pub(crate) role: Role,
+    pub(crate) watch: Arc<Watch>,
+    pub(crate) catalog: Arc<PolicyCatalog>,
+    /// How far its calendar is off, milliseconds.
+    pub(crate) off_ms: i64,
+    /// How often it has started.
+    pub(crate) lives: u64,
+    disk: Disk,
+    seed: u64,
+    up: Option<Up>,
+}
+
+/// What does not.
+struct Up {
+    engine: Engine<Watched>,
+    location: Arc<LocationService>,
+    store: Handle,
+    /// A write waits for its order.
+    writing: bool,
+    /// Commits that have not ended.
+    waiting: usize,
+    deadline_us: Option<u64>,
+    began_us: u64,
+}
+
+/// What is left to do after an input.
+#[derive(Default)]
+pub(crate) struct Effects {
+    pub(crate) sent: Vec<Sent>,
+    /// The store began a write: say how it ends, later.
+    pub(crate) writing: bool,
+    /// A policy run failed.
+    pub(crate) policy_failures: usize,
+}
+
+impl Router {
+    pub(crate) fn new(role: Role, seed: u64, catalog: Arc<PolicyCatalog>) -> Router {
+        Router {
+            role,
+            watch: Arc::default(),
+            catalog,
+            off_ms: 0,
+            lives: 0,
+            disk: Disk::default(),
+            seed,
+            up: None,
+        }
+    }
+
+    /// The time as this router sees it.
+    pub(crate) fn now(&self, now_us: u64) -> Now {
+        let began_us = self.up.as_ref().map_or(now_us, |up| up.began_us);
+        let true_ms = START_MS + now_us / 1000;
+        Now { mono_us: now_us - began_us, unix_ms: true_ms.saturating_add_signed(self.off_ms) }
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.up.is_some()
+    }
+
+    /// When it wants to be woken.
+    pub(crate) fn deadline_us(&self) -> Option<u64> {
+        let up = self.up.as_ref()?;
+        up.deadline_us.map(|deadline| deadline + up.began_us)
+    }
+
+    /// Transactions under way; 0 where it is down.
+    pub(crate) fn transactions(&self) -> usize {
+        self.up.as_ref().map_or(0, |up| up.engine.transactions())
+    }
+
+    /// What look-ups see.
+    pub(crate) fn location(&self) -> Option<&LocationService> {
+        self.up.as_ref().map(|up| &*up.location)
+    }
+
+    /// Starts it, with what the disk has.
+    pub(crate) fn start(&mut self, now_us: u64) -> Result<()> {
+        self.lives += 1;
+        let unix_ms = self.now(now_us).unix_ms;
+        let (sim_store, store) = store::pair(&self.disk);
+        let config = Config { max_aors: 1_000, max_bindings: 1_000, ..Config::default() };
+        let location = LocationService::open_with(&config, Box::new(sim_store), unix_ms)?;
+        let location = Arc::new(location);
+        let dice = Dice::new(self.seed, 100 + self.lives * 2 + self.role as u64);
+        let seed = dice.clone().next();
+        let policy = Watched::new(&self.catalog, Arc::clone(&self.watch), dice)?;
+        let shared: Arc<dyn Location> = Arc::<LocationService>::clone(&location);
+        let engine = Engine::new(Arc::new(settings(self.role, seed)), shared, policy, seed);
+        self.up = Some(Up {
+            engine,
+            location,
+            store,
+            writing: false,
+            waiting: 0,
+            deadline_us: None,
+            began_us: now_us,
+        });
+        let up = self.up.as_mut().context("it has just started")?;
+        up.settle_store(&mut VecDeque::new()).map(|_| ())
+    }
+
+    /// Ends it at once. A write under way reaches the disk, or does not.
+    pub(crate) fn crash(&mut self, written: bool) {
+        let Some(up) = self.up.take() else { return };
+        up.store.kill();
+        if up.writing {
+            let _ = up.store.orders.send(if written { Order::Apply } else { Order::Fail });
+        }
+        // Dropping the location service waits for its thread, which finds the store dead.
+    }
+
+    /// One input, and all that comes of it.
+    pub(crate) fn input(&mut self, now_us: u64, input: Input<'_>) -> Result<Effects> {
+        let now = self.now(now_us);
+        let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
+        let mut effects = Effects::default();
+        let mut next = VecDeque::new();
+        up.engine.handle_input(now, input);
+        loop {
+            up.drain(&mut effects, &mut next)?;
+            effects.writing |= up.settle_store(&mut next)?;
+            let Some(input) = next.pop_front() else { return Ok(effects) };
+            up.engine.handle_input(now, input);
+        }
+    }
+
+    /// Ends the write under way. The store may begin the next.
+    pub(crate) fn end_write(&mut self, now_us: u64, order: Order) -> Result<Effects> {
+        let now = self.now(now_us);
+        let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
+        let (mut effects, mut next) = (Effects::default(), VecDeque::new());
+        if !std::mem::take(&mut up.writing) {
+            return Ok(effects);
+        }
+        up.store.orders.send(order).context("the store's thread is gone")?;
+        effects.writing |= up.settle_store(&mut next)?;
+        while let Some(input) = next.pop_front() {
+            up.engine.handle_input(now, input);
+            up.drain(&mut effects, &mut next)?;
+            effects.writing |= up.settle_store(&mut next)?;
+        }
+        Ok(effects)
+    }
+
+    /// Drops what has expired.
+    pub(crate) fn expire(&mut self, now_us: u64) -> Result<Effects> {
+        let unix_ms = self.now(now_us).unix_ms;
+        let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
+        up.location.expire(unix_ms, 1_000);
+        let writing = up.settle_store(&mut VecDeque::new())?;
+        Ok(Effects { writing, ..Effects::default() })
+    }
+}
+
+impl Up {
+    fn drain(&mut self, effects: &mut Effects, next: &mut VecDeque<Input<'static>>) -> Result<()> {
+        loop {
+            let mut bytes = Vec::new();
+            match self.engine.poll_output(&mut bytes) {
+                Output::Transmit { flow, token, .. } if flow.transport != Transport::Udp => {
+                    next.push_back(Input::SendFailed { token });
+                }
+                Output::Transmit { flow, .. } => {
+                    effects.sent.push(Sent { to: flow.remote, bytes });
+                }
+                Output::Commit { token, changes } => {
+                    let tell = self.store.tell.clone();
+                    let decided = self.location.commit_or_queue(changes, || {
+                        Box::new(move |result| {
+                            let _ = tell.send(News::Done(token, result));
+                        })
+                    });
+                    match decided {
+                        Some(result) => next.push_back(Input::Committed { token, result }),
+                        None => self.waiting += 1,
+                    }
+                }
+                Output::Resolve { token, .. } => {
+                    next.push_back(Input::Resolved { token, hops: Vec::new() });
+                }
+                Output::Ask { token, query } => bail!("nobody has users here: {token:?} {query:?}"),
+                Output::Event(Event::PolicyFailed { .. }) => effects.policy_failures += 1,
+                Output::Pong { .. } | Output::Event(_) => {}
+                Output::Idle { deadline_us } => {
+                    self.deadline_us = deadline_us;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Waits until the store's thread has nothing to do but to wait for an order; true where it has
+    /// begun a write. So the two threads never run at a time that matters.
+    fn settle_store(&mut self, next: &mut VecDeque<Input<'static>>) -> Result<bool> {
+        let mut began = false;
+        for _ in 0..LOOKS {
+            let idle = self.location.counts().queued == 0 && self.waiting == 0;
+            let news = match self.store.news.try_recv() {
+                Ok(news) => news,
+                Err(_) if self.writing || idle => return Ok(began),
+                Err(_) => match self.store.news.recv_timeout(LOOK) {
+                    Ok(news) => news,
+                    Err(_) => continue,
+                },
+            };
+            match news {
+                News::Writing => (self.writing, began) = (true, true),
+                News::Done(token, result) => {
+                    self.waiting -= 1;
+                    next.push_back(Input::Committed { token, result });
+                }
+            }
+        }
+        bail!("the store's thread does not come to rest")
+    }
+}
+
+fn settings(role: Role, secret: u64) -> Settings {
+    let at = role.at();
+    let listener = Listener {
+        transport: Transport::Udp,
+        addr: at,
+        host: at.ip().to_string().into(),
+        port: 5060,
+    };
+    let peer = match role {
+        Role::Edge => Role::Registrar,
+        Role::Registrar => Role::Edge,
+    };
+    let mut key = [0; 16];
+    key[..8].copy_from_slice(&secret.to_le_bytes());
+    Settings {
+        worker: 0,
+        listeners: vec![listener],
+        domains: vec![DOMAIN.into()],
+        trusted: vec![Network { addr: peer.at().ip(), bits: 32 }],
+        registrar: Registrar::default(),
+        auth: None,
+        path_keys: PathKeys::new(vec![(0, vec![1; 32])]).unwrap_or_default(),
+        use_received: true,
+        force_rport: true,
+        server: "".into(),
+        events: false,
+        timers: TimerValues::default(),
+        bounds: Bounds { transactions: 1_000, ..Bounds::default() },
+        secret: key,
+    }
+}
+
+/// A datagram as a router gets it.
+pub(crate) fn flow(role: Role, from: SocketAddr) -> Flow {
+    Flow { transport: Transport::Udp, local: role.at(), remote: from, conn: ConnId::NONE }
+}
+
+/// Makes runs trap, so many in a thousand.
+pub(crate) fn set_traps(router: &Router, permille: u64) {
+    router.watch.traps.store(permille, Ordering::Relaxed);
+}
