@@ -20,17 +20,21 @@ RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
 RUN_CONFIG ?= run/viaduct.toml
 # How long `make fuzz` spends on each target.
 FUZZ_SECONDS ?= 60
+# Simulations that `make sim` runs, from which seed on; with SEED it shows that one alone.
+SEEDS ?= 10000
+FROM ?= 0
 # More arguments for the test runner, the benchmark: make test ARGS='-p viaduct-tests'
 ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test bench fuzz check fmt policies build clean-run
+.PHONY: help setup run test bench sim fuzz check fmt policies build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
 	@echo 'make bench    requests per CPU-second, beside Kamailio (needs a quiet machine)'
+	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
 	@echo 'make setup    only the set-up'
@@ -83,6 +87,10 @@ bench: policies
 	$(CARGO) build --release -p viaduct-tests --bin bench
 	$(TARGET_DIR)/release/bench --viaduct $(VIADUCT) \
 		--viaduct-config tests/bench/viaduct.toml $(ARGS)
+
+sim: policies
+	$(CARGO) run --release -p viaduct-sim -- \
+		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) $(ARGS)
 
 fuzz:
 	@$(PACKAGES) build fuzz

@@ -265,7 +265,11 @@ impl Phone {
         out: &mut Outgoing,
     ) -> Result<(), String> {
         let Some(mut served) = self.served.remove(branch) else {
-            if self.is_after_a_crash(now_us) {
+            // A proxy that has forgotten the INVITE passes a CANCEL on (RFC 3261 16.10): after a
+            // crash, or when the final answer was lost for longer than anybody repeats it.
+            let call_id = sip.one("Call-ID");
+            let known = self.served.values().any(|s| s.request.one("Call-ID") == call_id);
+            if known || self.is_after_a_crash(now_us) {
                 return Ok(());
             }
             return Err(format!("a CANCEL of nothing: {}", sip.summary()));

@@ -82,6 +82,7 @@ pub(crate) struct Phone {
     expires_s: u64,
     refresh_us: Option<u64>,
     keepalive_us: Option<u64>,
+    rests: bool,
     serial: u64,
 }
 
@@ -104,6 +105,7 @@ impl Phone {
             expires_s: 0,
             refresh_us: None,
             keepalive_us: None,
+            rests: false,
             serial: 0,
         }
     }
@@ -185,8 +187,7 @@ impl Phone {
         format!("z9hG4bK{}-{}", self.at.to_string().replace([':', '.'], "-"), self.serial)
     }
 
-    /// May a router have forgotten a transaction that others still work at? Then a CANCEL goes on
-    /// without state (RFC 3261 16.10), and may come where nobody knows of it. Timer C is the longest
+    /// May a router have forgotten a transaction that others still work at? Timer C is the longest
     /// that others wait.
     pub(crate) fn is_after_a_crash(&self, now_us: u64) -> bool {
         self.crashed_us.is_some_and(|at_us| now_us < at_us + LONGEST_US)
@@ -262,8 +263,13 @@ impl Phone {
         if is_new {
             client.finals.push((status, tag));
         }
-        // One final answer a transaction (RFC 3261 17), but for 2xx of several phones.
-        let others = client.finals.iter().filter(|(s, _)| method != "INVITE" || *s >= 300);
+        // One final answer a transaction (RFC 3261 17), but for 2xx of several phones; and what is
+        // answered without state, is decided again when it comes again (8.2.7): a policy has
+        // trapped, a store was down, a newer REGISTER has come first.
+        let others = client.finals.iter().filter(|(status, _)| match method {
+            "INVITE" => *status >= 300,
+            _ => !matches!(status, 400 | 500 | 503),
+        });
         if others.count() > 1 && client.lives == lives {
             return Err(format!("two final answers to {branch}: {:?}", client.finals));
         }
@@ -289,7 +295,7 @@ impl Phone {
                 self.claim.acknowledged = Some(sent);
             }
         }
-        if cseq == newest {
+        if cseq == newest && !self.rests {
             self.refresh_us = match status {
                 200 => self.wants.then_some(now_us + self.expires_s * 500_000),
                 _ => Some(now_us + self.dice.between(1_000_000, 8_000_000)),
@@ -338,6 +344,6 @@ impl Phone {
 
     /// It stops everything: no refresh, no keepalive.
     pub(crate) fn rest(&mut self) {
-        (self.refresh_us, self.keepalive_us) = (None, None);
+        (self.refresh_us, self.keepalive_us, self.rests) = (None, None, true);
     }
 }

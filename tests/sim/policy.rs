@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use viaduct_engine::{FailureKind, Phase, Policy, PolicyFailure, Run, Verdict};
+use viaduct_message::HeaderName;
 use viaduct_policy::{PinnedVersion, PolicyCatalog, PolicyHost, Sandbox, WorkerOptions};
 use viaduct_tests::support::policy;
 
@@ -110,9 +111,11 @@ impl Watched {
     /// R-G3, RFC 3261 16.11: what began with a version goes on with it.
     fn note(&mut self, serial: u64, phase: Phase, run: &Run) {
         let message = run.message();
-        let (Ok(call_id), Ok(cseq)) = (message.call_id(), message.cseq()) else { return };
-        let key = format!("{} {}", call_id.escape_ascii(), cseq.number);
-        let key = format!("{key} {}", cseq.token.escape_ascii());
+        // The Via of whoever sent the request; in a response, ours is above it. A request that comes
+        // by twice is two transactions.
+        let below = usize::from(phase == Phase::Reply);
+        let Some(via) = message.values(HeaderName::Via).nth(below) else { return };
+        let key = format!("{} {}", message.method() as u32, via.bytes.escape_ascii());
         if phase == Phase::Request {
             self.versions.insert(key, serial);
             return;

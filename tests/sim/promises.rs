@@ -11,7 +11,7 @@ use crate::world::World;
 
 /// What a registrar's clock, a datagram on its way and a round of housekeeping may be off,
 /// milliseconds.
-const SLACK_MS: u64 = 5_000;
+const SLACK_MS: u64 = 10_000;
 
 /// How long a REGISTER is sent again, by phone and edge proxy one after the other.
 const STILL_ON_ITS_WAY_US: u64 = 70_000_000;

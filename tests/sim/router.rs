@@ -58,6 +58,8 @@ struct Up {
     writing: bool,
     /// Commits that have not ended.
     waiting: usize,
+    /// There may be removals of what has expired in the queue.
+    forgetting: bool,
     deadline_us: Option<u64>,
     began_us: u64,
 }
@@ -113,8 +115,8 @@ impl Router {
         self.up.as_ref().map(|up| &*up.location)
     }
 
-    /// Starts it, with what the disk has.
-    pub(crate) fn start(&mut self, now_us: u64) -> Result<()> {
+    /// Starts it, with what the disk has. The store may begin by writing what has expired.
+    pub(crate) fn start(&mut self, now_us: u64) -> Result<Effects> {
         self.lives += 1;
         let unix_ms = self.now(now_us).unix_ms;
         let (sim_store, store) = store::pair(&self.disk);
@@ -132,11 +134,13 @@ impl Router {
             store,
             writing: false,
             waiting: 0,
+            forgetting: true,
             deadline_us: None,
             began_us: now_us,
         });
         let up = self.up.as_mut().context("it has just started")?;
-        up.settle_store(&mut VecDeque::new()).map(|_| ())
+        let writing = up.settle_store(&mut VecDeque::new())?;
+        Ok(Effects { writing, ..Effects::default() })
     }
 
     /// Ends it at once. A write under way reaches the disk, or does not.
@@ -186,7 +190,7 @@ impl Router {
     pub(crate) fn expire(&mut self, now_us: u64) -> Result<Effects> {
         let unix_ms = self.now(now_us).unix_ms;
         let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
-        up.location.expire(unix_ms, 1_000);
+        up.forgetting |= !up.location.expire(unix_ms, 1_000).is_empty();
         let writing = up.settle_store(&mut VecDeque::new())?;
         Ok(Effects { writing, ..Effects::default() })
     }
@@ -234,7 +238,11 @@ impl Up {
     fn settle_store(&mut self, next: &mut VecDeque<Input<'static>>) -> Result<bool> {
         let mut began = false;
         for _ in 0..LOOKS {
-            let idle = self.location.counts().queued == 0 && self.waiting == 0;
+            // Counting looks at every shard, so the commits are asked first. What has expired is
+            // queued too, and nobody waits for it.
+            let idle =
+                self.waiting == 0 && (!self.forgetting || self.location.counts().queued == 0);
+            self.forgetting &= !idle;
             let news = match self.store.news.try_recv() {
                 Ok(news) => news,
                 Err(_) if self.writing || idle => return Ok(began),

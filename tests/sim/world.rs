@@ -28,7 +28,7 @@ const CALLS_US: u64 = 60_000_000;
 /// How long it takes until nothing is left: Timer C, and the longest timers behind it.
 const SILENCE_US: u64 = 400_000_000;
 /// How often what has expired is dropped, and the promises are looked at.
-const ROUND_US: u64 = 1_000_000;
+const ROUND_US: u64 = 5_000_000;
 /// Most events of one simulation: more is a storm.
 const MOST_EVENTS: u64 = 400_000;
 
@@ -342,13 +342,10 @@ impl World {
     }
 
     fn start(&mut self, index: usize) -> Result<(), String> {
-        let now_us = self.now_us;
-        let Some(router) = self.routers.get_mut(index).filter(|router| !router.is_up()) else {
-            return Ok(());
-        };
-        let note = format!("{:?} starts", router.role);
-        router.start(now_us).map_err(|error| format!("a start failed: {error:#}"))?;
-        self.ladder.note(now_us, &note);
+        let down = self.routers.get(index).filter(|router| !router.is_up());
+        let Some(role) = down.map(|router| router.role) else { return Ok(()) };
+        self.ladder.note(self.now_us, &format!("{role:?} starts"));
+        self.router(index, |router, now_us| router.start(now_us))?;
         promises::bindings_are_as_acknowledged(self)
     }
 
@@ -360,8 +357,9 @@ impl World {
     ) -> Result<(), String> {
         let now_us = self.now_us;
         let Some(router) = self.routers.get_mut(index) else { return Ok(()) };
-        let (from, life) = (router.role.at(), router.lives);
+        let from = router.role.at();
         let effects = what(router, now_us).map_err(|error| format!("{error:#}"))?;
+        let life = router.lives;
         let deadline_us = router.deadline_us();
         self.tally.policy_failures += effects.policy_failures as u64;
         if effects.writing {
