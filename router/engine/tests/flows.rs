@@ -1,147 +1,17 @@
-//! The call flows of RFC 3327, RFC 3665 (registration) and RFC 5626, played message by message:
-//! each node is an engine of its own, and what it sends is compared with what the RFC prints.
-//!
-//! Without the corpus (`VIADUCT_CORPUS`, or `../shared/corpus` beside the checkout) they are skipped.
+//! The call flows of RFC 3327 and RFC 5626, played message by message: each node is an engine of
+//! its own, and what it sends is compared with what the RFC prints.
 
 // A test stops at what it did not expect.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod world;
 
-use std::fs;
-use std::io::Write as _;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-
 use viaduct_engine::registrar::{LookupFlags, OutboundMode, SaveFlags};
 use viaduct_engine::run::AddPathMode;
-use viaduct_engine::{ConnId, Flow, Hop, Listener, Phase, Run, Settings, Transport, Verdict};
+use viaduct_engine::{ConnId, Flow, Hop, Input, Phase, Run, Settings, Transport, Verdict};
 use viaduct_message::Method;
-use world::{Sent, World, settings};
-
-/// Messages of a flow, or `None` where there is no corpus.
-fn flow(name: &str) -> Option<Vec<String>> {
-    let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/corpus");
-    let corpus = std::env::var_os("VIADUCT_CORPUS").map_or_else(beside, PathBuf::from);
-    let file = corpus.join("flows").join(name);
-    let Ok(text) = fs::read_to_string(&file) else {
-        skipped(&format!("no call flow at {} (set VIADUCT_CORPUS)", file.display()));
-        return None;
-    };
-    let mut messages: Vec<String> = Vec::new();
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        if line.starts_with("- ") {
-            messages.push(String::new());
-        } else if let Some(message) = messages.last_mut() {
-            message.push_str(line.strip_prefix("  ").unwrap_or(line));
-            message.push_str("\r\n");
-        }
-    }
-    for message in &mut messages {
-        *message = format!("{}\r\n\r\n", message.trim_end());
-    }
-    Some(messages)
-}
-
-fn skipped(reason: &str) {
-    println!("skipped: {reason}");
-    let file = std::env::var_os("VIADUCT_SKIPPED");
-    let file =
-        file.and_then(|file| fs::OpenOptions::new().append(true).create(true).open(file).ok());
-    if let Some(mut file) = file {
-        let _ = writeln!(file, "skipped: call flows: {reason}");
-    }
-}
-
-/// What an RFC's example fixes: start line, ids, and the lists routing lives by. Left out are Via
-/// (its branch is each hop's own), tags, Date, and the user parts that are flow tokens.
-#[derive(Debug, PartialEq)]
-struct Fixed {
-    start: String,
-    ids: Vec<String>,
-    lists: Vec<(&'static str, Vec<String>)>,
-}
-
-fn headers(text: &str, name: &str) -> Vec<String> {
-    let head = text.split("\r\n\r\n").next().unwrap().replace("\r\n ", " ");
-    let prefix = format!("{}:", name.to_lowercase());
-    let lines = head.lines().filter(|line| line.to_lowercase().starts_with(&prefix));
-    lines.map(|line| line[prefix.len()..].trim().to_owned()).collect()
-}
-
-fn list(text: &str, name: &str) -> Vec<String> {
-    let values = headers(text, name).join(",");
-    values.split(',').map(normal).filter(|value| !value.is_empty()).collect()
-}
-
-/// One value: no port that is the default, no token, parameters without `received` and blanks.
-fn normal(value: &str) -> String {
-    let value = value.trim().replace(":5060", "").replace("; ", ";").replace(" ;", ";");
-    match (value.find("<sip:"), value.find('@')) {
-        (Some(start), Some(at)) if value.contains(";lr") => {
-            format!("{}TOKEN{}", &value[..start + 5], &value[at..])
-        }
-        _ => value,
-    }
-}
-
-fn fixed(text: &str) -> Fixed {
-    let untagged = |value: String| value.split(";tag=").next().unwrap().to_owned();
-    let ids = ["To", "From", "Call-ID", "CSeq"];
-    let ids = ids.iter().flat_map(|name| headers(text, name)).map(untagged).collect();
-    let lists = ["Path", "Route", "Record-Route", "Require"];
-    Fixed {
-        start: text.lines().next().unwrap().to_owned(),
-        ids,
-        lists: lists.into_iter().map(|name| (name, list(text, name))).collect(),
-    }
-}
-
-/// Contacts without their order of parameters.
-fn contacts(text: &str) -> Vec<Vec<String>> {
-    let split = |value: &String| {
-        let mut parts: Vec<String> = value.split(';').map(|part| part.trim().to_owned()).collect();
-        parts.sort();
-        parts
-    };
-    let mut all: Vec<_> = list(text, "Contact").iter().map(split).collect();
-    all.sort();
-    all
-}
-
-fn same(what: &str, sent: &str, expected: &str) {
-    assert_eq!(fixed(sent), fixed(expected), "{what}\nsent:\n{sent}\nexpected:\n{expected}");
-}
-
-/// A node with an address, a name others know it by, and its domains.
-fn node(addr: &str, name: &str, domains: &[&str]) -> Settings {
-    let addr: SocketAddr = addr.parse().unwrap();
-    let listener = |transport| Listener { transport, addr, host: name.into(), port: 5060 };
-    let mut secret = [0; 16];
-    secret.iter_mut().zip(name.bytes()).for_each(|(byte, letter)| *byte = letter);
-    Settings {
-        listeners: vec![listener(Transport::Udp), listener(Transport::Tcp)],
-        domains: domains.iter().map(|domain| domain.to_lowercase().into()).collect(),
-        trusted: Vec::new(),
-        // Each node its own: one secret would make them one router, and a loop of the way.
-        secret,
-        ..settings()
-    }
-}
-
-fn between(node: &str, peer: &str, transport: Transport, conn: u64) -> Flow {
-    let conn = if transport == Transport::Udp { ConnId::NONE } else { ConnId::new(3, conn) };
-    Flow { transport, local: node.parse().unwrap(), remote: peer.parse().unwrap(), conn }
-}
-
-fn request<'a>(sent: &'a [Sent], method: &str) -> &'a Sent {
-    sent.iter().find(|s| s.method() == method).unwrap_or_else(|| panic!("no {method}: {sent:?}"))
-}
-
-fn final_of(sent: &[Sent]) -> &Sent {
-    let answer = sent.iter().find(|s| s.method() == "SIP/2.0" && s.status() >= 200);
-    answer.unwrap_or_else(|| panic!("no final response: {sent:?}"))
-}
+use world::World;
+use world::corpus::{between, contacts, final_of, fixed, flow, headers, list, node, request, same};
 
 /// Registrar and home proxy.
 fn registrar(settings: Settings) -> World {
@@ -155,73 +25,6 @@ fn registrar(settings: Settings) -> World {
             Err(_) => Ok(Verdict::Reply { status: 480, reason: "".into() }),
         }
     })
-}
-
-/// RFC 3665 2: the messages of one client, with what they are answered. The examples run over TLS
-/// with authentication, which are other tests' business: the scheme becomes `sip`, and a challenge
-/// with the request before it is left out.
-fn play_registration(name: &str, bound: &[&str]) {
-    let Some(messages) = flow(&format!("rfc3665/{name}.yaml")) else { return };
-    let plain = |text: &String| text.replace("sips:", "sip:").replace("SIP/2.0/TLS", "SIP/2.0/UDP");
-    let messages: Vec<String> = messages.iter().map(plain).collect();
-    let settings = node("192.0.2.1:5060", "ss2.biloxi.example.com", &["biloxi.example.com"]);
-    let mut world = registrar(settings);
-    let client = between("192.0.2.1:5060", "192.0.2.201:5061", Transport::Udp, 0);
-    for (number, contact) in bound.iter().enumerate() {
-        let earlier = format!(
-            "REGISTER sip:ss2.biloxi.example.com SIP/2.0\r\n\
-             Via: SIP/2.0/UDP c;branch=z9hG4bKe{number}\r\n\
-             From: <sip:bob@biloxi.example.com>;tag=e\r\nTo: <sip:bob@biloxi.example.com>\r\n\
-             Call-ID: earlier\r\nCSeq: {} REGISTER\r\nContact: {contact}\r\n\r\n",
-            number + 1
-        );
-        assert_eq!(final_of(&world.receive(client, &earlier)).status(), 200);
-    }
-    let mut played = 0;
-    for pair in messages.chunks(2) {
-        let [asked, answered] = pair else { panic!("{name}: {pair:?}") };
-        if answered.starts_with("SIP/2.0 401") {
-            continue;
-        }
-        let sent = world.receive(client, asked);
-        same(name, &final_of(&sent).text, answered);
-        // Ours expire when ours do: a binding without `expires` has the registrar's default.
-        let listed = |text: &str| {
-            let mut contacts = contacts(text);
-            contacts
-                .iter_mut()
-                .flatten()
-                .filter(|part| part.starts_with("expires="))
-                .for_each(String::clear);
-            contacts
-        };
-        assert_eq!(listed(&final_of(&sent).text), listed(answered), "{name}");
-        played += 1;
-    }
-    assert!(played > 0, "{name}: nothing was played");
-}
-
-const BOB: &str = "<sip:bob@client.biloxi.example.com>";
-const MAIL: &str = "<mailto:bob@biloxi.example.com>;expires=4294967295";
-
-#[test]
-fn rfc_3665_2_1_a_new_registration() {
-    play_registration("2.01_sip-client-new-registration", &[]);
-}
-
-#[test]
-fn rfc_3665_2_2_an_update_of_the_contact_list() {
-    play_registration("2.02_update-of-contact-list", &[BOB]);
-}
-
-#[test]
-fn rfc_3665_2_3_a_request_for_the_current_list() {
-    play_registration("2.03_request-for-current-contact-list", &[BOB, MAIL]);
-}
-
-#[test]
-fn rfc_3665_2_4_a_cancellation() {
-    play_registration("2.04_cancellation-of-registration", &[BOB, MAIL]);
 }
 
 /// A proxy of RFC 3327 5.5: with Path or without, to one next hop, staying in dialogs or not.
@@ -516,4 +319,83 @@ fn rfc_5626_9_5_an_outgoing_call_keeps_the_edge_and_the_flow() {
         .replace("TCP 192.0.2.2;branch=z9hG4bKbye", "UDP 192.0.2.77;branch=z9hG4bKbye2");
     let sent = nodes.ep1.receive(udp(EP1, ALICE), &bye);
     assert_eq!(request(&sent, "BYE").flow.conn, ConnId::new(3, 7));
+}
+
+#[test]
+fn rfc_5626_9_1_a_notify_comes_back_over_the_flow_of_its_subscribe() {
+    let Some(flow) = flow("rfc5626/9.1_subscription_to_configuration_package.yaml") else { return };
+    let mut edge = outbound().ep1;
+    let bob = between(EP1, PHONE, Transport::Tcp, 7);
+    let sent = edge.receive(bob, &flow[0]);
+    // 2: to Config, which is the next hop.
+    let subscribe = request(&sent, "SUBSCRIBE").clone();
+    assert_eq!((subscribe.to, subscribe.transport), (PROXY.parse().unwrap(), Transport::Udp));
+    assert_eq!(fixed(&subscribe.text).start, fixed(&flow[0]).start);
+    assert_eq!(fixed(&subscribe.text).ids, fixed(&flow[0]).ids);
+    assert_eq!(contacts(&subscribe.text), contacts(&flow[0]), "Contact keeps its ob");
+    let route = headers(&subscribe.text, "Record-Route").join(", ");
+    assert!(list(&subscribe.text, "Record-Route").iter().all(|v| !v.contains(";ob")), "{route}");
+    // 3 and 4.
+    let sent = edge.receive(udp(EP1, PROXY), &subscribe.answer(200, "OK", "Expires: 0\r\n"));
+    assert_eq!((final_of(&sent).status(), final_of(&sent).flow), (200, bob));
+    // 5 and 6: Config has our Record-Route as its route set, where the RFC prints one value.
+    let printed = &fixed(&flow[1]).lists[1].1;
+    assert_eq!(printed, &["<sip:TOKEN@ep1.example.com;lr>"]);
+    let token = headers(&flow[1], "Route").remove(0);
+    let notify = flow[1].replace(&token, &route).replace("SIP/2.0/TCP", "SIP/2.0/UDP");
+    let sent = edge.receive(udp(EP1, PROXY), &notify);
+    let at_bob = request(&sent, "NOTIFY").clone();
+    assert_eq!((at_bob.flow, at_bob.may_open), (bob, false), "over his connection and no other");
+    assert_eq!(fixed(&at_bob.text).start, fixed(&flow[1]).start);
+    assert_eq!(fixed(&at_bob.text).ids, fixed(&flow[1]).ids);
+    assert!(list(&at_bob.text, "Route").is_empty(), "{}", at_bob.text);
+    // 7 and 8.
+    let sent = edge.receive(bob, &at_bob.answer(200, "OK", ""));
+    assert_eq!((final_of(&sent).status(), final_of(&sent).to), (200, PROXY.parse().unwrap()));
+    // The connection has gone: nobody else is told what was for Bob.
+    let again = notify.replace("CSeq: 1 NOTIFY", "CSeq: 2 NOTIFY").replace("n81dd2", "n81dd3");
+    let sent = edge.receive(udp(EP1, PROXY), &again);
+    let lost = request(&sent, "NOTIFY").token;
+    let sent = edge.input(Input::SendFailed { token: lost });
+    assert_eq!(final_of(&sent).status(), 430);
+}
+
+#[test]
+fn rfc_5626_3_2_a_registrar_without_an_edge_finds_the_phone_by_its_flow() {
+    let Some(flow) = flow("rfc5626/3.2_single-registrar-and-ua.yaml") else { return };
+    let mut settings = node(PROXY, "192.0.2.5", &["example.com"]);
+    settings.registrar.flow_timer_s = 120;
+    let mut proxy = registrar(settings);
+    let bob = |conn| between(PROXY, PHONE, Transport::Tcp, conn);
+    let ok = final_of(&proxy.receive(bob(7), &flow[0])).clone();
+    assert_eq!((ok.status(), ok.flow), (200, bob(7)));
+    assert_eq!(fixed(&ok.text).ids, fixed(&flow[0]).ids);
+    assert_eq!(list(&ok.text, "Require"), ["outbound"], "the flow is taken");
+    assert_eq!(headers(&ok.text, "Flow-Timer"), ["120"], "we are the first hop");
+    assert!(list(&ok.text, "Path").is_empty());
+    let listed: Vec<String> = contacts(&ok.text).into_iter().flatten().collect();
+    for part in contacts(&flow[0]).into_iter().flatten() {
+        assert!(listed.contains(&part), "{part} is not in {listed:?}");
+    }
+    let call = |branch| {
+        format!(
+            "INVITE sip:bob@example.com SIP/2.0\r\nVia: SIP/2.0/UDP a;branch=z9hG4bK{branch}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:alice@a.example>;tag=1\r\n\
+             To: <sip:bob@example.com>\r\nCall-ID: {branch}\r\nCSeq: 1 INVITE\r\n\
+             Content-Length: 0\r\n\r\n"
+        )
+    };
+    let sent = proxy.receive(udp(PROXY, ALICE), &call("one"));
+    let invite = request(&sent, "INVITE");
+    assert_eq!((invite.flow, invite.may_open), (bob(7), false));
+    assert_eq!(invite.first_line(), "INVITE sip:line1@192.0.2.2;transport=tcp SIP/2.0");
+    // The flow failed, so the phone opens another and registers it with the same reg-id.
+    let again = flow[0]
+        .replace("CSeq: 1 ", "CSeq: 2 ")
+        .replace("bad0ce-11-1036", "bad0ce-11-1037")
+        .replace("line1@", "line2@");
+    let ok = final_of(&proxy.receive(bob(8), &again)).clone();
+    assert_eq!(contacts(&ok.text).len(), 1, "the key is instance and reg-id: {}", ok.text);
+    let sent = proxy.receive(udp(PROXY, ALICE), &call("two"));
+    assert_eq!(request(&sent, "INVITE").flow, bob(8));
 }
