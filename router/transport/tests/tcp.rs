@@ -60,7 +60,8 @@ fn a_ping_is_answered_with_one_crlf_and_a_pong_with_nothing() {
     stream.write_all(&[b"\r\n", &message(1, 0)[..]].concat()).unwrap();
     node.until(|node| node.messages().len() == 1);
     stream.shutdown(Shutdown::Write).unwrap();
-    node.until(|node| node.tcp.is_empty());
+    node.settle();
+    node.pass(config().linger_us);
     assert_eq!(read_all(&mut stream), b"", "nothing but the one answer");
     assert_eq!(node.tcp.counters().pings, 1);
 }
@@ -367,11 +368,36 @@ fn an_answer_to_a_peer_that_has_ended_its_side_is_still_written() {
     let mut stream = node.dial();
     stream.write_all(&message(1, 0)).unwrap();
     stream.shutdown(Shutdown::Write).unwrap();
-    node.echo = true;
+    node.until(|node| node.messages().len() == 1);
+    node.settle();
+    assert_eq!(node.tcp.len(), 1, "the answer may wait for a store");
+    let (flow, _) = node.messages()[0];
+    for answer in [&b"SIP/2.0 100 Trying\r\n\r\n"[..], b"SIP/2.0 200 OK\r\n\r\n"] {
+        node.batch.push(flow, answer, Token(1));
+        node.settle();
+    }
     node.until(|node| node.tcp.counters().closed == 1);
-    assert_eq!(read_all(&mut stream), message(1, 0));
+    assert_eq!(read_all(&mut stream), b"SIP/2.0 100 Trying\r\n\r\nSIP/2.0 200 OK\r\n\r\n");
     assert!(node.failed().is_empty());
     assert_eq!(node.closed(), [CloseReason::Peer]);
+}
+
+#[test]
+fn a_peer_that_has_ended_its_side_is_waited_for_no_longer_than_the_linger_time() {
+    let mut node = Node::new(FAMILIES[0], config());
+    let mut unanswered = node.dial();
+    unanswered.write_all(&message(1, 0)).unwrap();
+    unanswered.shutdown(Shutdown::Write).unwrap();
+    node.until(|node| node.messages().len() == 1);
+    node.settle();
+    assert_eq!(node.tcp.len(), 1);
+    node.pass(config().linger_us);
+    assert_eq!(node.closed(), [CloseReason::Peer]);
+    // An ACK is never answered.
+    let mut done = node.dial();
+    done.write_all(b"ACK sip:a SIP/2.0\r\nContent-Length: 0\r\n\r\n").unwrap();
+    done.shutdown(Shutdown::Write).unwrap();
+    node.until(|node| node.closed().len() == 2);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::outbox::Outbox;
 use super::pool::Pool;
 use super::{CloseReason, TcpConfig};
 use std::io::{self, Read};
-use viaduct_engine::{ConnId, Flow};
+use viaduct_engine::{ConnId, Flow, Token};
 use viaduct_message::framing::{Frame, StreamFramer};
 use viaduct_message::{Fault, Limits};
 
@@ -40,6 +40,8 @@ pub(super) struct Connection {
     stalled_us: Option<u64>,
     /// Has the peer ever sent a whole message or a ping?
     framed: bool,
+    /// Requests of the peer that have had no final answer on it.
+    owed: u32,
     /// The kernel may have bytes for us.
     pub(super) readable: bool,
     /// Stands in the queue of the turn.
@@ -70,6 +72,14 @@ pub(super) enum ReadEnd {
     Eof,
 }
 
+fn is_to_be_answered(message: &[u8]) -> bool {
+    !message.starts_with(b"SIP/2.0 ") && !message.starts_with(b"ACK ")
+}
+
+fn is_final_answer(message: &[u8]) -> bool {
+    message.strip_prefix(b"SIP/2.0 ").is_some_and(|status| !status.starts_with(b"1"))
+}
+
 impl Connection {
     pub(super) fn new(
         stream: mio::net::TcpStream,
@@ -90,6 +100,7 @@ impl Connection {
             begun_us: None,
             stalled_us: None,
             framed: false,
+            owed: 0,
             readable: false,
             queued: false,
             dirty: false,
@@ -197,6 +208,8 @@ impl Connection {
             let span = match self.framer.next(rest, limits) {
                 Ok(Frame::Message(span)) => {
                     self.framed = true;
+                    self.owed =
+                        self.owed.saturating_add(u32::from(is_to_be_answered(span.of(rest))));
                     sink(Piece::Message(span.of(rest)));
                     span
                 }
@@ -220,6 +233,19 @@ impl Connection {
             }
             cut = cut.saturating_add(end);
         }
+    }
+
+    /// Takes a message to write.
+    pub(super) fn push(&mut self, bytes: &[u8], token: Token, pool: &mut Pool) {
+        self.owed = self.owed.saturating_sub(u32::from(is_final_answer(bytes)));
+        self.outbox.push(bytes, Some(token), pool);
+    }
+
+    /// May it end, as far as we are concerned? A peer that has ended its side alone still wants the
+    /// answers to what it has asked: they may wait for a store.
+    pub(super) fn is_done(&self) -> bool {
+        self.outbox.is_empty()
+            && (self.owed == 0 || self.phase != Phase::Closing(CloseReason::Peer))
     }
 
     /// Reads once and throws the bytes away.

@@ -500,7 +500,7 @@ impl TcpProvider {
             }
             return;
         }
-        connection.outbox.push(message.bytes, Some(message.token), &mut self.pool);
+        connection.push(message.bytes, message.token, &mut self.pool);
         mark_dirty(connection, &mut self.dirty);
     }
 
@@ -563,7 +563,7 @@ impl TcpProvider {
     fn finish_closing(&mut self, slot: usize, now_us: u64, sink: Sink<'_>) {
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let Phase::Closing(reason) = connection.phase else { return };
-        if !connection.outbox.is_empty() {
+        if !connection.is_done() {
             return self.settle(slot, sink);
         }
         if reason == CloseReason::Peer || connection.stream.shutdown(Shutdown::Write).is_err() {
