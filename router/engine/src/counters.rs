@@ -44,6 +44,8 @@ pub struct Counters {
     pub commits_in_memory: [u64; 4],
     /// Branches that ended by Timer B, F or C.
     pub timeouts: u64,
+    /// Bindings removed because their flow has failed.
+    pub flows_failed: u64,
 }
 
 impl Counters {

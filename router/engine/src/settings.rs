@@ -87,6 +87,9 @@ pub struct Bounds {
     pub asking: usize,
     /// How long one of them waits, all its questions together, microseconds.
     pub ask_us: u64,
+    /// Requests longer than this, in bytes, go by TCP where nobody has named a transport, and by
+    /// UDP after all where TCP fails (RFC 3261 18.1.1); 0: never.
+    pub datagram_bytes: usize,
 }
 
 impl Default for Bounds {
@@ -97,6 +100,7 @@ impl Default for Bounds {
             message: viaduct_message::Limits::default(),
             asking: 10_000,
             ask_us: 5_000_000,
+            datagram_bytes: 0,
         }
     }
 }

@@ -165,6 +165,46 @@ fn rfc_5626_7_one_flow_at_a_time_and_the_next_on_430() {
 }
 
 #[test]
+fn rfc_5626_7_a_binding_goes_when_its_flow_has_failed() {
+    let mut world = two_flows();
+    let both = ["sip:alice@10.0.0.4", "sip:alice@10.0.0.4"];
+    assert_eq!(world.contacts("alice@example.com"), both);
+    let call = request("INVITE", "sip:alice@example.com", ALICE, "call", "");
+    let first = forwarded(&world.udp(ALICE, &call), "INVITE").clone();
+    assert_eq!(first.to, BOB.parse().unwrap());
+    let sent = world.udp(BOB, &first.answer(430, "Flow Failed", ""));
+    let second = forwarded(&sent, "INVITE").clone();
+    assert_eq!(world.contacts("alice@example.com").len(), 1, "the flow that is left");
+    assert_eq!(world.engine.counters().flows_failed, 1);
+    let again = request("INVITE", "sip:alice@example.com", ALICE, "again", "");
+    assert_eq!(forwarded(&world.udp(ALICE, &again), "INVITE").to, CAROL.parse().unwrap());
+    // The phone has come back by the other flow meanwhile: what failed is not that.
+    let extra = format!(
+        "Via: SIP/2.0/UDP phone;branch=z9hG4bKp\r\n{}Path: <sip:192.0.2.13:5066;lr;ob>\r\n",
+        flow_contact(1, "sip:alice@10.0.0.4")
+    );
+    world.now.unix_ms += 10;
+    assert_eq!(world.udp(ALICE, &reg("r1", 2, &extra))[0].status(), 200);
+    world.udp(CAROL, &second.answer(430, "Flow Failed", ""));
+    assert_eq!(world.contacts("alice@example.com").len(), 1, "it has been registered anew");
+    assert_eq!(world.engine.counters().flows_failed, 1);
+}
+
+#[test]
+fn rfc_5626_7_a_connection_that_is_gone_takes_its_binding_along() {
+    let mut world = home();
+    let phone = World::flow(ALICE, Transport::Tcp);
+    let sent = world.receive(phone, &reg("r", 1, &flow_contact(1, "sip:alice@10.0.0.4")));
+    assert_eq!(sent[0].status(), 200);
+    let call = request("INVITE", "sip:alice@example.com", BOB, "call", "");
+    let out = forwarded(&world.udp(BOB, &call), "INVITE").clone();
+    assert_eq!((out.flow, out.may_open), (phone, false));
+    let sent = world.input(Input::SendFailed { token: out.token });
+    assert!(sent.iter().any(|s| s.first_line().starts_with("SIP/2.0 430")), "{sent:?}");
+    assert!(world.contacts("alice@example.com").is_empty());
+}
+
+#[test]
 fn rfc_5626_7_any_other_answer_is_the_phone_s_own() {
     let mut world = two_flows();
     let call = request("INVITE", "sip:alice@example.com", ALICE, "call", "");

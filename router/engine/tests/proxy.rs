@@ -413,3 +413,82 @@ fn an_ack_or_cancel_out_of_a_dialog_is_no_open_relay() {
     let ours = request("CANCEL", "sip:bob@example.com", ALICE, "q", "");
     assert_eq!(world.udp(ALICE, &ours)[0].status(), 481);
 }
+
+/// What the INVITEs say of Max-Breadth, by target.
+fn breadths(sent: &[Sent]) -> Vec<(String, String)> {
+    let invites = sent.iter().filter(|s| s.method() == "INVITE");
+    invites.map(|s| (s.to.to_string(), s.headers("Max-Breadth").concat())).collect()
+}
+
+#[test]
+fn rfc_5393_5_3_branches_share_the_breadth_of_their_request() {
+    const BOTH: &[(&str, u16)] = &[(BOB_URI, 1000), (CAROL_URI, 1000)];
+    let call = |targets, given: &str| {
+        let mut world = relay_to(targets);
+        let sent = world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, "b", given));
+        (world, sent)
+    };
+    let said = |given: &str| breadths(&call(BOTH, given).1);
+    let pair = |bob: &str, carol: &str| {
+        vec![(BOB.to_owned(), bob.to_owned()), (CAROL.to_owned(), carol.to_owned())]
+    };
+    assert_eq!(said(""), pair("30", "30"), "the default is 60");
+    assert_eq!(said("Max-Breadth: 7\r\n"), pair("4", "3"));
+    assert_eq!(said("max-breadth: 4000\r\n"), pair("30", "30"), "no more than ours");
+    assert_eq!(breadths(&call(&BOTH[..1], "").1), [(BOB.to_owned(), String::new())]);
+    let one = breadths(&call(&BOTH[..1], "Max-Breadth: 5\r\n").1);
+    assert_eq!(one, [(BOB.to_owned(), "5".to_owned())]);
+    // Not enough for both at a time: one after the other.
+    let (mut world, sent) = call(BOTH, "Max-Breadth: 1\r\n");
+    assert_eq!(breadths(&sent), [(BOB.to_owned(), "1".to_owned())]);
+    let sent = world.udp(BOB, &find(&sent, BOB, "INVITE").answer(486, "Busy Here", ""));
+    assert_eq!(breadths(&sent), [(CAROL.to_owned(), "1".to_owned())]);
+    let (_, sent) = call(BOTH, "Max-Breadth: 0\r\n");
+    assert_eq!((sent.len(), sent[0].first_line()), (1, "SIP/2.0 440 Max-Breadth Exceeded"));
+}
+
+/// A router that sends no datagram longer than this, and a request that is longer.
+fn long_call(target: &'static str, extra: &str) -> (World, Vec<Sent>) {
+    let mut settings = settings();
+    settings.bounds.datagram_bytes = 1300;
+    let mut world = World::with(settings, &[Phase::Request], move |_, run: &mut Run| {
+        run.add_target(target, 1000).unwrap();
+        run.record_route();
+        Ok(Verdict::Relay)
+    });
+    let extra = format!("{extra}X-Long: {}\r\n", "x".repeat(1300));
+    let sent = world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, "long", &extra));
+    (world, sent)
+}
+
+#[test]
+fn rfc_3261_18_1_1_a_long_request_goes_by_tcp_and_by_udp_where_that_fails() {
+    let (mut world, sent) = long_call(BOB_URI, "");
+    let by_tcp = find(&sent, BOB, "INVITE").clone();
+    assert_eq!((by_tcp.transport, by_tcp.may_open), (Transport::Tcp, true));
+    assert!(by_tcp.header("Via").starts_with("SIP/2.0/TCP "), "{}", by_tcp.text);
+    assert_eq!(by_tcp.headers("Record-Route").len(), 2, "it leaves by another side");
+    let sent = world.input(Input::SendFailed { token: by_tcp.token });
+    let by_udp = find(&sent, BOB, "INVITE").clone();
+    assert_eq!(by_udp.transport, Transport::Udp);
+    assert!(by_udp.header("Via").starts_with("SIP/2.0/UDP "), "{}", by_udp.text);
+    assert_ne!(by_udp.header("Via"), by_tcp.header("Via"), "a branch of its own");
+    let sent = world.udp(BOB, &by_udp.answer(200, "OK", ""));
+    find(&sent, ALICE, "200 OK");
+    // A server that answers 503 by TCP is not asked again by UDP.
+    let (mut world, sent) = long_call(BOB_URI, "");
+    let busy = find(&sent, BOB, "INVITE").answer(503, "Service Unavailable", "");
+    let sent = world.receive(World::flow(BOB, Transport::Tcp), &busy);
+    assert!(sent.iter().all(|s| s.method() != "INVITE"), "{sent:?}");
+    find(&sent, ALICE, "500");
+}
+
+#[test]
+fn rfc_3261_18_1_1_who_names_udp_gets_udp() {
+    let (_, sent) = long_call("sip:bob@192.0.2.12:5064;transport=udp", "");
+    assert_eq!(find(&sent, BOB, "INVITE").transport, Transport::Udp);
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    let long = format!("X-Long: {}\r\n", "x".repeat(1300));
+    let sent = world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, "l", &long));
+    assert_eq!(find(&sent, BOB, "INVITE").transport, Transport::Udp, "not unless configured");
+}

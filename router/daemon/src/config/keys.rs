@@ -279,6 +279,7 @@ fn limits(top: &mut Section<'_, '_>) -> Limits {
         transactions: size(s.number("transactions", 100..=50_000_000, 500_000)),
         branches: size(s.number("branches", 1..=64, 16)),
         message_bytes: word(s.number("message_bytes", 1500..=65_535, 65_535)),
+        udp_request_bytes: size(s.number("udp_request_bytes", 0..=65_535, 0)),
         headers: half(s.number("headers", 32..=1024, 256)),
         tcp_connections: size(s.number("tcp_connections", 1..=1_000_000, 16_384)),
         tcp_connections_per_source: size(s.number(

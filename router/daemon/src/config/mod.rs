@@ -114,6 +114,8 @@ pub struct Limits {
     pub branches: usize,
     /// Longest message, bytes.
     pub message_bytes: u32,
+    /// Longest request sent by UDP where TCP may be tried, bytes; 0: any.
+    pub udp_request_bytes: usize,
     /// Most header lines of a message.
     pub headers: u16,
     /// TCP connections of the whole router.
@@ -219,6 +221,7 @@ impl Config {
                 },
                 asking: waiting.div_ceil(workers),
                 ask_us: wait_ms.saturating_mul(1000),
+                datagram_bytes: self.limits.udp_request_bytes,
             },
             secret,
         }

@@ -39,6 +39,7 @@ const PLAIN: [(Counter, &str, &str); 23] = [
     (Counter::Registrations, "registrations", "REGISTERs whose bindings were saved"),
     (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
     (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),
+    (Counter::FlowsFailed, "flows_failed", "Bindings removed because their flow has failed"),
 ];
 
 const COMMITS: [&str; 4] = ["stored", "conflict", "store-failed", "full"];

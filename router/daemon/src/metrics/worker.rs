@@ -67,9 +67,11 @@ pub enum Counter {
     RegistrationsRefused,
     /// Branches that ended by Timer B, F or C.
     Timeouts,
+    /// Bindings removed because their flow has failed.
+    FlowsFailed,
 }
 
-const COUNTERS: usize = Counter::Timeouts as usize + 1;
+const COUNTERS: usize = Counter::FlowsFailed as usize + 1;
 
 /// Something that goes up and down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,6 +267,7 @@ impl WorkerStats {
             (Counter::Registrations, engine.registrations),
             (Counter::RegistrationsRefused, engine.registrations_refused),
             (Counter::Timeouts, engine.timeouts),
+            (Counter::FlowsFailed, engine.flows_failed),
         ] {
             self.put(counter, value);
         }

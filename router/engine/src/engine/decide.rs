@@ -297,6 +297,7 @@ impl<P: Policy> Engine<P> {
             vars: run.vars.clone(),
             traits: run.traits,
             loop_hash: 0,
+            breadth: None,
             plan: Arc::default(),
             branches: Vec::new(),
             waiting: std::collections::VecDeque::new(),

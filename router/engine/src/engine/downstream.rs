@@ -11,10 +11,11 @@ use super::server::ServerEvent;
 use crate::flow::Flow;
 use crate::hook::{Phase, Policy, Verdict};
 use crate::io::Event;
+use crate::location::Change;
 use crate::proxy::best::best;
 use crate::proxy::derived;
 use crate::proxy::forward::header_edits;
-use crate::registrar::Registrar;
+use crate::registrar::{self, Registrar};
 use crate::run::Run;
 use crate::timer::Letter;
 use crate::transaction::duration::AT_T2;
@@ -132,7 +133,7 @@ impl<P: Policy> Engine<P> {
             self.counters.timeouts = self.counters.timeouts.wrapping_add(1);
             self.end_branch(server, branch, 408);
         }
-        if actions.has(Actions::INFORM_TRANSPORT) {
+        if actions.has(Actions::INFORM_TRANSPORT) && !self.back_to_datagrams(server, branch) {
             self.end_branch(server, branch, lost);
         }
     }
@@ -263,10 +264,33 @@ impl<P: Policy> Engine<P> {
                 return self.reopen(id, branch);
             }
         }
+        if status == 430 {
+            self.drop_failed(id, branch);
+        }
         if matches!(status, 408 | 430) && self.try_next_flow(id, branch) {
             return;
         }
         self.check_context(id);
+    }
+
+    /// The flow a binding was made by has failed, so nothing can reach the phone by it any more (RFC
+    /// 5626 7): the binding goes, unless the phone has registered anew meanwhile.
+    fn drop_failed(&mut self, id: Id, branch: usize) {
+        let Some(state) = self.server(id).and_then(|server| server.branches.get(branch)) else {
+            return;
+        };
+        let Some(bound) = state.target.bound.clone() else { return };
+        let contact = state.target.uri.clone();
+        let key = &*bound.key;
+        let snapshot = self.location.latest(&key.table, &key.aor);
+        let Some(current) = snapshot.set else { return };
+        let (set, removed) = registrar::remove_failed(&current, &contact, bound.modified_ms);
+        if removed > 0 {
+            self.counters.flows_failed = self.counters.flows_failed.wrapping_add(1);
+            let (key, based_on) = (key.clone(), snapshot.version);
+            // Where another change is quicker, the next request finds out.
+            self.commit_aside(vec![Change { key, based_on, set, memory_only: false }]);
+        }
     }
 
     fn reopen(&mut self, id: Id, branch: usize) {

@@ -11,9 +11,10 @@ use super::decide::Incoming;
 use super::ids::{Id, Ticket};
 use super::respond::Answer;
 use super::server::BranchState;
-use crate::flow::{ConnId, Flow};
+use crate::flow::{ConnId, Flow, Transport};
 use crate::hook::{Phase, Policy, Verdict};
 use crate::io::{Hop, Output, Token};
+use crate::proxy::breadth;
 use crate::proxy::forward::{Branch, Plan, header_edits};
 use crate::proxy::hop::{NextHop, NoHop, next_hop};
 use crate::proxy::loops;
@@ -44,6 +45,10 @@ impl<P: Policy> Engine<P> {
             // RFC 3261 16.5: the Request-URI is ours, so only the location service can say where.
             return self.answer(incoming, version, id, run, &Answer::new(404, ""));
         }
+        let breadth = breadth::given(run.message());
+        if breadth == Some(0) {
+            return self.answer(incoming, version, id, run, &Answer::new(440, ""));
+        }
         if run.effects.force_rport {
             incoming.back.force_rport();
         }
@@ -56,6 +61,7 @@ impl<P: Policy> Engine<P> {
             server.back = incoming.back;
             server.plan = Arc::new(plan);
             server.loop_hash = loop_hash;
+            server.breadth = breadth;
             server.waiting = in_order(targets, most);
             server.vars.clone_from(&run.vars);
         }
@@ -74,26 +80,19 @@ impl<P: Policy> Engine<P> {
         self.put_run(run);
     }
 
-    /// Starts all waiting targets of the highest q (RFC 3261 16.6: parallel within one q).
+    /// Starts all waiting targets of the highest q (RFC 3261 16.6: parallel within one q), as far as
+    /// Max-Breadth allows. No other branch is under way.
     pub(super) fn start_group(&mut self, id: Id, run: &Run) {
-        let mut group = Vec::new();
-        if let Some(server) = self.server(id) {
-            let q = server.waiting.front().map(|target| target.q_milli);
-            while let Some(next) = server.waiting.front() {
-                if Some(next.q_milli) != q {
-                    break;
-                }
-                group.extend(server.waiting.pop_front());
-            }
+        let Some(server) = self.server(id) else { return };
+        let q = server.waiting.front().map(|target| target.q_milli);
+        let equal = server.waiting.iter().take_while(|target| Some(target.q_milli) == q).count();
+        let count = equal.min(breadth::most(server.breadth));
+        let first = server.branches.len();
+        for (index, target) in server.waiting.drain(..count).enumerate() {
+            let breadth = breadth::share(server.breadth, count, index);
+            server.branches.push(BranchState { target, breadth, ..BranchState::default() });
         }
-        let mut started = Vec::with_capacity(group.len());
-        if let Some(server) = self.server(id) {
-            for target in group {
-                started.push(server.branches.len());
-                server.branches.push(BranchState { target, ..BranchState::default() });
-            }
-        }
-        for branch in started {
+        for branch in first..first.saturating_add(count) {
             self.route_branch(id, branch, run);
         }
     }
@@ -103,22 +102,29 @@ impl<P: Policy> Engine<P> {
         let Some(server) = self.server(id) else { return };
         let plan = Arc::clone(&server.plan);
         let inbound = server.flow;
-        let Some(state) = server.branches.get(branch) else { return };
+        let Some(state) = server.branches.get_mut(branch) else { return };
         let first_route = plan.routes_left(run.message()).next().map(|value| value.bytes);
         let target = &state.target;
         let uri = if target.uri.is_empty() { plan.request_uri(run.message()) } else { &target.uri };
         let hop = next_hop(target, &plan.routing, plan.destination.as_deref(), first_route, uri);
         let preferred = target.local.or(plan.routing.local).or(Some(inbound.local));
+        state.any_transport = match &hop {
+            Ok(NextHop::Datagrams(_)) => true,
+            Ok(NextHop::Name(question)) => question.transport.is_none() && !question.secure,
+            _ => false,
+        };
         match hop {
             Ok(NextHop::Flow(flow)) => self.send_branch(id, branch, run, flow, false),
             Ok(NextHop::Existing(hop)) => match self.flow_to(hop, preferred) {
                 Some(flow) => self.send_branch(id, branch, run, flow, false),
                 None => self.branch_failed(id, branch, 503, run),
             },
-            Ok(NextHop::Address(hop)) => match self.flow_to(hop, preferred) {
-                Some(flow) => self.send_branch(id, branch, run, flow, true),
-                None => self.branch_failed(id, branch, 503, run),
-            },
+            Ok(NextHop::Address(hop) | NextHop::Datagrams(hop)) => {
+                match self.flow_to(hop, preferred) {
+                    Some(flow) => self.send_branch(id, branch, run, flow, true),
+                    None => self.branch_failed(id, branch, 503, run),
+                }
+            }
             Ok(NextHop::Name(question)) => {
                 let token = Ticket::Resolve(id, branch as u8).token();
                 self.out.push(Output::Resolve { token, question });
@@ -162,10 +168,8 @@ impl<P: Policy> Engine<P> {
         };
         let mut flows = std::mem::take(&mut state.target.flows).into_iter();
         let Some(next) = flows.next() else { return false };
-        *state = BranchState {
-            target: Target { flows: flows.collect(), ..next },
-            ..BranchState::default()
-        };
+        let target = Target { flows: flows.collect(), ..next };
+        *state = BranchState { target, breadth: state.breadth, ..BranchState::default() };
         if let Some(run) = self.load_request(id) {
             self.route_branch(id, branch, &run);
             self.put_run(run);
@@ -205,14 +209,50 @@ impl<P: Policy> Engine<P> {
         })
     }
 
+    /// The stream a datagram of this length is to go by instead (RFC 3261 18.1.1), if any.
+    fn by_stream(&mut self, id: Id, branch: usize, flow: Flow, bytes: usize) -> Option<Flow> {
+        let most = self.settings.bounds.datagram_bytes;
+        if most == 0 || bytes <= most || flow.transport != Transport::Udp {
+            return None;
+        }
+        let hop = Hop { transport: Transport::Tcp, addr: flow.remote };
+        let stream = self.flow_to(hop, Some(flow.local))?;
+        let state = self.server(id)?.branches.get_mut(branch)?;
+        if !state.any_transport {
+            return None;
+        }
+        state.datagrams = Some(flow);
+        Some(stream)
+    }
+
+    /// TCP, tried for the request's length, is not there: by UDP after all. Was it so?
+    pub(super) fn back_to_datagrams(&mut self, id: Id, branch: usize) -> bool {
+        let open = self.server(id).filter(|server| !server.finished && !server.closed);
+        let Some(state) = open.and_then(|server| server.branches.get_mut(branch)) else {
+            return false;
+        };
+        let Some(flow) = state.datagrams.take() else { return false };
+        state.any_transport = false;
+        state.client = None;
+        let Some(run) = self.load_request(id) else { return false };
+        self.send_branch(id, branch, &run, flow, true);
+        self.put_run(run);
+        true
+    }
+
     /// Writes the branch's request and starts its client transaction.
-    fn send_branch(&mut self, id: Id, branch: usize, run: &Run, flow: Flow, may_open: bool) {
+    fn send_branch(&mut self, id: Id, branch: usize, run: &Run, mut flow: Flow, may_open: bool) {
         let generation = self.next_generation();
         let slot = self.clients.vacant_key() as u32;
         let client = Id { slot, generation };
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        let written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
+        let mut written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
+        if let Some(stream) = self.by_stream(id, branch, flow, bytes.len()) {
+            flow = stream;
+            bytes.clear();
+            written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
+        }
         let wanted = written && self.ask_branch_policy(id, &mut bytes);
         if !wanted {
             self.scratch = bytes;
@@ -279,6 +319,7 @@ impl<P: Policy> Engine<P> {
             outbound: flow,
             listener,
             branch: &via_branch,
+            breadth: state.breadth,
         }
         .write(&mut self.edits, out);
         true

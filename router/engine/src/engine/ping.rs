@@ -34,7 +34,9 @@ impl<P: Policy> Engine<P> {
         }
         match next_hop(&ping.target, &Routing::default(), None, None, &ping.target.uri) {
             Ok(NextHop::Flow(flow)) => self.send_options(&ping, flow),
-            Ok(NextHop::Existing(hop) | NextHop::Address(hop)) => self.ping_hop(&ping, hop),
+            Ok(NextHop::Existing(hop) | NextHop::Address(hop) | NextHop::Datagrams(hop)) => {
+                self.ping_hop(&ping, hop);
+            }
             Ok(NextHop::Name(question)) if self.pings.len() < MAX_WAITING => {
                 let generation = self.next_generation();
                 let slot = self.pings.insert(WaitingPing { generation, ping }) as u32;
@@ -69,7 +71,7 @@ impl<P: Policy> Engine<P> {
         let target = &ping.target;
         let hop = next_hop(target, &Routing::default(), None, None, &target.uri);
         let hop = match hop {
-            Ok(NextHop::Address(hop)) if target.route.is_empty() => hop,
+            Ok(NextHop::Address(hop) | NextHop::Datagrams(hop)) if target.route.is_empty() => hop,
             _ => return,
         };
         if let Some(flow) = self.flow_to(hop, target.local).filter(is_udp) {

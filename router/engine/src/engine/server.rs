@@ -105,6 +105,12 @@ pub(crate) struct BranchState {
     pub(crate) response: Box<[u8]>,
     /// How it came.
     pub(crate) came_by: Option<Flow>,
+    /// Its Max-Breadth; `None`: as it came.
+    pub(crate) breadth: Option<u16>,
+    /// Nobody has named a transport: a long request may go by TCP.
+    pub(crate) any_transport: bool,
+    /// The way by UDP, while it is tried by TCP for its length.
+    pub(crate) datagrams: Option<Flow>,
 }
 
 /// A server transaction.
@@ -128,6 +134,8 @@ pub(crate) struct Server<V> {
     pub(crate) traits: Traits,
     /// Hash of RFC 5393 4.2.1, once it is forwarded.
     pub(crate) loop_hash: u32,
+    /// Its Max-Breadth.
+    pub(crate) breadth: Option<u16>,
     pub(crate) plan: Arc<Plan>,
     pub(crate) branches: Vec<BranchState>,
     /// Targets of lower q, in order of trial.

@@ -129,7 +129,9 @@ impl<P: Policy> Engine<P> {
         match next_hop(&target, &plan.routing, destination, first, uri) {
             Ok(NextHop::Flow(to)) => self.send_stray(message, flow, plan, to, false),
             Ok(NextHop::Existing(hop)) => self.send_stray_to(message, flow, plan, hop, false),
-            Ok(NextHop::Address(hop)) => self.send_stray_to(message, flow, plan, hop, true),
+            Ok(NextHop::Address(hop) | NextHop::Datagrams(hop)) => {
+                self.send_stray_to(message, flow, plan, hop, true);
+            }
             Ok(NextHop::Name(question)) => {
                 if self.strays.len() < MAX_STRAYS {
                     let generation = self.next_generation();
@@ -199,6 +201,7 @@ impl<P: Policy> Engine<P> {
             outbound,
             listener,
             branch: &branch,
+            breadth: None,
         };
         let edits = &mut self.edits;
         self.counters.forwarded = self.counters.forwarded.wrapping_add(1);

@@ -59,6 +59,8 @@ pub(crate) struct Branch<'a> {
     pub(crate) listener: &'a Listener,
     /// Via branch.
     pub(crate) branch: &'a [u8],
+    /// Max-Breadth to say; `None`: as it came.
+    pub(crate) breadth: Option<u16>,
 }
 
 impl Branch<'_> {
@@ -75,6 +77,7 @@ impl Branch<'_> {
             self.path(edits, top, path);
         }
         self.max_forwards(edits, top);
+        self.max_breadth(edits, top);
         header_edits(self.message, &self.plan.edits, edits);
         self.content_length(edits);
         edits.write(self.message.bytes(), out);
@@ -245,6 +248,22 @@ impl Branch<'_> {
                 });
             }
             _ => edits.insert(top, b"Max-Forwards: 70\r\n"),
+        }
+    }
+
+    /// RFC 5393 5.3.3.
+    fn max_breadth(&self, edits: &mut Edits, top: u32) {
+        let Some(breadth) = self.breadth else { return };
+        match self.message.line(HeaderName::MaxBreadth) {
+            Some(line) => {
+                edits.remove(line.value);
+                edits.insert_with(line.value.start, |out| write_decimal(breadth.into(), out));
+            }
+            None => edits.insert_with(top, |out| {
+                out.extend_from_slice(b"Max-Breadth: ");
+                write_decimal(breadth.into(), out);
+                out.extend_from_slice(b"\r\n");
+            }),
         }
     }
 

@@ -20,6 +20,8 @@ pub(crate) enum NextHop {
     Existing(Hop),
     /// An address.
     Address(Hop),
+    /// An address, by UDP as nobody has named a transport.
+    Datagrams(Hop),
     /// A name to resolve.
     Name(Question),
 }
@@ -46,7 +48,11 @@ pub(crate) fn next_hop(
         return Ok(NextHop::Flow(flow));
     }
     if !target.destination.is_empty() {
-        return of_uri(&target.destination);
+        // Where the phone was heard from: that is the transport, said or not.
+        return of_uri(&target.destination).map(|hop| match hop {
+            NextHop::Datagrams(hop) => NextHop::Address(hop),
+            hop => hop,
+        });
     }
     // RFC 3327 5.4: the topmost value of the target's own Route set.
     if let Some((first, _)) = first_value(&target.route) {
@@ -99,7 +105,9 @@ pub(crate) fn of_uri(text: &[u8]) -> Result<NextHop, NoHop> {
         Some(ip) => {
             let transport = named.unwrap_or(if secure { Transport::Tls } else { Transport::Udp });
             let port = uri.port.unwrap_or(transport.default_port());
-            Ok(NextHop::Address(Hop { transport, addr: SocketAddr::new(ip, port) }))
+            let hop = Hop { transport, addr: SocketAddr::new(ip, port) };
+            let by_default = named.is_none() && !secure;
+            Ok(if by_default { NextHop::Datagrams(hop) } else { NextHop::Address(hop) })
         }
         None => Ok(NextHop::Name(Question {
             host: text.into(),

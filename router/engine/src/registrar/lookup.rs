@@ -10,6 +10,7 @@ use super::home::{Home, route_home};
 use super::save::method_bit;
 use super::{Binding, BindingFields, BindingSet, LookupFlags};
 use crate::flow::{ConnId, Flow, Transport};
+use crate::location::AorKey;
 use crate::path::{first_value, parse_received};
 use crate::settings::Settings;
 
@@ -31,6 +32,17 @@ pub struct Target {
     /// Other ways to the same phone, best first: tried one after another where this one fails with
     /// 430 or 408 (RFC 5626 7).
     pub flows: Vec<Target>,
+    /// The binding it was made of, where a 430 can end that.
+    pub bound: Option<Bound>,
+}
+
+/// A binding as it was when it was looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// Its AoR.
+    pub key: Arc<AorKey>,
+    /// When it was last refreshed, milliseconds since 1970 UTC. A later REGISTER makes it another.
+    pub modified_ms: u64,
 }
 
 /// What a lookup is for.
@@ -46,6 +58,8 @@ pub struct LookupInput<'a> {
     pub instance: Option<&'a [u8]>,
     /// Topmost Path values that name us by these settings are left out (`path_check_local`, R-P19).
     pub ours: Option<&'a Settings>,
+    /// Table and AoR of the bindings, for [`Target::bound`].
+    pub key: Option<(&'a Arc<str>, &'a [u8])>,
 }
 
 /// Why there is no target.
@@ -74,6 +88,7 @@ pub enum LookupFault {
 pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, LookupFault> {
     let flags = input.flags;
     let mut refused = false;
+    let mut key = None;
     let mut found: Vec<(&Binding, Target)> = Vec::with_capacity(set.bindings.len());
     // Latest in the set first: the sort below is stable and keeps that among equals.
     for binding in set.bindings.iter().rev().filter(|binding| binding.is_live(input.unix_ms)) {
@@ -88,7 +103,8 @@ pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, 
             refused = true;
             continue;
         }
-        if let Some(target) = target(&fields, input.ours, binding.home()) {
+        if let Some(mut target) = target(&fields, input.ours, binding.home()) {
+            target.bound = bound(&target, &fields, input.key, &mut key);
             found.push((binding, target));
         }
     }
@@ -105,6 +121,20 @@ pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, 
         targets.truncate(1);
     }
     Ok(targets)
+}
+
+/// The binding of a target that a flow leads to: over its connection, or by way of a proxy that has
+/// it. `made`: the key, once it was needed.
+fn bound(
+    target: &Target,
+    fields: &BindingFields<'_>,
+    key: Option<(&Arc<str>, &[u8])>,
+    made: &mut Option<Arc<AorKey>>,
+) -> Option<Bound> {
+    let (table, aor) = key.filter(|_| target.flow.is_some() || !target.route.is_empty())?;
+    let make = || Arc::new(AorKey { table: Arc::clone(table), aor: aor.into() });
+    let key = Arc::clone(made.get_or_insert_with(make));
+    Some(Bound { key, modified_ms: fields.modified_ms })
 }
 
 /// RFC 5626 7: never more than one target of a phone at a time. The others wait in its `flows`.

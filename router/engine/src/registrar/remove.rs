@@ -70,7 +70,23 @@ pub fn remove_matching(
     set: &Arc<BindingSet>,
     filter: &BindingFilter<'_>,
 ) -> (Arc<BindingSet>, usize) {
-    let left: Box<[_]> = set.bindings.iter().filter(|b| !filter.fits(b)).cloned().collect();
+    without(set, |binding| filter.fits(binding))
+}
+
+/// The set without the binding whose flow has failed: the one with that contact, if it is still as
+/// it was at `modified_ms`. A REGISTER that came since has brought a flow of its own.
+pub fn remove_failed(
+    set: &Arc<BindingSet>,
+    contact: &[u8],
+    modified_ms: u64,
+) -> (Arc<BindingSet>, usize) {
+    without(set, |binding| {
+        binding.contact() == contact && binding.fields().modified_ms == modified_ms
+    })
+}
+
+fn without(set: &Arc<BindingSet>, goes: impl Fn(&Binding) -> bool) -> (Arc<BindingSet>, usize) {
+    let left: Box<[_]> = set.bindings.iter().filter(|binding| !goes(binding)).cloned().collect();
     let removed = set.len().saturating_sub(left.len());
     match removed {
         0 => (Arc::clone(set), 0),

@@ -224,6 +224,7 @@ impl Run {
         aor: Option<&str>,
     ) -> Result<usize, LookupFault> {
         let before = self.effects.targets.len();
+        let table = &self.table(table);
         let earlier = match flags.branch {
             true => self.expand_targets(table, flags),
             false => 0,
@@ -247,7 +248,7 @@ impl Run {
 
     /// `branch`: targets that are AoRs of ours are replaced by their contacts; one without contacts
     /// goes, as it would only lead back to us. How many targets are left.
-    fn expand_targets(&mut self, table: &str, flags: &LookupFlags) -> usize {
+    fn expand_targets(&mut self, table: &Arc<str>, flags: &LookupFlags) -> usize {
         for target in std::mem::take(&mut self.effects.targets) {
             let uri = Uri::parse(&target.uri);
             let looked_up = target.flow.is_some() || !target.route.is_empty();
@@ -268,7 +269,7 @@ impl Run {
 
     fn targets_of(
         &self,
-        table: &str,
+        table: &Arc<str>,
         flags: &LookupFlags,
         uri: &[u8],
     ) -> Result<Vec<Target>, LookupFault> {
@@ -300,6 +301,7 @@ impl Run {
                 unix_ms,
                 instance: instance.as_deref(),
                 ours: registrar.path_check_local.then_some(&*self.settings),
+                key: Some((table, &key)),
             },
         )
     }

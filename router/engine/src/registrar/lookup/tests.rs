@@ -44,7 +44,7 @@ fn find_in(
 }
 
 fn input(method: Method, flags: &LookupFlags) -> LookupInput<'_> {
-    LookupInput { method, flags, unix_ms: NOW_MS, instance: None, ours: None }
+    LookupInput { method, flags, unix_ms: NOW_MS, instance: None, ours: None, key: None }
 }
 
 fn only(fields: BindingFields<'_>) -> Target {
