@@ -201,6 +201,7 @@ impl Router {
             realm: auth.realm.clone(),
             algorithms: auth.algorithms.clone(),
             auth_int: auth.auth_int,
+            info: auth.info,
             nonce_life_ms: auth.nonce_life_s.saturating_mul(1000),
             replay: Arc::clone(&self.replay),
             credentials: Arc::<Users>::clone(users) as Arc<dyn Credentials>,

@@ -30,6 +30,9 @@ pub struct Auth {
     pub algorithms: Vec<Algorithm>,
     /// Offer `auth-int`, which protects the body too, beside `auth`.
     pub auth_int: bool,
+    /// Show the phone in Authentication-Info that we know its secret too, and give it its next
+    /// nonce (RFC 7616 3.5).
+    pub info: bool,
     /// How long a nonce is accepted, milliseconds.
     pub nonce_life_ms: u64,
     /// Which nonces have been used how.

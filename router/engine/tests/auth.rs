@@ -204,6 +204,65 @@ fn an_algorithm_that_is_not_offered_is_not_taken() {
 }
 
 #[test]
+fn rfc_7616_3_4_session_variants_and_hashed_names_get_a_challenge_and_count_as_no_attack() {
+    for change in [
+        |text: &str| text.replace("algorithm=SHA-256", "algorithm=SHA-256-sess"),
+        |text: &str| text.replace("algorithm=SHA-256", "algorithm=SHA-256, userhash=true"),
+    ] {
+        let mut world = world();
+        let mut phone = challenged(&mut world);
+        let sent = world.udp(ALICE, &change(&phone.answered_register()));
+        assert_eq!((sent[0].status(), stale(&sent[0])), (401, false));
+        let offered = sent[0].headers("WWW-Authenticate").concat();
+        assert!(!offered.contains("-sess") && !offered.contains("userhash"), "{offered}");
+        assert!(world.events.is_empty(), "it says nothing about the password");
+        assert!(world.contacts("alice@example.com").is_empty());
+    }
+}
+
+#[test]
+fn rfc_7616_3_5_a_phone_is_shown_that_its_secret_is_known_and_given_its_next_nonce() {
+    for qop in [Some("auth"), Some("auth-int"), None] {
+        let mut world = world_with(|settings| settings.auth.as_mut().unwrap().info = true);
+        let mut phone = Phone { qop, ..challenged(&mut world) };
+        let sent = world.udp(ALICE, &phone.answered_register());
+        assert_eq!(sent[0].status(), 200, "{}", sent[0].text);
+        let line = format!("Digest {}", sent[0].header("Authentication-Info"));
+        let info = AuthParams::parse(line.as_bytes()).unwrap();
+        let get = |name| info.get(name).map(|v| String::from_utf8(v.to_vec()).unwrap());
+        assert_eq!(get("qop").as_deref(), qop);
+        // RFC 7616 3.5: as the response, but A2 begins with the colon.
+        let counted = qop.map(|qop| Counted {
+            auth_int: qop == "auth-int",
+            nc: b"00000001",
+            cnonce: b"0a4f",
+        });
+        let claim = Claim {
+            method: b"",
+            uri: b"sip:example.com",
+            nonce: phone.nonce.as_bytes(),
+            counted,
+            body: b"",
+        };
+        let ha1 = Secrets::of_password("alice", "example.com", "secret").get(phone.algorithm);
+        let expected = response(&ha1.unwrap(), &claim).to_hex();
+        let expected = qop.map(|_| String::from_utf8(expected.as_ref().to_vec()).unwrap());
+        assert_eq!(get("rspauth"), expected);
+        let echoed = qop.map(|_| ("0a4f".to_owned(), "00000001".to_owned()));
+        assert_eq!(get("cnonce").zip(get("nc")), echoed);
+        // The next nonce saves the round trip of a challenge.
+        phone.nonce = get("nextnonce").unwrap();
+        phone.count = 0;
+        let sent = world.udp(ALICE, &phone.answered_register());
+        assert_eq!(sent[0].status(), 200, "{}", sent[0].text);
+    }
+    let mut world = world();
+    let mut phone = challenged(&mut world);
+    let sent = world.udp(ALICE, &phone.answered_register());
+    assert!(sent[0].headers("Authentication-Info").is_empty(), "only where it is asked for");
+}
+
+#[test]
 fn an_unknown_user_and_a_wrong_password_look_the_same() {
     let mut answers = Vec::new();
     for (user, password) in [("alice", "wrong"), ("nobody", "secret")] {

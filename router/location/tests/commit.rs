@@ -24,7 +24,7 @@ fn empty() -> Arc<BindingSet> {
 }
 
 #[test]
-fn memory_mode_applies_at_once() {
+fn r_u2_memory_mode_applies_at_once() {
     let service = memory();
     let outcome = commit(&service, vec![change(&service, "a@x", hour("sip:1"))]);
     assert_eq!(outcome.try_recv(), Ok(Ok(())));
@@ -50,7 +50,7 @@ fn tables_are_apart() {
 }
 
 #[test]
-fn look_ups_see_a_change_when_it_is_stored() {
+fn r_u2_write_through_shows_a_change_when_it_is_stored() {
     let (service, gate) = gated_service(&Config::default());
     let outcome = commit(&service, vec![change(&service, "a@x", hour("sip:1"))]);
     let writes = gate.entered.recv().unwrap();

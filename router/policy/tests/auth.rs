@@ -69,6 +69,7 @@ fn with_auth(known: bool) -> Arc<Settings> {
         realm: None,
         algorithms: Algorithm::ALL.to_vec(),
         auth_int: false,
+        info: false,
         nonce_life_ms: 1000,
         replay: Arc::new(Replay::new(10, UNIX_MS - 10, 1)),
         credentials: Arc::new(Memory(known)),

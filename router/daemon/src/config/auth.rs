@@ -22,6 +22,8 @@ pub struct AuthConfig {
     pub algorithms: Vec<Algorithm>,
     /// Offer `auth-int` too.
     pub auth_int: bool,
+    /// Send Authentication-Info.
+    pub info: bool,
     /// How long a nonce is accepted, seconds.
     pub nonce_life_s: u64,
     /// Nonces whose counts are remembered.
@@ -72,7 +74,8 @@ impl AuthConfig {
 }
 
 const ALGORITHMS: &str = "a list of \"SHA-256\", \"SHA-512-256\", \"MD5\"";
-const ALGORITHMS_DEFAULT: &str = "[\"SHA-256\", \"SHA-512-256\", \"MD5\"]";
+/// What every phone knows, and what the incumbents' tables of users have hashes for.
+const DEFAULT: [Algorithm; 1] = [Algorithm::Md5];
 
 /// `None` where no source of users is named.
 pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfig> {
@@ -84,6 +87,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfi
     });
     let algorithms = algorithms(s);
     let auth_int = s.flag("auth_int", false);
+    let info = s.flag("authentication_info", false);
     let nonce_life_s = s.number("nonce_life_s", 10..=86_400, 300);
     let nonces = size(s.number("nonces", 1000..=100_000_000, 200_000));
     let wait_ms = s.number("wait_ms", 100..=30_000, 5000);
@@ -106,6 +110,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfi
         realm,
         algorithms,
         auth_int,
+        info,
         nonce_life_s,
         nonces,
         wait_ms,
@@ -115,9 +120,10 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfi
 }
 
 fn algorithms(section: &mut Section<'_, '_>) -> Vec<Algorithm> {
-    let all = Algorithm::ALL.to_vec();
-    let Some(texts) = section.texts("algorithms", all.len(), ALGORITHMS_DEFAULT, ALGORITHMS) else {
-        return all;
+    let most = Algorithm::ALL.len();
+    let default = format!("{:?}", DEFAULT.map(Algorithm::name));
+    let Some(texts) = section.texts("algorithms", most, &default, ALGORITHMS) else {
+        return DEFAULT.to_vec();
     };
     let mut found = Vec::new();
     for text in &texts {

@@ -72,7 +72,7 @@ fn a_listener_for_everybody_needs_users_or_a_decision() {
     let config = parse(&format!("{listen}[auth]\nusers_file = \"users.toml\"\n")).unwrap();
     let auth = config.auth.unwrap();
     assert_eq!(auth.users_file.as_deref(), Some(Path::new("/etc/viaduct/users.toml")));
-    assert_eq!(auth.algorithms, viaduct_engine::auth::Algorithm::ALL);
+    assert_eq!(auth.algorithms, [viaduct_engine::auth::Algorithm::Md5]);
     // A table without a source of users switches nothing on.
     let message = refusal(&format!("{listen}[auth]\nrealm = \"example.com\"\n"));
     assert!(message.contains("without authentication"), "{message}");

@@ -50,6 +50,7 @@ impl VirtualUsers {
             realm: None,
             algorithms: Algorithm::ALL.to_vec(),
             auth_int: false,
+            info: false,
             nonce_life_ms: 300_000,
             replay: Arc::new(Replay::new(10_000, start_ms.saturating_sub(1), 1)),
             credentials: Arc::<VirtualUsers>::clone(self),

@@ -126,7 +126,45 @@ impl Run {
             // Without a count the nonce is good for one request.
             None => 1,
         };
-        self.take(auth, nonce, count).map(|()| account)
+        let shown = auth.info && role == Role::Registrar;
+        let info = secrets.filter(|_| shown).map(|secrets| self.info(realm, &given, &secrets));
+        self.take(auth, nonce, count)?;
+        self.effects.reply_headers.extend(info.unwrap_or_default());
+        Ok(account)
+    }
+
+    /// Authentication-Info (RFC 7616 3.5): the next nonce, and what only who knows the secret can
+    /// say of this request. Our answers have no body for `auth-int` to cover.
+    fn info(&self, realm: &str, given: &Given<'_>, secrets: &Secrets) -> Vec<u8> {
+        let mut line = Vec::with_capacity(256);
+        let next = Nonce { issued_ms: self.now.unix_ms, number: self.seed };
+        let Some(next) = next.write(realm, &self.settings.path_keys) else { return line };
+        for part in [&b"Authentication-Info: nextnonce=\""[..], &next, b"\""] {
+            line.extend_from_slice(part);
+        }
+        let is_plain = |counted: &Counted<'_>| !counted.cnonce.iter().any(u8::is_ascii_control);
+        let counted = given.counted.filter(is_plain);
+        if let (Some(counted), Some(ha1)) = (counted, secrets.get(given.algorithm)) {
+            let (uri, nonce) = (given.uri, given.nonce);
+            let claim = Claim { method: b"", uri, nonce, counted: Some(counted), body: b"" };
+            let hash = response(&ha1, &claim).to_hex();
+            let qop: &[u8] = if counted.auth_int { b"auth-int" } else { b"auth" };
+            let (cnonce, nc) = (counted.cnonce, counted.nc);
+            for part in [
+                &b", qop="[..],
+                qop,
+                b", rspauth=\"",
+                hash.as_ref(),
+                b"\", cnonce=\"",
+                cnonce,
+                b"\", nc=",
+                nc,
+            ] {
+                line.extend_from_slice(part);
+            }
+        }
+        line.extend_from_slice(b"\r\n");
+        line
     }
 
     fn known(&self, auth: &Auth, account: &Account) -> Known {

@@ -182,6 +182,7 @@ pub fn auth() -> Auth {
         realm: None,
         algorithms: Algorithm::ALL.to_vec(),
         auth_int: true,
+        info: false,
         nonce_life_ms: 300_000,
         replay: Arc::new(Replay::new(1000, START_MS - 1, 1)),
         credentials: Arc::new(Forgetful),

@@ -22,8 +22,11 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         .sum();
     let mut out = Vec::with_capacity(contacts + request.path.len() + 64);
     let now_ms = input.now.unix_ms;
-    let supports = |option: &[u8]| input.message.has_option(HeaderName::Supported, option);
-    let gruu = input.registrar.gruu && supports(b"gruu");
+    let (mut gruu, mut outbound) = (false, false);
+    for option in input.message.tokens(HeaderName::Supported) {
+        gruu |= input.registrar.gruu && option.eq_ignore_ascii_case(b"gruu");
+        outbound |= option.eq_ignore_ascii_case(b"outbound");
+    }
     for entry in listed() {
         let fields = entry.binding.fields();
         out.extend_from_slice(b"Contact: <");
@@ -57,7 +60,7 @@ pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Ou
         out.extend_from_slice(&request.path);
         out.extend_from_slice(b"\r\n");
     }
-    if input.registrar.outbound != OutboundMode::Off && supports(b"outbound") {
+    if input.registrar.outbound != OutboundMode::Off && outbound {
         write_outbound(input, outcome.by_flow, &mut out);
     }
     if !input.registrar.service_route.is_empty() {
