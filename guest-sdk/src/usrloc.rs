@@ -3,6 +3,7 @@
 //! Needs the grant `usrloc = { TABLE = "read" }`, or `"write"` for [`save`] and [`remove`].
 
 use crate::bindings::viaduct::policy::usrloc as host;
+use crate::message::EditError;
 
 pub use host::{Binding, Filter, LookupError, Refusal, SaveCode, SaveError};
 
@@ -30,6 +31,29 @@ pub fn save(table: &str, flags: &str) -> Result<SaveCode, SaveError> {
 /// [`save`] for another AoR than To's: `user@host` or a SIP URI.
 pub fn save_as(table: &str, flags: &str, aor: &str) -> Result<SaveCode, SaveError> {
     host::save(table, flags, Some(aor))
+}
+
+/// Text that [`save`] stores with each binding of this REGISTER, as `attr` in OpenSIPS and
+/// `xavp_contact` in Kamailio: what later calls to the phone should know. Without it they have none,
+/// whatever an earlier REGISTER had. [`attributes`] and [`bindings`] give it back; phones never see
+/// it. At most 255 bytes, no control characters.
+///
+/// ```no_run
+/// # use viaduct_guest::prelude::*;
+/// # fn register(site: &str) -> Verdict {
+/// if usrloc::set_attributes(&format!("site={site}")).is_err() {
+///     return reply(500, "");
+/// }
+/// usrloc::save("location", "").into()
+/// # }
+/// ```
+pub fn set_attributes(text: &str) -> Result<(), EditError> {
+    host::set_attributes(text)
+}
+
+/// In `on_branch`: what was stored with the binding the branch goes to; empty: nothing.
+pub fn attributes() -> String {
+    host::attributes()
 }
 
 /// Stages the contacts bound to the Request-URI as targets, each with its Path as Route set and its

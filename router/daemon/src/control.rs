@@ -168,6 +168,9 @@ pub struct BindingEntry {
     /// How long its contact took to answer the last ping, microseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency_us: Option<u32>,
+    /// What the policy stored with it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attributes: String,
 }
 
 /// Part of the location service.

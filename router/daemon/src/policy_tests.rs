@@ -203,6 +203,7 @@ impl RouterUnderTest for VirtualRouter {
             call_id: b"set-binding",
             user_agent: b"",
             instance: b"",
+            attributes: b"",
             cseq: 1,
             q_milli: None,
             reg_id: 0,

@@ -473,6 +473,7 @@ fn entry(aor: &[u8], set: &viaduct_engine::registrar::BindingSet, unix_ms: u64) 
             transport: Transport::param_name(fields.transport).to_owned(),
             reg_id: fields.reg_id,
             latency_us: binding.ping_us(),
+            attributes: text(fields.attributes),
         }
     });
     AorEntry { aor: text(aor), bindings: bindings.collect() }

@@ -5,8 +5,10 @@
 
 mod world;
 
+use std::sync::{Arc, Mutex};
+
 use viaduct_engine::registrar::{LookupFlags, SaveFlags};
-use viaduct_engine::run::AddPathMode;
+use viaduct_engine::run::{AddPathMode, EditFault};
 use viaduct_engine::{
     CommitFault, FailureKind, Input, Phase, PolicyFailure, Run, Transport, Verdict,
 };
@@ -321,4 +323,42 @@ fn r_p8_path_is_for_register_and_a_refusal_leaves_the_message_alone() {
     });
     let sent = world.udp(ALICE, &request("MESSAGE", "sip:x@far.net", ALICE, "m", ""));
     assert!(sent[0].headers("Path").is_empty());
+}
+
+#[test]
+fn what_a_policy_stores_with_a_binding_is_given_back_to_the_branch_that_goes_there() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&seen);
+    let phases = [Phase::Request, Phase::Branch];
+    let mut world = World::with(settings(), &phases, move |phase, run: &mut Run| {
+        if phase == Phase::Branch {
+            let attributes = String::from_utf8(run.attributes().to_vec()).unwrap();
+            let line = run.message().request_uri().to_vec();
+            told.lock().unwrap().push((String::from_utf8(line).unwrap(), attributes));
+            return Ok(Verdict::Continue);
+        }
+        if run.method() == Method::Register {
+            assert_eq!(run.set_attributes(&"x".repeat(256)), Err(EditFault::TooLarge));
+            assert_eq!(run.set_attributes("two\r\nlines"), Err(EditFault::Syntax));
+            let site = run.message().value_by_label(b"X-Site").map(<[u8]>::to_vec);
+            if let Some(site) = site {
+                run.set_attributes(&format!("site={}", String::from_utf8(site).unwrap())).unwrap();
+            }
+            let _ = run.save("location", &SaveFlags::default(), None);
+            return Ok(Verdict::Answered);
+        }
+        run.lookup("location", &LookupFlags::default(), None).unwrap();
+        Ok(Verdict::Relay)
+    });
+    let sent = world.udp(ALICE, &register(1, &format!("{CONTACT}X-Site: 7\r\n")));
+    assert!(!sent[0].text.contains("site=7"), "no business of the phone's");
+    world.udp(ALICE, &register(2, "Contact: <sip:alice@192.0.2.13:5066>\r\n"));
+    world.udp(BOB, &request("INVITE", "sip:alice@example.com", BOB, "in", ""));
+    let mut seen = seen.lock().unwrap().clone();
+    seen.sort();
+    let expected = [
+        ("sip:alice@192.0.2.11:5062".to_owned(), "site=7".to_owned()),
+        ("sip:alice@192.0.2.13:5066".to_owned(), String::new()),
+    ];
+    assert_eq!(seen, expected);
 }

@@ -88,6 +88,7 @@ fn binding(n: usize, now_ms: u64) -> Binding {
         call_id: b"843817637684230@998sdasdh09",
         user_agent: b"Phone/1.0",
         instance: b"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>",
+        attributes: b"",
         cseq: 1,
         q_milli: None,
         reg_id: 0,

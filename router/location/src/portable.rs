@@ -47,6 +47,8 @@ struct Entry<'a> {
     user_agent: Text<'a>,
     #[serde(default, skip_serializing_if = "str::is_empty")]
     instance: Text<'a>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    attributes: Text<'a>,
     #[serde(default)]
     reg_id: u32,
     expires_ms: u64,
@@ -71,6 +73,7 @@ pub fn to_line(key: &AorKey, set: &BindingSet) -> String {
             methods: fields.methods,
             user_agent: to_column(fields.user_agent),
             instance: to_column(fields.instance),
+            attributes: to_column(fields.attributes),
             reg_id: fields.reg_id,
             expires_ms: fields.expires_ms,
             modified_ms: fields.modified_ms,
@@ -118,6 +121,7 @@ fn unpack(entry: &Entry<'_>) -> Result<Binding, String> {
         call_id: &from_column(&entry.call_id),
         user_agent: &from_column(&entry.user_agent),
         instance: &from_column(&entry.instance),
+        attributes: &from_column(&entry.attributes),
         cseq: entry.cseq,
         q_milli: entry.q_milli,
         reg_id: entry.reg_id,
@@ -155,7 +159,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read(
             aor in proptest::collection::vec(any::<u8>(), 1..20),
-            texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 7),
+            texts in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 1..20), 8),
             numbers: (u32, u32, u64, u64, bool),
             q_milli in proptest::option::of(0u16..=1000),
         ) {
@@ -168,6 +172,7 @@ mod tests {
                 call_id: &texts[4],
                 user_agent: &texts[5],
                 instance: &texts[6],
+                attributes: &texts[7],
                 cseq,
                 q_milli,
                 reg_id,

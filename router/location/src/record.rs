@@ -18,7 +18,8 @@ const HAS_Q: u8 = 1;
 const HAS_METHODS: u8 = 1 << 1;
 const NAT: u8 = 1 << 2;
 const IPV6: u8 = 1 << 3;
-const KNOWN_FLAGS: u8 = HAS_Q | HAS_METHODS | NAT | IPV6;
+const HAS_ATTRIBUTES: u8 = 1 << 4;
+const KNOWN_FLAGS: u8 = HAS_Q | HAS_METHODS | NAT | IPV6 | HAS_ATTRIBUTES;
 
 /// Why bytes are no record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,7 +53,8 @@ fn encode_binding(fields: &BindingFields<'_>, out: &mut Vec<u8>) {
         flag(fields.q_milli.is_some(), HAS_Q)
             | flag(fields.methods.is_some(), HAS_METHODS)
             | flag(fields.nat, NAT)
-            | flag(fields.local.is_ipv6(), IPV6),
+            | flag(fields.local.is_ipv6(), IPV6)
+            | flag(!fields.attributes.is_empty(), HAS_ATTRIBUTES),
     );
     out.push(fields.transport as u8);
     write_number(fields.cseq.into(), out);
@@ -70,7 +72,8 @@ fn encode_binding(fields: &BindingFields<'_>, out: &mut Vec<u8>) {
         IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
     }
     write_number(fields.local.port().into(), out);
-    for text in texts(fields) {
+    let attributes = Some(fields.attributes).filter(|text| !text.is_empty());
+    for text in texts(fields).into_iter().chain(attributes) {
         write_number(text.len() as u64, out);
         out.extend_from_slice(text);
     }
@@ -202,6 +205,7 @@ impl<'a> Reader<'a> {
             *text = self.text()?;
         }
         let [contact, contact_params, path, received, call_id, user_agent, instance] = texts;
+        let attributes = if has(HAS_ATTRIBUTES) { self.text()? } else { b"" };
         Ok(Binding::pack(&BindingFields {
             contact,
             contact_params,
@@ -210,6 +214,7 @@ impl<'a> Reader<'a> {
             call_id,
             user_agent,
             instance,
+            attributes,
             cseq,
             q_milli,
             reg_id,
@@ -236,7 +241,7 @@ mod tests {
     }
 
     fn arbitrary_binding() -> impl Strategy<Value = Binding> {
-        let texts = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 7);
+        let texts = proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 8);
         let numbers = (any::<u32>(), proptest::option::of(0u16..=1000), any::<u32>());
         let more = (
             proptest::option::of(0u32..u32::MAX),
@@ -258,6 +263,7 @@ mod tests {
                 call_id: &texts[4],
                 user_agent: &texts[5],
                 instance: &texts[6],
+                attributes: &texts[7],
                 cseq,
                 q_milli,
                 reg_id,

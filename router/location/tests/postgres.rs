@@ -100,6 +100,7 @@ fn r_u3_all_fields_come_back_whatever_bytes_they_are() {
         call_id: b"\\x41",
         user_agent: b"Caf\xe9 \0 1.0",
         instance: b"<urn:uuid:1>",
+        attributes: b"site=7",
         cseq: u32::MAX,
         q_milli: Some(0),
         reg_id: u32::MAX,
@@ -268,7 +269,7 @@ fn changes_accepted_while_the_server_is_down_are_stored_when_it_is_back() {
 }
 
 #[test]
-fn write_back_acknowledges_at_once_and_stores_later() {
+fn r_u2_write_back_acknowledges_at_once_and_stores_later() {
     let Some(server) = server() else { return };
     let backend = Backend::Postgres(Box::new(postgres(&server, "a")));
     let mode = |interval| Mode::WriteBack(backend.clone(), Duration::from_millis(interval));

@@ -94,6 +94,7 @@ fn details(entry: &AorEntry) -> String {
                 if binding.reg_id == 0 { String::new() } else { binding.reg_id.to_string() },
             ),
             ("latency", latency.unwrap_or_default()),
+            ("attrs", binding.attributes.clone()),
             ("agent", binding.user_agent.clone()),
             ("call-id", binding.call_id.clone()),
             ("cseq", binding.cseq.to_string()),

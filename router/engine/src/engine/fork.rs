@@ -253,7 +253,7 @@ impl<P: Policy> Engine<P> {
             bytes.clear();
             written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
         }
-        let wanted = written && self.ask_branch_policy(id, &mut bytes);
+        let wanted = written && self.ask_branch_policy(id, branch, &mut bytes);
         if !wanted {
             self.scratch = bytes;
             return self.branch_failed(id, branch, if written { 480 } else { 503 }, run);
@@ -327,13 +327,16 @@ impl<P: Policy> Engine<P> {
 
     /// The branch route: the policy sees the request as it is about to be sent, and may edit
     /// headers or skip the branch.
-    fn ask_branch_policy(&mut self, id: Id, bytes: &mut Vec<u8>) -> bool {
+    fn ask_branch_policy(&mut self, id: Id, branch: usize, bytes: &mut Vec<u8>) -> bool {
         let Some(server) = self.server(id) else { return false };
         let version = server.version.clone();
         if !self.policy.wants(&version, Phase::Branch) {
             return true;
         }
         let Some(mut run) = self.load_request(id) else { return false };
+        if let Some(state) = self.server(id).and_then(|server| server.branches.get(branch)) {
+            run.attributes.extend_from_slice(&state.target.attributes);
+        }
         std::mem::swap(&mut run.bytes, bytes);
         if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
             self.put_run(run);

@@ -212,6 +212,7 @@ impl<P: Policy> Engine<P> {
             run.asked = None;
             run.taken = None;
             run.fix_nat = false;
+            run.attributes.clear();
             run.original = None;
             run.status = 0;
             self.runs.push(run);

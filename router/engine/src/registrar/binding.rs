@@ -28,6 +28,8 @@ pub struct BindingFields<'a> {
     pub user_agent: &'a [u8],
     /// `+sip.instance` with its angle brackets, without quotes. Empty: none.
     pub instance: &'a [u8],
+    /// What the policy stored with it, see [`crate::Run::set_attributes`]. Empty: nothing.
+    pub attributes: &'a [u8],
     /// CSeq number of the last REGISTER.
     pub cseq: u32,
     /// Priority in thousandths, 0 to 1000; `None` where not given.
@@ -51,8 +53,9 @@ pub struct BindingFields<'a> {
     pub nat: bool,
 }
 
-/// Texts kept one after another: contact, its parameters, path, received, Call-ID, User-Agent.
-const TEXTS: usize = 6;
+/// Texts kept one after another: contact, its parameters, path, received, Call-ID, User-Agent,
+/// attributes.
+const TEXTS: usize = 7;
 /// Index of the Contact parameters among the texts.
 const PARAMS: usize = 1;
 /// `q_milli` of a binding without `q`.
@@ -117,6 +120,7 @@ fn lay_out(fields: &BindingFields<'_>, joined: &mut SmallVec<[u8; 768]>) -> Layo
         fields.received,
         fields.call_id,
         fields.user_agent,
+        fields.attributes,
     ];
     let ends = texts.map(|text| append(joined, text));
     let instance = if fields.instance.is_empty() {
@@ -173,7 +177,7 @@ impl Binding {
 
     /// All fields.
     pub fn fields(&self) -> BindingFields<'_> {
-        let [contact, params, path, received, call_id, user_agent] = self.ends;
+        let [contact, params, path, received, call_id, user_agent, attributes] = self.ends;
         BindingFields {
             contact: self.slice(0, contact),
             contact_params: self.slice(contact, params),
@@ -181,6 +185,7 @@ impl Binding {
             received: self.slice(path, received),
             call_id: self.slice(received, call_id),
             user_agent: self.slice(call_id, user_agent),
+            attributes: self.slice(user_agent, attributes),
             instance: self.slice(self.instance.0, self.instance.1),
             cseq: self.cseq,
             q_milli: (self.q_milli != NO_Q).then_some(self.q_milli),
@@ -318,6 +323,7 @@ mod tests {
             call_id: b"call-1@ua",
             user_agent: b"phone/1.0",
             instance,
+            attributes: b"site=7",
             cseq: 7,
             q_milli: Some(500),
             reg_id: 0,
@@ -355,6 +361,7 @@ mod tests {
         let call_id = [b'c'; 300 - 24 - 9];
         let mut fields = fields(b"", b"");
         (fields.path, fields.received, fields.call_id) = (b"", b"", &call_id);
+        fields.attributes = b"";
         let binding = Binding::pack(&fields);
         assert_eq!(binding.text.len(), 300);
         assert!(binding.memory_bytes() <= 500, "{}", binding.memory_bytes());

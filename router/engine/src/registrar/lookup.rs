@@ -32,6 +32,8 @@ pub struct Target {
     /// Other ways to the same phone, best first: tried one after another where this one fails with
     /// 430 or 408 (RFC 5626 7).
     pub flows: Vec<Target>,
+    /// What the policy stored with its binding; empty: nothing.
+    pub attributes: Box<[u8]>,
     /// The binding it was made of, where a 430 can end that.
     pub bound: Option<Bound>,
 }
@@ -178,6 +180,7 @@ fn target(
     let mut target = Target {
         uri: fields.contact.into(),
         q_milli: fields.q_milli.unwrap_or(1000),
+        attributes: fields.attributes.into(),
         ..Target::default()
     };
     if let Some(route) = route_home(home, fields) {

@@ -121,6 +121,7 @@ mod tests {
             call_id: b"c",
             user_agent: b"",
             instance: b"",
+            attributes: b"",
             cseq: 1,
             q_milli: None,
             reg_id: 0,

@@ -148,6 +148,8 @@ pub struct SaveInput<'a> {
     pub trusted: bool,
     /// The policy asked to store where the request came from as `received` (fix-nated-register).
     pub fix_nat: bool,
+    /// What the policy stores with each of its bindings; empty: nothing.
+    pub attributes: &'a [u8],
     /// Flags of the call.
     pub flags: &'a SaveFlags,
     /// Parameters.

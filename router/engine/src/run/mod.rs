@@ -88,6 +88,8 @@ pub struct Run {
     /// In phase reply: the REGISTER, for `save`.
     pub(crate) original: Option<Box<Original>>,
     pub(crate) fix_nat: bool,
+    /// Of bindings: to be stored by `save`; in phase branch, of the one it goes to.
+    pub(crate) attributes: Vec<u8>,
     /// Best final status, in phase failure.
     pub(crate) status: u16,
     /// Names of location tables in use, kept from message to message.
@@ -153,6 +155,7 @@ impl Run {
     pub fn discard(&mut self) {
         self.effects.clear();
         self.fix_nat = false;
+        self.attributes.clear();
         self.asked = None;
     }
     /// Answer to the source port in any case.
@@ -233,6 +236,7 @@ impl Run {
             phase: Phase::Request,
             original: None,
             fix_nat: false,
+            attributes: Vec::new(),
             status: 0,
             tables: SmallVec::new(),
             vars: Vec::new(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use viaduct_message::{HeaderName, Host, Message, Method, Uri};
 
-use super::Run;
+use super::{EditFault, Run};
 use crate::flow::Flow;
 use crate::hook::Phase;
 use crate::io::Event;
@@ -16,6 +16,8 @@ use crate::registrar::{
 
 /// Targets one run may stage.
 pub(super) const MAX_TARGETS: usize = 64;
+/// Longest attributes of a binding, bytes.
+const MAX_ATTRIBUTES_BYTES: usize = 255;
 /// Names of tables a run keeps.
 const MAX_TABLES: usize = 8;
 
@@ -58,6 +60,26 @@ impl Run {
                 Err(refusal)
             }
         }
+    }
+
+    /// What `save` stores with each binding of the REGISTER from now on in this run; without it they
+    /// have none, whatever an earlier REGISTER had. At most 255 bytes, no control characters.
+    pub fn set_attributes(&mut self, text: &str) -> Result<(), EditFault> {
+        if text.len() > MAX_ATTRIBUTES_BYTES {
+            return Err(EditFault::TooLarge);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(EditFault::Syntax);
+        }
+        self.attributes.clear();
+        self.attributes.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+
+    /// In phase branch: what was stored with the binding the branch goes to; else what
+    /// [`Run::set_attributes`] was given.
+    pub fn attributes(&self) -> &[u8] {
+        &self.attributes
     }
 
     /// The REGISTER `save` is about, how it came, and in phase reply the 2xx to it.
@@ -121,6 +143,7 @@ impl Run {
             flow: register.flow,
             trusted: register.trusted,
             fix_nat: self.fix_nat,
+            attributes: &self.attributes,
             listeners: &self.settings.listeners,
             flags,
             registrar: &self.settings.registrar,

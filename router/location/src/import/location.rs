@@ -60,6 +60,7 @@ pub(super) fn read(row: &Row, options: &Options) -> Result<(Box<[u8]>, Binding),
     let (call_id, user_agent) = (row.text("callid"), row.text("user_agent"));
     let opensips = row.has("sip_instance") || row.has("contact_id");
     let instance = unquoted(row.text(if opensips { "sip_instance" } else { "instance" }));
+    let attributes = row.text("attr");
     for (name, text, most) in [
         ("contact", contact, longest_contact),
         ("path", path, longest_path),
@@ -67,6 +68,7 @@ pub(super) fn read(row: &Row, options: &Options) -> Result<(Box<[u8]>, Binding),
         ("callid", call_id, longest),
         ("user_agent", user_agent, longest),
         ("instance", instance, longest),
+        ("attr", attributes, longest),
     ] {
         if text.len() > most {
             return Err(Skip::Long(name));
@@ -91,6 +93,7 @@ pub(super) fn read(row: &Row, options: &Options) -> Result<(Box<[u8]>, Binding),
         call_id,
         user_agent,
         instance,
+        attributes,
         cseq: row.number("cseq")?.unwrap_or(0),
         q_milli: q_milli(row)?,
         reg_id: reg_id.unwrap_or(0),
@@ -281,11 +284,17 @@ mod tests {
 
     #[test]
     fn r_u3_a_row_of_opensips_has_other_columns_and_other_bits() {
-        let changed = [("sip_instance", "<urn:uuid:2>"), ("expires", "1900000060"), ("q", "0.70")];
+        let changed = [
+            ("sip_instance", "<urn:uuid:2>"),
+            ("expires", "1900000060"),
+            ("q", "0.70"),
+            ("attr", "site=7"),
+        ];
         let (_, binding) = read(&with(&changed), &options()).unwrap();
         let fields = binding.fields();
         assert_eq!(fields.expires_ms, NOW_MS + 60_000);
         assert_eq!((fields.q_milli, fields.instance), (Some(700), &b"<urn:uuid:2>"[..]));
+        assert_eq!(fields.attributes, b"site=7");
         assert_ne!(fields.methods.unwrap() & 1 << (Method::Notify as u32), 0);
     }
 

@@ -23,7 +23,7 @@ const MOST_BINDINGS: usize = 1024;
 /// of them in a row of either query is its `position`.
 pub(super) const BINDING_COLUMNS: &str = "position, contact, contact_params, path, received, callid, cseq, q_milli, methods, \
      user_agent, instance, reg_id, expires_ms, modified_ms, socket, nat, node, node_address, \
-     boot, flow";
+     boot, flow, attributes";
 
 /// Who this router is in the rows.
 pub(super) struct Me {
@@ -74,6 +74,7 @@ struct BindingColumns<'a> {
     node_address: Vec<&'a str>,
     boot: Vec<i64>,
     flow: Vec<i64>,
+    attributes: Vec<Cow<'a, str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -121,7 +122,7 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `$1` to `$29` of the statement `write`.
+    /// `$1` to `$30` of the statement `write`.
     pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
         let (a, b) = (&self.aors, &self.bindings);
         vec![
@@ -154,6 +155,7 @@ impl<'a> Columns<'a> {
             &b.node_address,
             &b.boot,
             &b.flow,
+            &b.attributes,
         ]
     }
 }
@@ -184,6 +186,7 @@ impl<'a> BindingColumns<'a> {
         self.node_address.push(address);
         self.boot.push(boot);
         self.flow.push(binding.home_conn().0.cast_signed());
+        self.attributes.push(to_column(fields.attributes));
     }
 }
 
@@ -263,7 +266,7 @@ impl Reader {
         let contact = text(1)?;
         let contact_params = text(2)?;
         let (path, received, call_id) = (text(3)?, text(4)?, text(5)?);
-        let (user_agent, instance) = (text(9)?, text(10)?);
+        let (user_agent, instance, attributes) = (text(9)?, text(10)?, text(20)?);
         let q_milli: Option<i16> = get(7).get()?;
         let methods: Option<i64> = get(8).get()?;
         let socket: &str = get(14).get()?;
@@ -281,6 +284,7 @@ impl Reader {
             call_id: &from_column(call_id),
             user_agent: &from_column(user_agent),
             instance: &from_column(instance),
+            attributes: &from_column(attributes),
             cseq: get(6).small()?,
             q_milli: q_milli.and_then(|q| u16::try_from(q).ok()).map(|q| q.min(1000)),
             reg_id: get(11).small()?,

@@ -24,7 +24,7 @@ pub(super) const ADVANCE: &str = "UPDATE location_clock SET seq = $1 + 1 WHERE s
 
 /// Writes a group, after [`TICK`] in the same transaction. An AoR whose row has another number than
 /// its change was computed from is stale, and so is all that shares its part. A record that is
-/// removed, or has expired (`$31`), is the same as none.
+/// removed, or has expired (`$32`), is the same as none.
 ///
 /// Look-ups of single rows are sub-queries that cannot be turned into joins: a plan made while the
 /// tables are small must be right when they have grown.
@@ -40,7 +40,7 @@ pub(super) fn write() -> String {
         "WITH item AS (
             SELECT i.*, coalesce(a.bindings, 0) AS before,
                    CASE WHEN i.revision = 0
-                        THEN coalesce(a.bindings > 0 AND a.expires_ms > $31::int8, false)
+                        THEN coalesce(a.bindings > 0 AND a.expires_ms > $32::int8, false)
                         ELSE a.seq IS DISTINCT FROM i.revision
                    END AS stale
             FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $5::int2[], $6::int8[])
@@ -55,7 +55,7 @@ pub(super) fn write() -> String {
             SELECT * FROM item WHERE part NOT IN (SELECT part FROM refused)
         ), aors AS (
             INSERT INTO location_aor (tbl, aor, seq, writer, bindings, expires_ms)
-            SELECT tbl, aor, (SELECT seq FROM location_clock), $30::int8, bindings, expires_ms
+            SELECT tbl, aor, (SELECT seq FROM location_clock), $31::int8, bindings, expires_ms
             FROM taken
             ON CONFLICT (tbl, aor) DO UPDATE SET seq = excluded.seq, writer = excluded.writer,
                 bindings = excluded.bindings, expires_ms = excluded.expires_ms
@@ -66,7 +66,7 @@ pub(super) fn write() -> String {
                         $13::text[], $14::text[], $15::text[], $16::int8[], $17::int2[],
                         $18::int8[], $19::text[], $20::text[], $21::int8[], $22::int8[],
                         $23::int8[], $24::text[], $25::bool[], $26::text[], $27::text[],
-                        $28::int8[], $29::int8[])
+                        $28::int8[], $29::int8[], $30::text[])
                  AS b (tbl, aor, part, {columns})
             WHERE part NOT IN (SELECT part FROM refused)
             ON CONFLICT (tbl, aor, position) DO UPDATE SET {updates}

@@ -111,6 +111,7 @@ fn write(aor: String, contact: Option<usize>) -> Write {
             call_id: b"c",
             user_agent: b"",
             instance: b"",
+            attributes: b"",
             cseq: 1,
             q_milli: None,
             reg_id: 0,

@@ -24,6 +24,7 @@ pub fn binding(contact: &str, expires_ms: u64) -> Binding {
         call_id: b"843817637684230@998sdasdh09",
         user_agent: b"Phone/1.0",
         instance: b"<urn:uuid:00000000-0000-1000-8000-000A95A0E128>",
+        attributes: b"",
         cseq: 1826,
         q_milli: Some(700),
         reg_id: 0,

@@ -2,7 +2,8 @@
 
 use viaduct_engine::registrar::{self, BindingFilter, LookupFault, SaveCode as Saved};
 
-use super::{or_empty, text};
+use super::{edit_error, or_empty, text};
+use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::bindings::policy::viaduct::policy::usrloc::{
     Binding, Filter, Host, LookupError, Refusal, SaveCode, SaveError,
 };
@@ -55,6 +56,14 @@ impl Host for Guest {
             Err(LookupFault::Method) => Err(LookupError::MethodNotAllowed),
             Err(LookupFault::Gruu) => Err(LookupError::NoSuchGruu),
         })
+    }
+
+    fn set_attributes(&mut self, text: String) -> wasmtime::Result<Result<(), EditError>> {
+        Ok(self.call(&[&text])?.set_attributes(&text).map_err(edit_error))
+    }
+
+    fn attributes(&mut self) -> wasmtime::Result<String> {
+        Ok(text(self.call(&[])?.attributes()))
     }
 
     fn bindings(
@@ -134,6 +143,7 @@ fn lower(binding: &registrar::Binding, unix_ms: u64) -> Binding {
         cseq: fields.cseq,
         socket: format!("{}:{}", fields.transport.param_name(), fields.local),
         nat: fields.nat,
+        attributes: text(fields.attributes),
         latency_us: binding.ping_us(),
     }
 }

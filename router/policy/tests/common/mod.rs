@@ -170,6 +170,7 @@ fn bob() -> Bob {
         call_id: b"c1",
         user_agent: b"desk phone",
         instance: b"",
+        attributes: b"",
         cseq: 1,
         q_milli: None,
         reg_id: 0,

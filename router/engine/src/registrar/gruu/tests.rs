@@ -22,6 +22,7 @@ fn set(instance: &str, call_id: &str) -> BindingSet {
         call_id: call_id.as_bytes(),
         user_agent: b"",
         instance: instance.as_bytes(),
+        attributes: b"",
         cseq: 1,
         q_milli: None,
         reg_id: 0,

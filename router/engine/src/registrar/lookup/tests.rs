@@ -13,6 +13,7 @@ fn fields(contact: &'static str) -> BindingFields<'static> {
         call_id: b"c",
         user_agent: b"",
         instance: b"",
+        attributes: b"",
         cseq: 1,
         q_milli: None,
         reg_id: 0,

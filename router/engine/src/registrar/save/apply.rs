@@ -327,6 +327,7 @@ impl Sheet<'_> {
             call_id: request.call_id,
             user_agent: &request.user_agent,
             instance: contact.instance,
+            attributes: self.input.attributes,
             cseq: request.cseq,
             q_milli: contact.q_milli,
             reg_id: contact.reg_id,

@@ -26,6 +26,7 @@ struct Desk {
     flow: Flow,
     trusted: bool,
     fix_nat: bool,
+    attributes: &'static [u8],
     keys: PathKeys,
     /// Via lines of the REGISTER beyond the first.
     via: &'static str,
@@ -49,6 +50,7 @@ impl Desk {
             },
             trusted: false,
             fix_nat: false,
+            attributes: b"",
             keys: PathKeys::new(vec![(1, vec![1; 32])]).unwrap(),
             via: "",
             seed: 42,
@@ -112,6 +114,7 @@ impl Desk {
             flow: self.flow,
             trusted: self.trusted,
             fix_nat: self.fix_nat,
+            attributes: self.attributes,
             flags: &self.flags,
             registrar: &self.registrar,
             listeners: &listeners,

@@ -296,6 +296,25 @@ fn r_u1_contacts_match_as_texts_where_configured() {
 }
 
 #[test]
+fn attributes_are_stored_with_each_contact_of_the_register_and_shown_to_nobody() {
+    let mut desk = Desk::new();
+    desk.attributes = b"site=7;tier=gold";
+    let answer = desk.register("c", 1, &["Contact: <sip:1@h>, <sip:2@h>"]).unwrap();
+    assert!(!text(&answer.headers).contains("site=7"), "they are the policy's own");
+    desk.attributes = b"site=8";
+    desk.register("d", 1, &["Contact: <sip:2@h>"]).unwrap();
+    let all = |desk: &Desk| -> Vec<String> {
+        let bindings = desk.set.as_ref().unwrap().bindings.iter();
+        bindings.map(|binding| text(binding.fields().attributes)).collect()
+    };
+    assert_eq!(all(&desk), ["site=7;tier=gold", "site=8"]);
+    // The last REGISTER counts, as with Path.
+    desk.attributes = b"";
+    desk.register("d", 2, &["Contact: <sip:2@h>"]).unwrap();
+    assert_eq!(all(&desk), ["site=7;tier=gold", ""]);
+}
+
+#[test]
 fn a_default_q_and_the_source_are_shown_where_configured() {
     let mut desk = Desk::new();
     (desk.registrar.default_q_milli, desk.registrar.show_received) = (Some(250), true);
