@@ -112,3 +112,17 @@ fn four_bytes_keep_a_nat_open_and_stun_tells_a_phone_its_address() -> Result<()>
     ensure!(port == socket.local_addr()?.port(), "{answer:?}");
     router.check_alive()
 }
+
+#[test]
+fn a_call_to_a_phone_whose_port_is_closed_ends_at_once() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let router = start("", "")?;
+    drop(phone(&router, Transport::Udp, "gone")?);
+    let mut caller = SipClient::new(Transport::Udp, (own_address(), 0).into(), router.listen())?;
+    let uri = format!("sip:gone@{DOMAIN}");
+    let call = Request::new("MESSAGE", &uri, &format!("sip:caller@{DOMAIN}"), &uri);
+    // Without the word of ICMP nobody would answer: a timeout of a MESSAGE has no response.
+    let answer = caller.transact(&call)?;
+    ensure!(answer.status() == Some(500), "{}", answer.text);
+    router.check_alive()
+}

@@ -46,6 +46,8 @@ pub struct Counters {
     pub timeouts: u64,
     /// Bindings removed because their flow has failed.
     pub flows_failed: u64,
+    /// Requests that came back as undeliverable.
+    pub undelivered: u64,
 }
 
 impl Counters {

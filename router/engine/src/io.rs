@@ -52,7 +52,14 @@ pub enum Input<'a> {
         /// The answer, or why there is none.
         result: Result<Fact, QueryFault>,
     },
-    /// A stream could not be opened or written, or a datagram came back as unreachable.
+    /// A datagram came back: nobody takes it where it was sent.
+    Undelivered {
+        /// How it was sent.
+        flow: Flow,
+        /// As much of it as came back.
+        bytes: &'a [u8],
+    },
+    /// A stream could not be opened or written, or a datagram was refused at once.
     SendFailed {
         /// The branch whose request it was: from [`Output::Transmit`].
         token: Token,

@@ -16,14 +16,24 @@ pub fn owner(bytes: &[u8], workers: u8) -> Option<u8> {
         return Some(0);
     }
     if bytes.starts_with(b"SIP/2.0 ") {
-        let via = first_value(bytes, HeaderName::Via)?;
-        let top = via.split(|c| *c == b',').next()?;
-        return worker_of(branch_of(top)?).filter(|worker| *worker < workers);
+        return sender(bytes, workers);
     }
     let hash = fold(first_value(bytes, HeaderName::CallId)?);
     // High bits of a product are the well-mixed ones.
     let spread = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)) >> 32;
     Some(((spread.wrapping_mul(u64::from(workers))) >> 32) as u8)
+}
+
+/// The worker that has sent a request, or whose request a response answers: as its topmost Via says.
+/// The message may be cut off behind that.
+pub fn sender(bytes: &[u8], workers: u8) -> Option<u8> {
+    worker_of(branch(bytes)?).filter(|worker| *worker < workers)
+}
+
+/// The branch of the topmost Via.
+pub(crate) fn branch(bytes: &[u8]) -> Option<&[u8]> {
+    let via = first_value(bytes, HeaderName::Via)?;
+    branch_of(via.split(|c| *c == b',').next()?)
 }
 
 /// FNV-1a, a byte a step: short inputs, and simple enough for a kernel program to do the same.

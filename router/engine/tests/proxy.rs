@@ -492,3 +492,41 @@ fn rfc_3261_18_1_1_who_names_udp_gets_udp() {
     let sent = world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, "l", &long));
     assert_eq!(find(&sent, BOB, "INVITE").transport, Transport::Udp, "not unless configured");
 }
+
+/// As much of a datagram as an ICMP error shows, and never the whole of it.
+fn shown(sent: &Sent) -> Vec<u8> {
+    let end = sent.text.find("\r\nMax-Forwards").unwrap() + 9;
+    sent.text.as_bytes()[..end].to_vec()
+}
+
+#[test]
+fn rfc_3261_18_4_a_request_that_comes_back_ends_its_branch() {
+    let mut world = relay_to(&[(BOB_URI, 1000), (CAROL_URI, 500)]);
+    let sent = invite(&mut world, "icmp");
+    let bytes = shown(find(&sent, BOB, "INVITE"));
+    let mut undelivered = |to: &str, bytes: &[u8]| {
+        world.input(Input::Undelivered { flow: World::flow(to, Transport::Udp), bytes })
+    };
+    assert!(undelivered(CAROL, &bytes).is_empty(), "it was not sent there");
+    let at = bytes.windows(7).position(|w| w == b"branch=").unwrap() + 20;
+    let mut guessed = bytes.clone();
+    guessed[at] = if guessed[at] == b'0' { b'1' } else { b'0' };
+    assert!(undelivered(BOB, &guessed).is_empty(), "who has not seen the branch is not believed");
+    assert!(undelivered(BOB, b"INVITE sip:").is_empty(), "too little to tell");
+    let sent = undelivered(BOB, &bytes);
+    find(&sent, CAROL, "INVITE");
+    assert!(undelivered(BOB, &bytes).is_empty(), "it has ended");
+}
+
+#[test]
+fn rfc_3261_17_1_4_an_ack_that_comes_back_takes_no_answer_away() {
+    let mut world = relay_to(&[(BOB_URI, 1000), (CAROL_URI, 1000)]);
+    let sent = invite(&mut world, "ack-lost");
+    let (bob, carol) = (find(&sent, BOB, "INVITE").clone(), find(&sent, CAROL, "INVITE").clone());
+    let sent = world.udp(BOB, &bob.answer(486, "Busy Here", ""));
+    let ack = shown(find(&sent, BOB, "ACK"));
+    let flow = World::flow(BOB, Transport::Udp);
+    assert!(world.input(Input::Undelivered { flow, bytes: &ack }).is_empty());
+    let sent = world.udp(CAROL, &carol.answer(500, "Server Error", ""));
+    find(&sent, ALICE, "486 Busy Here");
+}

@@ -225,3 +225,43 @@ fn a_registered_socket_is_woken_and_large_buffers_are_asked_for() {
     assert_eq!(socket.recv(&mut batch).unwrap(), 0);
     assert!(batch.is_empty() && batch.is_drained());
 }
+
+#[test]
+fn what_comes_back_is_told_with_its_first_lines_and_disturbs_nobody() {
+    for family in FAMILIES {
+        let mut socket = UdpSocket::open(family.parse().unwrap(), UdpConfig::default()).unwrap();
+        let local = socket.local_addr();
+        let living = plain(family);
+        let dead = plain(family).local_addr().unwrap();
+        let mut poll = Poll::new().unwrap();
+        let mut events = Events::with_capacity(8);
+        poll.registry().register(&mut socket, mio::Token(0), mio::Interest::READABLE).unwrap();
+        let request = [&b"OPTIONS sip:a SIP/2.0\r\n"[..], &[b'x'; 900]].concat();
+        let mut batch = SendBatch::new();
+        // Errors of what went before are told to whoever sends next: nothing is lost by that.
+        for _ in 0..20 {
+            batch.push(flow(local, dead), &request, Token(1));
+            batch.push(flow(local, living.local_addr().unwrap()), b"hello", Token(2));
+        }
+        socket.flush(&mut batch, &mut no_failure);
+        assert!(batch.is_empty());
+        let mut room = [0; 2000];
+        for _ in 0..20 {
+            assert_eq!(living.recv(&mut room).unwrap(), 5);
+        }
+        let (mut back, end) = (Vec::new(), Instant::now() + PATIENCE);
+        while back.is_empty() {
+            assert!(Instant::now() < end, "nothing came back");
+            poll.poll(&mut events, Some(Duration::from_secs(1))).unwrap();
+            if events.iter().any(mio::event::Event::is_error) {
+                socket.returned(&mut |flow, bytes| back.push((flow, bytes.to_vec())));
+            }
+        }
+        for (from, bytes) in &back {
+            assert_eq!(*from, flow(local, dead));
+            assert!(bytes.len() >= 23 && request.starts_with(bytes), "{} bytes", bytes.len());
+        }
+        assert_eq!(socket.counters().returned, back.len() as u64);
+        assert_eq!(socket.recv(&mut RecvBatch::new()).unwrap(), 0);
+    }
+}

@@ -15,7 +15,7 @@ use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 24] = [
+const PLAIN: [(Counter, &str, &str); 25] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
@@ -40,6 +40,7 @@ const PLAIN: [(Counter, &str, &str); 24] = [
     (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
     (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),
     (Counter::FlowsFailed, "flows_failed", "Bindings removed because their flow has failed"),
+    (Counter::Undelivered, "undelivered", "Requests that came back as undeliverable (ICMP)"),
 ];
 
 const COMMITS: [&str; 4] = ["stored", "conflict", "store-failed", "full"];

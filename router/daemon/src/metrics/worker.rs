@@ -69,9 +69,11 @@ pub enum Counter {
     Timeouts,
     /// Bindings removed because their flow has failed.
     FlowsFailed,
+    /// Requests that came back as undeliverable.
+    Undelivered,
 }
 
-const COUNTERS: usize = Counter::FlowsFailed as usize + 1;
+const COUNTERS: usize = Counter::Undelivered as usize + 1;
 
 /// Something that goes up and down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -268,6 +270,7 @@ impl WorkerStats {
             (Counter::RegistrationsRefused, engine.registrations_refused),
             (Counter::Timeouts, engine.timeouts),
             (Counter::FlowsFailed, engine.flows_failed),
+            (Counter::Undelivered, engine.undelivered),
         ] {
             self.put(counter, value);
         }

@@ -114,6 +114,20 @@ impl Core {
         self.input(Input::Message { flow, bytes });
     }
 
+    /// A datagram that came back; the worker that sent it is told.
+    pub(crate) fn undelivered(&mut self, flow: Flow, bytes: &[u8]) {
+        let workers = self.around.workers.len() as u8;
+        let Some(sender) = shard::sender(bytes, workers) else { return };
+        if sender == self.around.index {
+            return self.input(Input::Undelivered { flow, bytes });
+        }
+        let mail = Mail::Undelivered { flow, bytes: bytes.into() };
+        if let Some(sender) = self.around.workers.get(usize::from(sender)) {
+            // Where it does not get there, the timers of the branch tell.
+            sender.post(mail);
+        }
+    }
+
     /// A stream that cannot be framed any more: 400 where its head says whom to tell.
     pub(crate) fn broken_stream(&mut self, flow: Flow, bytes: &[u8], fault: Fault) {
         self.input(Input::Broken { flow, bytes, fault });

@@ -30,6 +30,8 @@ pub(crate) enum Mail {
     Send { flow: Flow, bytes: Box<[u8]>, token: Token, from: u8 },
     /// What this worker asked another to send could not be sent.
     SendFailed { token: Token },
+    /// A datagram of this worker came back at another.
+    Undelivered { flow: Flow, bytes: Box<[u8]> },
     /// New settings.
     Reconfigure(Arc<Settings>),
     /// Take no new connections.

@@ -146,6 +146,9 @@ impl Worker {
                     && let Some(readable) = self.readable.get_mut(index)
                 {
                     *readable = true;
+                    if event.is_error() {
+                        self.take_returned(index);
+                    }
                 }
             }
             self.turn();
@@ -216,6 +219,9 @@ impl Worker {
                 Mail::Message { flow, bytes } => self.core.own_message(flow, &bytes),
                 Mail::Send { flow, bytes, token, from } => self.send_for(flow, &bytes, token, from),
                 Mail::SendFailed { token } => self.core.send_failed(token),
+                Mail::Undelivered { flow, bytes } => {
+                    self.core.input(Input::Undelivered { flow, bytes: &bytes });
+                }
                 Mail::Reconfigure(settings) => self.core.engine.reconfigure(settings),
                 Mail::Drain => {
                     self.draining = true;
@@ -237,6 +243,14 @@ impl Worker {
             self.core.send.push(flow, bytes, Token::default());
         } else if let Some(asker) = self.core.around.workers.get(usize::from(from)) {
             asker.post(Mail::SendFailed { token });
+        }
+    }
+
+    /// Datagrams that came back as undeliverable.
+    fn take_returned(&mut self, index: usize) {
+        let Worker { udp, core, .. } = self;
+        if let Some(socket) = udp.get_mut(index) {
+            socket.returned(&mut |flow, bytes| core.undelivered(flow, bytes));
         }
     }
 

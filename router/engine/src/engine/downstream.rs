@@ -17,6 +17,7 @@ use crate::proxy::derived;
 use crate::proxy::forward::header_edits;
 use crate::registrar::{self, Registrar};
 use crate::run::Run;
+use crate::shard;
 use crate::timer::Letter;
 use crate::transaction::duration::AT_T2;
 use crate::transaction::{Actions, OwnBranch, duration_us};
@@ -133,8 +134,8 @@ impl<P: Policy> Engine<P> {
             self.counters.timeouts = self.counters.timeouts.wrapping_add(1);
             self.end_branch(server, branch, 408);
         }
-        if actions.has(Actions::INFORM_TRANSPORT) && !self.back_to_datagrams(server, branch) {
-            self.end_branch(server, branch, lost);
+        if actions.has(Actions::INFORM_TRANSPORT) {
+            self.branch_unsent(server, branch, lost);
         }
     }
 
@@ -221,6 +222,30 @@ impl<P: Policy> Engine<P> {
                 }
                 self.after_final(id, branch, status);
             }
+        }
+    }
+
+    /// The request could not be delivered; where a final response has come it was its ACK, and the
+    /// response counts.
+    fn branch_unsent(&mut self, id: Id, branch: usize, status: u16) {
+        let state = self.server(id).and_then(|server| server.branches.get(branch));
+        let is_open = state.is_some_and(|state| state.status == 0);
+        if is_open && !self.back_to_datagrams(id, branch) {
+            self.end_branch(id, branch, status);
+        }
+    }
+
+    /// A datagram of ours came back as undeliverable (RFC 3261 18.4): ICMP says so, and shows as
+    /// much of it as came. Only who has seen the branch can make us believe it.
+    pub(super) fn on_undelivered(&mut self, flow: Flow, bytes: &[u8]) {
+        let branch = shard::branch(bytes);
+        let own = branch.and_then(|branch| OwnBranch::parse(branch, &self.settings.secret));
+        let Some(own) = own.filter(|own| own.worker == self.settings.worker) else { return };
+        let id = Id { slot: own.slot, generation: own.generation };
+        let Some(client) = self.client(id) else { return };
+        if client.flow.transport == flow.transport && client.flow.remote == flow.remote {
+            self.counters.undelivered = self.counters.undelivered.wrapping_add(1);
+            self.client_event(id, ClientEvent::TransportError);
         }
     }
 

@@ -137,6 +137,7 @@ impl<P: Policy> Engine<P> {
             Input::Resolved { token, hops } => self.on_resolved(token, hops),
             Input::Ping(ping) => self.on_ping(ping),
             Input::SendFailed { token } => self.on_send_failed(token),
+            Input::Undelivered { flow, bytes } => self.on_undelivered(flow, bytes),
         }
     }
 

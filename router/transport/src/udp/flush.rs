@@ -18,6 +18,10 @@ const RUN_BYTES: usize = 65_000;
 /// it will not both segment and fragment.
 const SEGMENT_BYTES: usize = 1_400;
 
+/// Errors in a row that are taken for a datagram's own. Those of others come in between two calls:
+/// one is usual where a peer is down, several are not.
+const ATTEMPTS: u8 = 4;
+
 /// Takes runs of datagrams; the seam at which tests put refusals.
 pub(super) trait Kernel {
     /// Sends in order and returns how many payloads were taken; an error is about the first.
@@ -49,8 +53,8 @@ pub(super) struct Flusher {
     /// Longest segment the kernel has not refused yet; 0: one datagram a run.
     segment_limit: usize,
     refused_before: bool,
-    /// Message that has got an error once; the error may have been another datagram's.
-    suspect: Option<usize>,
+    /// Message that has got errors, and how many; they may have been other datagrams'.
+    suspect: (usize, u8),
     runs: Vec<Run>,
 }
 
@@ -61,7 +65,7 @@ impl Flusher {
             backlog_bytes: config.backlog_bytes,
             segment_limit: if config.segment { SEGMENT_BYTES } else { 0 },
             refused_before: false,
-            suspect: None,
+            suspect: (0, 0),
             runs: Vec::with_capacity(BATCH),
         }
     }
@@ -75,7 +79,7 @@ impl Flusher {
     ) -> usize {
         let before = counters.sent;
         let mut from = 0;
-        self.suspect = None;
+        self.suspect = (0, 0);
         loop {
             self.plan(batch, from);
             let Some(first) = self.runs.first().copied() else { break };
@@ -176,10 +180,10 @@ impl Flusher {
             }
         }
         let own_fault = matches!(code, libc::EMSGSIZE | libc::EINVAL | libc::ENOBUFS);
-        let first_time = self.suspect != Some(run.first);
-        self.suspect = Some(run.first);
+        let before = if self.suspect.0 == run.first { self.suspect.1 } else { 0 };
+        self.suspect = (run.first, before.saturating_add(1));
         // An ICMP error of an earlier datagram is told to whoever sends next: ask again.
-        own_fault || !first_time
+        own_fault || self.suspect.1 >= ATTEMPTS
     }
 
     fn lower_segment_limit(&mut self, limit: usize, error: &io::Error) {

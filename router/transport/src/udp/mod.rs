@@ -4,6 +4,7 @@
 //! of equal datagrams; [`flush`] holds the rules of sending.
 
 mod flush;
+mod returned;
 
 use crate::mmsg::{Arrived, Headers, Payload};
 use crate::provider::{
@@ -16,7 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
-use viaduct_engine::Transport;
+use viaduct_engine::{Flow, Transport};
 
 /// How UDP sockets are opened and used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct UdpCounters {
     pub dropped: u64,
     /// Flushes that ended because the send buffer was full.
     pub blocked: u64,
+    /// Datagrams that came back as undeliverable.
+    pub returned: u64,
 }
 
 /// One UDP socket of one worker.
@@ -96,6 +99,9 @@ impl UdpSocket {
         }
         let socket = mio::net::UdpSocket::from_std(socket.into());
         let local = socket.local_addr()?;
+        if let Err(error) = returned::switch_on(&socket, local) {
+            tracing::info!(%addr, %error, "ICMP errors are not told");
+        }
         Ok(UdpSocket {
             socket,
             local,
@@ -119,6 +125,22 @@ impl UdpSocket {
     /// What has been done so far.
     pub fn counters(&self) -> UdpCounters {
         self.counters
+    }
+
+    /// Takes what came back since the last call, at most [`BATCH`]: how each datagram was sent, and
+    /// as much of it as the other side has shown. Call after an error event of the poll.
+    pub fn returned(&mut self, sink: &mut dyn FnMut(Flow, &[u8])) {
+        let mut room = returned::room();
+        for _ in 0..BATCH {
+            match returned::take(&self.socket, &mut room) {
+                Ok(Some((remote, bytes))) => {
+                    self.counters.returned += 1;
+                    sink(udp_flow(self.local, remote), bytes);
+                }
+                Ok(None) => {}
+                Err(_) => return,
+            }
+        }
     }
 
     fn record(&mut self, slot: usize, arrived: Arrived, batch: &mut RecvBatch) -> usize {
