@@ -49,7 +49,7 @@ fn r_o2_ob_counts_in_the_value_next_to_the_phone() {
 }
 
 #[test]
-fn rfc_5626_6_a_phone_that_does_not_know_outbound_has_its_reg_id_ignored() {
+fn rfc_5626_6_reg_id_means_nothing_without_an_edge_that_knows_flows_or_without_an_instance() {
     let mut desk = by_edge();
     let answer = desk.register("c", 1, &[FLOW_1, "Path: <sip:edge.example;lr>"]).unwrap();
     assert!(lines_of(&answer.headers, "Require").is_empty());
@@ -57,6 +57,14 @@ fn rfc_5626_6_a_phone_that_does_not_know_outbound_has_its_reg_id_ignored() {
     let without_instance = "Contact: <sip:b@192.0.2.4>;reg-id=1";
     desk.register("d", 1, &[without_instance, SUPPORTED, OB]).unwrap();
     assert_eq!(flows(&desk), [0, 0]);
+}
+
+#[test]
+fn rfc_5626_6_who_does_not_say_outbound_is_not_told_that_his_flow_was_taken() {
+    let mut desk = by_edge();
+    let answer = desk.register("c", 1, &[FLOW_1, OB]).unwrap();
+    assert_eq!(flows(&desk), [1], "the edge can find it all the same");
+    assert!(lines_of(&answer.headers, "Require").is_empty());
 }
 
 #[test]
