@@ -73,8 +73,9 @@ fn branch_of(via: &[u8]) -> Option<&[u8]> {
 
 #[cfg(test)]
 mod tests {
-    use super::owner;
+    use super::{branch, owner, sender};
     use crate::transaction::OwnBranch;
+    use proptest::prelude::*;
 
     fn message(start: &str, via: &str) -> Vec<u8> {
         format!("{start}\r\nX: y\r\n{via}\r\nTo: <sip:a@b>\r\n\r\n").into_bytes()
@@ -111,5 +112,24 @@ mod tests {
         assert_eq!(owner(b"INVITE sip:a@b SIP/2.0\r\nTo: x\r\n\r\n", 4), None);
         assert_eq!(owner(b"garbage", 4), None);
         assert_eq!(owner(b"", 1), Some(0));
+    }
+
+    proptest! {
+        #[test]
+        fn a_request_cut_off_behind_its_via_still_names_its_sender_and_any_bytes_panic_nothing(
+            worker in 0u8..8,
+            cut in any::<prop::sample::Index>(),
+            bytes: Vec<u8>,
+        ) {
+            let mut own = Vec::new();
+            OwnBranch { worker, slot: 1, generation: 2, loop_hash: 3 }.write(&[0; 16], &mut own);
+            let via = format!("Via: SIP/2.0/UDP h;branch={}", String::from_utf8(own).unwrap());
+            let whole = message("INVITE sip:a@b SIP/2.0", &via);
+            let end = whole.windows(3).position(|w| w == b"To:").unwrap();
+            let shown = &whole[..end + cut.index(whole.len() - end)];
+            prop_assert_eq!(sender(shown, 8), Some(worker));
+            prop_assert_eq!(sender(shown, worker), None);
+            let _ = (branch(&bytes), owner(&bytes, 8));
+        }
     }
 }

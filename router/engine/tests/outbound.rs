@@ -200,8 +200,38 @@ fn rfc_5626_7_a_connection_that_is_gone_takes_its_binding_along() {
     let out = forwarded(&world.udp(BOB, &call), "INVITE").clone();
     assert_eq!((out.flow, out.may_open), (phone, false));
     let sent = world.input(Input::SendFailed { token: out.token });
-    assert!(sent.iter().any(|s| s.first_line().starts_with("SIP/2.0 430")), "{sent:?}");
+    // RFC 5626 11.5: 430 is for proxies, not for callers.
+    assert!(sent.iter().any(|s| s.first_line().starts_with("SIP/2.0 480")), "{sent:?}");
     assert!(world.contacts("alice@example.com").is_empty());
+}
+
+#[test]
+fn rfc_5626_7_a_flow_that_icmp_says_is_dead_is_followed_by_the_next() {
+    let mut world = home();
+    for (reg_id, phone) in [(1, CAROL), (2, BOB)] {
+        world.now.unix_ms += 10;
+        let register = reg(&format!("r{reg_id}"), 1, &flow_contact(reg_id, "sip:alice@10.0.0.4"));
+        let sent = world.receive(World::flow(phone, Transport::Udp), &register);
+        assert_eq!(sent[0].status(), 200);
+    }
+    let call = request("INVITE", "sip:alice@example.com", ALICE, "call", "");
+    let first = forwarded(&world.udp(ALICE, &call), "INVITE").clone();
+    assert_eq!(first.to, BOB.parse().unwrap());
+    let flow = World::flow(BOB, Transport::Udp);
+    let sent = world.input(Input::Undelivered { flow, bytes: first.text.as_bytes() });
+    assert_eq!(forwarded(&sent, "INVITE").to, CAROL.parse().unwrap());
+    assert_eq!(world.contacts("alice@example.com").len(), 1);
+}
+
+#[test]
+fn rfc_5626_7_an_edge_that_is_down_is_passed_over_and_its_binding_stays() {
+    let mut world = two_flows();
+    let call = request("INVITE", "sip:alice@example.com", ALICE, "call", "");
+    let first = forwarded(&world.udp(ALICE, &call), "INVITE").clone();
+    let flow = World::flow(BOB, Transport::Udp);
+    let sent = world.input(Input::Undelivered { flow, bytes: first.text.as_bytes() });
+    assert_eq!(forwarded(&sent, "INVITE").to, CAROL.parse().unwrap());
+    assert_eq!(world.contacts("alice@example.com").len(), 2, "its flow may be there again");
 }
 
 #[test]

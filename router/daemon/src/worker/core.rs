@@ -201,6 +201,7 @@ impl Core {
         let posted = self.around.workers.get(usize::from(owner)).is_some_and(|w| w.post(mail));
         if !posted {
             self.around.stats.add(Counter::HandOverDropped, 1);
+            self.unsendable(token);
         }
     }
 

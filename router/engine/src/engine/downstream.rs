@@ -229,9 +229,11 @@ impl<P: Policy> Engine<P> {
     /// response counts.
     fn branch_unsent(&mut self, id: Id, branch: usize, status: u16) {
         let state = self.server(id).and_then(|server| server.branches.get(branch));
-        let is_open = state.is_some_and(|state| state.status == 0);
-        if is_open && !self.back_to_datagrams(id, branch) {
-            self.end_branch(id, branch, status);
+        let Some(state) = state.filter(|state| state.status == 0) else { return };
+        // RFC 5626 7: the phone's own flow is known to have failed.
+        let own_flow = state.target.bound.is_some() && state.target.route.is_empty();
+        if !self.back_to_datagrams(id, branch) {
+            self.end_branch(id, branch, if own_flow { 430 } else { status });
         }
     }
 
@@ -289,10 +291,13 @@ impl<P: Policy> Engine<P> {
                 return self.reopen(id, branch);
             }
         }
+        // The proxy that has the flow cannot be reached.
+        let state = self.server(id).and_then(|server| server.branches.get(branch));
+        let unsent = status == 503 && state.is_some_and(|state| state.response.is_empty());
         if status == 430 {
             self.drop_failed(id, branch);
         }
-        if matches!(status, 408 | 430) && self.try_next_flow(id, branch) {
+        if (matches!(status, 408 | 430) || unsent) && self.try_next_flow(id, branch) {
             return;
         }
         self.check_context(id);
@@ -351,10 +356,15 @@ impl<P: Policy> Engine<P> {
         let status = state.status;
         let response = std::mem::take(&mut state.response);
         let came_by = state.came_by;
+        let looked_up = state.target.bound.is_some();
         let invite = server.machine.is_invite();
         let cancelled = server.cancelled;
         if !cancelled && self.ask_failure_policy(id, status) {
             return;
+        }
+        if status == 430 && looked_up {
+            // RFC 5626 11.5: it is between proxies, and we are the last that knows of flows.
+            return self.finish_own(id, 480, invite);
         }
         if response.is_empty() || status == 503 {
             return self.finish_own(id, status, invite);

@@ -159,8 +159,8 @@ impl<P: Policy> Engine<P> {
         }
     }
 
-    /// Another way to the same phone (RFC 5626 7): after 430 and 408 alone, as every other answer
-    /// is the phone's own. Was there one?
+    /// Another way to the same phone (RFC 5626 7): after 430 and 408, and where nobody took the
+    /// request; every other answer is the phone's own. Was there one?
     pub(super) fn try_next_flow(&mut self, id: Id, branch: usize) -> bool {
         let open = self.server(id).filter(|server| !server.finished && !server.closed);
         let Some(state) = open.and_then(|server| server.branches.get_mut(branch)) else {

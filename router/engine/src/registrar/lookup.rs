@@ -125,15 +125,16 @@ pub fn lookup(set: &BindingSet, input: &LookupInput<'_>) -> Result<Vec<Target>, 
     Ok(targets)
 }
 
-/// The binding of a target that a flow leads to: over its connection, or by way of a proxy that has
-/// it. `made`: the key, once it was needed.
+/// The binding of a target that a flow leads to: one the phone has named, its connection, or one
+/// that a proxy on the way has. `made`: the key, once it was needed.
 fn bound(
     target: &Target,
     fields: &BindingFields<'_>,
     key: Option<(&Arc<str>, &[u8])>,
     made: &mut Option<Arc<AorKey>>,
 ) -> Option<Bound> {
-    let (table, aor) = key.filter(|_| target.flow.is_some() || !target.route.is_empty())?;
+    let by_flow = fields.reg_id != 0 || target.flow.is_some() || !target.route.is_empty();
+    let (table, aor) = key.filter(|_| by_flow)?;
     let make = || Arc::new(AorKey { table: Arc::clone(table), aor: aor.into() });
     let key = Arc::clone(made.get_or_insert_with(make));
     Some(Bound { key, modified_ms: fields.modified_ms })
