@@ -1,0 +1,340 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The way of a packet: found, judged, rewritten in place, sent. Runs under RCU
+ * in softirq. A packet of a settled leg takes no lock and allocates nothing,
+ * unless it is shared with a tap or came in pieces.
+ */
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/jhash.h>
+#include <linux/ktime.h>
+#include <linux/netfilter_ipv4.h>
+#include <linux/netfilter_ipv6.h>
+#include <linux/random.h>
+#include <linux/udp.h>
+
+#include "event.h"
+#include "forward.h"
+#include "transmit.h"
+
+static u32 prefix_seed __read_mostly;
+
+static bool prefix_take(struct viaduct_net *vn, const struct viaduct_addr *src)
+{
+	u32 prefix[2], bucket;
+
+	viaduct_addr_prefix(src, prefix);
+	bucket = jhash_3words(prefix[0], prefix[1], src->family, prefix_seed) %
+		 VIADUCT_PREFIX_BUCKETS;
+	return viaduct_rate_take(&vn->prefix_rate, &vn->prefix_full_at[bucket],
+				 ktime_get_ns(), 1);
+}
+
+static u64 now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
+/*
+ * Asks a latch that is not locked, or one whose peer may move. Never waits: a
+ * packet that finds another CPU learning here is treated like any other that
+ * comes before the lock.
+ */
+static enum viaduct_source learn(struct viaduct_net *vn, struct viaduct_leg *leg,
+				 struct viaduct_terms *terms,
+				 const struct viaduct_received *rx,
+				 const struct viaduct_facts *facts)
+{
+	struct viaduct_latch *latch = &terms->latch;
+	u32 learned_from = terms->rules.forward & VIADUCT_CLASS_RTP ?
+				   VIADUCT_CLASS_RTP : VIADUCT_CLASS_RTCP;
+	bool counts = facts->class == learned_from, was_locked, moved;
+	bool own = viaduct_leg_find(vn, &rx->src);
+	enum viaduct_source source;
+
+	if (!spin_trylock(&terms->learning))
+		return VIADUCT_SOURCE_CANDIDATE;
+	was_locked = latch->locked;
+	source = viaduct_latch_observe(latch, now_ms(), &rx->src, counts, own);
+	moved = source == VIADUCT_SOURCE_FOREIGN && was_locked &&
+		facts->class == VIADUCT_CLASS_RTP &&
+		viaduct_latch_handover(latch, &rx->src, facts->ssrc, facts->seq,
+				       own);
+	spin_unlock(&terms->learning);
+	if (moved) {
+		viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_MOVED);
+		return VIADUCT_SOURCE_PEER;
+	}
+	if (!was_locked && latch->locked &&
+	    latch->active == VIADUCT_SLOT_LEARNED)
+		viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_LEARNED);
+	return source;
+}
+
+/* Whether the source is the peer; counts what is not. */
+static bool source_passes(struct viaduct_net *vn, struct viaduct_leg *leg,
+			  struct viaduct_terms *terms,
+			  const struct viaduct_received *rx,
+			  const struct viaduct_facts *facts)
+{
+	enum viaduct_source source;
+
+	source = viaduct_latch_check(&terms->latch, &rx->src);
+	if (source == VIADUCT_SOURCE_UNSETTLED ||
+	    (source == VIADUCT_SOURCE_FOREIGN &&
+	     terms->rules.flags & VIADUCT_LEG_F_HANDOVER)) {
+		if (!viaduct_addr_equal(&rx->src, &terms->peer.signalled) &&
+		    !prefix_take(vn, &rx->src)) {
+			viaduct_count(leg->counters, VIADUCT_C_PREFIX, 1);
+			return false;
+		}
+		source = learn(vn, leg, terms, rx, facts);
+	}
+	if (likely(source == VIADUCT_SOURCE_PEER))
+		return true;
+	if (source == VIADUCT_SOURCE_CANDIDATE) {
+		viaduct_count(leg->counters, VIADUCT_C_CANDIDATE, 1);
+		return false;
+	}
+	viaduct_count(leg->counters, VIADUCT_C_FOREIGN, 1);
+	viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_FOREIGN);
+	return false;
+}
+
+static bool budget_passes(struct viaduct_leg *leg, struct viaduct_terms *terms,
+			  u32 payload)
+{
+	u64 now;
+
+	if (!terms->pps.cost && !terms->bps.cost)
+		return true;
+	now = ktime_get_ns();
+	if (viaduct_rate_take(&terms->pps, &terms->pps_full_at, now, 1) &&
+	    viaduct_rate_take(&terms->bps, &terms->bps_full_at, now, payload))
+		return true;
+	viaduct_count(leg->counters, VIADUCT_C_LIMITED, 1);
+	viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_LIMITED);
+	return false;
+}
+
+/* Locks the leg that is sent to, if its time has come and nobody sends there. */
+static void settle(struct viaduct_leg *leg, struct viaduct_terms *terms)
+{
+	bool learned = false;
+
+	if (likely(READ_ONCE(terms->latch.locked)))
+		return;
+	if (!viaduct_latch_due(&terms->latch, now_ms()) ||
+	    !spin_trylock(&terms->learning))
+		return;
+	if (viaduct_latch_settle(&terms->latch, now_ms()))
+		learned = terms->latch.active == VIADUCT_SLOT_LEARNED;
+	spin_unlock(&terms->learning);
+	if (learned)
+		viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_LEARNED);
+}
+
+static void note_relayed(struct viaduct_leg *leg, struct viaduct_terms *terms,
+			 const struct viaduct_received *rx,
+			 const struct viaduct_facts *facts)
+{
+	unsigned long now = jiffies;
+
+	/* Written only when they change: their cache line is shared. */
+	if (READ_ONCE(leg->seen) != now)
+		WRITE_ONCE(leg->seen, now);
+	if (READ_ONCE(leg->tclass_seen) != rx->hop.tclass)
+		WRITE_ONCE(leg->tclass_seen, rx->hop.tclass);
+	if (facts->class == VIADUCT_CLASS_RTP) {
+		if (READ_ONCE(leg->ssrc) != facts->ssrc)
+			WRITE_ONCE(leg->ssrc, facts->ssrc);
+		viaduct_latch_heard(&terms->latch, facts->ssrc, facts->seq);
+		viaduct_count(leg->counters, VIADUCT_C_RTP, 1);
+	} else if (facts->class == VIADUCT_CLASS_RTCP) {
+		viaduct_count(leg->counters, VIADUCT_C_RTCP, 1);
+	}
+	viaduct_count(leg->counters, VIADUCT_C_PACKETS, 1);
+	viaduct_count(leg->counters, VIADUCT_C_OCTETS,
+		      rx->udp_len - sizeof(struct udphdr));
+	if (unlikely(!READ_ONCE(leg->heard))) {
+		WRITE_ONCE(leg->heard, true);
+		viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_FIRST);
+	}
+}
+
+static const enum viaduct_counter fault_counter[] = {
+	[VIADUCT_FAULT_CLASS] = VIADUCT_C_CLASS,
+	[VIADUCT_FAULT_MALFORMED] = VIADUCT_C_MALFORMED,
+	[VIADUCT_FAULT_SIZE] = VIADUCT_C_SIZE,
+	[VIADUCT_FAULT_PAYLOAD_TYPE] = VIADUCT_C_PAYLOAD_TYPE,
+};
+
+static unsigned int pass_up(struct viaduct_net *vn, struct viaduct_leg *leg,
+			    const struct viaduct_addr *src)
+{
+	if (prefix_take(vn, src)) {
+		viaduct_count(leg->counters, VIADUCT_C_UP, 1);
+		return NF_ACCEPT;
+	}
+	viaduct_count(leg->counters, VIADUCT_C_UP_LIMITED, 1);
+	return NF_DROP;
+}
+
+/* A whole UDP datagram to a leg. */
+static unsigned int relay(struct viaduct_net *vn, struct viaduct_leg *leg,
+			  struct sk_buff *skb, struct viaduct_received *rx)
+{
+	struct viaduct_terms *terms = rcu_dereference(leg->terms);
+	struct viaduct_leg *out = viaduct_leg_other(leg);
+	u32 payload = rx->udp_len - sizeof(struct udphdr);
+	struct viaduct_terms *out_terms;
+	struct viaduct_facts facts;
+	enum viaduct_fault fault;
+	enum viaduct_counter failed;
+
+	fault = viaduct_screen(&terms->rules,
+			       skb->data + rx->udp_at + sizeof(struct udphdr),
+			       payload, &facts);
+	if (fault != VIADUCT_FAULT_NONE) {
+		viaduct_count(leg->counters, fault_counter[fault], 1);
+		return NF_DROP;
+	}
+	if (!(terms->rules.forward & facts.class))
+		return pass_up(vn, leg, &rx->src);
+	if (!source_passes(vn, leg, terms, rx, &facts) ||
+	    !budget_passes(leg, terms, payload))
+		return NF_DROP;
+
+	out_terms = rcu_dereference(out->terms);
+	settle(out, out_terms);
+	failed = viaduct_transmit(vn->net, skb, rx, &out->local, out_terms);
+	if (failed) {
+		viaduct_count(leg->counters, failed, 1);
+		return NF_DROP;
+	}
+	note_relayed(leg, terms, rx, &facts);
+	return NF_STOLEN;
+}
+
+/* UDP at rx->udp_at of a packet to this host. Both addresses are filled in. */
+static unsigned int receive(struct net *net, struct sk_buff *skb,
+			    struct viaduct_received *rx)
+{
+	struct viaduct_net *vn = viaduct_net(net);
+	const struct udphdr *udp;
+	struct udphdr copy;
+	struct viaduct_leg *leg;
+
+	udp = skb_header_pointer(skb, rx->udp_at, sizeof(copy), &copy);
+	if (!udp)
+		return NF_ACCEPT;
+	rx->src.port = udp->source;
+	rx->dst.port = udp->dest;
+	leg = viaduct_leg_find(vn, &rx->dst);
+	if (!leg || skb_is_gso(skb))
+		return NF_ACCEPT;
+	rx->udp_len = ntohs(udp->len);
+	if (rx->udp_len < sizeof(*udp) || rx->udp_len > skb->len - rx->udp_at) {
+		viaduct_count(leg->counters, VIADUCT_C_MALFORMED, 1);
+		return NF_DROP;
+	}
+	if (skb_linearize(skb)) {
+		viaduct_count(leg->counters, VIADUCT_C_NO_MEMORY, 1);
+		return NF_DROP;
+	}
+	return relay(vn, leg, skb, rx);
+}
+
+/*
+ * The routing that follows would refuse sources no packet from a wire may have;
+ * what is relayed never gets there.
+ */
+static bool is_martian(const struct sk_buff *skb, const struct viaduct_addr *src)
+{
+	struct viaduct_addr any_port = *src;
+	enum viaduct_scope scope;
+
+	any_port.port = htons(1);
+	scope = viaduct_addr_scope(&any_port);
+	return scope == VIADUCT_SCOPE_UNUSABLE ||
+	       (scope == VIADUCT_SCOPE_LOOPBACK &&
+		!(skb->dev && skb->dev->flags & IFF_LOOPBACK));
+}
+
+static unsigned int hook_v4(void *priv, struct sk_buff *skb,
+			    const struct nf_hook_state *state)
+{
+	const struct iphdr *ip = ip_hdr(skb);
+	struct viaduct_received rx = {};
+
+	if (ip->protocol != IPPROTO_UDP || skb->pkt_type != PACKET_HOST ||
+	    ip_is_fragment(ip))
+		return NF_ACCEPT;
+	rx.src.family = VIADUCT_V4;
+	rx.dst.family = VIADUCT_V4;
+	rx.src.ip[0] = ip->saddr;
+	rx.dst.ip[0] = ip->daddr;
+	if (is_martian(skb, &rx.src))
+		return NF_ACCEPT;
+	rx.udp_at = ip->ihl * 4;
+	rx.hop.tclass = ip->tos;
+	rx.hop.ttl = ip->ttl;
+	rx.hop.dont_fragment = ip->frag_off & htons(IP_DF);
+	return receive(state->net, skb, &rx);
+}
+
+static unsigned int hook_v6(void *priv, struct sk_buff *skb,
+			    const struct nf_hook_state *state)
+{
+	const struct ipv6hdr *ip = ipv6_hdr(skb);
+	struct viaduct_received rx = {};
+
+	if (ip->nexthdr != IPPROTO_UDP || skb->pkt_type != PACKET_HOST)
+		return NF_ACCEPT;
+	rx.src.family = VIADUCT_V6;
+	rx.dst.family = VIADUCT_V6;
+	memcpy(rx.src.ip, &ip->saddr, sizeof(rx.src.ip));
+	memcpy(rx.dst.ip, &ip->daddr, sizeof(rx.dst.ip));
+	if (is_martian(skb, &rx.src))
+		return NF_ACCEPT;
+	rx.udp_at = sizeof(*ip);
+	rx.hop.tclass = ipv6_get_dsfield(ip);
+	rx.hop.ttl = ip->hop_limit;
+	return receive(state->net, skb, &rx);
+}
+
+/* Before connection tracking, which would only have to forget it again. */
+static const struct nf_hook_ops hooks[] = {
+	{
+		.hook = hook_v4,
+		.pf = NFPROTO_IPV4,
+		.hooknum = NF_INET_PRE_ROUTING,
+		.priority = NF_IP_PRI_RAW - 10,
+	},
+	{
+		.hook = hook_v6,
+		.pf = NFPROTO_IPV6,
+		.hooknum = NF_INET_PRE_ROUTING,
+		.priority = NF_IP6_PRI_RAW - 10,
+	},
+};
+
+int viaduct_hook(struct viaduct_net *vn)
+{
+	int err;
+
+	if (vn->hooked)
+		return 0;
+	get_random_once(&prefix_seed, sizeof(prefix_seed));
+	err = nf_register_net_hooks(vn->net, hooks, ARRAY_SIZE(hooks));
+	if (!err)
+		vn->hooked = true;
+	return err;
+}
+
+void viaduct_unhook(struct viaduct_net *vn)
+{
+	if (vn->hooked)
+		nf_unregister_net_hooks(vn->net, hooks, ARRAY_SIZE(hooks));
+	vn->hooked = false;
+}

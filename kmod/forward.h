@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef VIADUCT_FORWARD_H
+#define VIADUCT_FORWARD_H
+
+#include "session.h"
+
+/* Attaches to the packets of a namespace; the namespace's mutex held. */
+int viaduct_hook(struct viaduct_net *vn);
+/* After this and an RCU grace period no packet is in this module. */
+void viaduct_unhook(struct viaduct_net *vn);
+
+#endif

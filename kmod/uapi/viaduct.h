@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
+/*
+ * The interface of viaduct.ko: a generic netlink family. This page is its whole
+ * specification.
+ *
+ * Family
+ * ------
+ * Name "viaduct", version 1, multicast group "events". Every command wants
+ * CAP_NET_ADMIN in the user namespace of the network namespace the socket is in,
+ * and speaks of that network namespace only. Integers are in host byte order,
+ * ports too; addresses are 4 or 16 octets in network order. There are no structs
+ * and no pointers. Unknown attributes, attributes of a wrong size and values out
+ * of range are refused with EINVAL or ERANGE, and the extended acknowledgement
+ * (NETLINK_EXT_ACK) names the attribute and says why. New versions add
+ * attributes and commands; they never change the meaning of one.
+ *
+ * Sessions
+ * --------
+ * A session is two legs. A leg is a local address and port, and what is known of
+ * the peer that sends there. What arrives at one leg and passes its rules is sent
+ * from the local address of the other leg to the peer of the other leg. A local
+ * address and port belongs to one leg at a time in a network namespace. The two
+ * legs may be of different address families. RTP and RTCP on two ports are two
+ * sessions; on one port (RFC 5761) one.
+ *
+ * Anything the module does not relay goes on as if it were not there: user space
+ * holds a bound socket for each leg and relays what reaches it by the same rules.
+ * So a session may vanish from the module at any time without harm.
+ *
+ * A received packet is treated in this order. What fails is dropped, counted, and
+ * never answered.
+ *   1. IP fragments, IPv6 extension headers, and segments to be split (GSO) are
+ *      passed on, as is all that is not UDP to a leg.
+ *   2. Its class is told by the first octets (RFC 7983; RTCP by RFC 5761). A class
+ *      in VIADUCT_L_FORWARD goes on to 3; one in VIADUCT_L_UP is passed on to
+ *      user space, at a limited rate a source prefix; others are dropped.
+ *   3. Size, RTP and RTCP validity (RFC 3550), and payload type.
+ *   4. Its source, by VIADUCT_L_PEER_* and what was learned (see below). Sources
+ *      that are not the peer's share a budget for each /24 or /64.
+ *   5. The budgets of the leg.
+ * Then it is sent with a new IP header (DSCP by the leg it leaves from, ECN
+ * kept, hop limit one less, so that a loop ends), without mark, priority, queue,
+ * timestamp, route or connection tracking state of the one that came.
+ *
+ * Learning
+ * --------
+ * A leg whose window is 0 takes packets from its signalled peer only. Otherwise,
+ * from the message that brings the window until it is over:
+ *   - a packet from exactly the signalled address and port locks the leg to it;
+ *   - others are candidates, ranked VIADUCT_RANK_ADDRESS, _PORT, _ANY; the first
+ *     of the best rank is locked at the end of the window, or SETTLE_MS after it
+ *     was first seen. Until then only a candidate of rank ADDRESS is heard, and
+ *     nothing is sent to any candidate;
+ *   - only RTP makes candidates on a leg that forwards RTP; else only RTCP.
+ * Once locked, all other sources are dropped. VIADUCT_CMD_SET opens the leg anew
+ * if it brings a window or another peer. Never learned: multicast, unspecified and
+ * loopback addresses, addresses of legs, and (VIADUCT_LEG_F_NO_PRIVATE) private
+ * ones.
+ *
+ * Owners
+ * ------
+ * A session belongs to an owner: a number user space chooses and keeps. ATTACH
+ * binds the owner to the sending socket. Only that socket may add, change and
+ * remove the owner's sessions. When the socket is closed (also by the death of the
+ * process), the sessions go on; another socket may ATTACH with the same number
+ * and goes on with them. If none does within GRACE_S, they are removed. Otherwise
+ * the module never removes a session by itself: idle ones are reported.
+ *
+ * Commands
+ * --------
+ * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION.
+ * VIADUCT_CMD_ATTACH    OWNER (not 0), GRACE_S (optional, 1..86400, default 60).
+ *                       EBUSY: another open socket is attached with that number,
+ *                       or this socket with another. -> SESSIONS (of this owner).
+ * VIADUCT_CMD_DETACH    Removes the owner with all its sessions.
+ * VIADUCT_CMD_ADD       SESSION_LIST of whole sessions: all or, on any error, none.
+ *                       EEXIST: a leg is in use; ENOSPC: SESSIONS_MAX reached.
+ * VIADUCT_CMD_SET       SESSION: LEG_A with LOCAL_ADDR and LOCAL_PORT says which
+ *                       session, either of its legs. Each leg given is replaced by
+ *                       what is given for it, except its local address; a leg not
+ *                       given stays. Of LEG_B the local address must be given too.
+ *                       Counters go on.
+ * VIADUCT_CMD_DEL       SESSION with LEG_A, as for SET; the answer has the session
+ *                       with its final counters.
+ * VIADUCT_CMD_GET       as DEL, without deleting. With NLM_F_DUMP and without
+ *                       attributes: all sessions of the namespace, of all owners.
+ *                       NLM_F_DUMP_INTR marks a dump during which sessions were
+ *                       added or removed; GENERATION says the same across dumps.
+ * VIADUCT_CMD_EVENT     multicast only: EVENT (a set of VIADUCT_EVENT_*), SESSION
+ *                       without counters; EVENT and OWNER where an owner is gone.
+ */
+#ifndef _UAPI_LINUX_VIADUCT_H
+#define _UAPI_LINUX_VIADUCT_H
+
+#define VIADUCT_FAMILY_NAME "viaduct"
+#define VIADUCT_FAMILY_VERSION 1
+#define VIADUCT_GROUP_EVENTS "events"
+
+enum viaduct_cmd {
+	VIADUCT_CMD_UNSPEC,
+	VIADUCT_CMD_INFO,
+	VIADUCT_CMD_ATTACH,
+	VIADUCT_CMD_DETACH,
+	VIADUCT_CMD_ADD,
+	VIADUCT_CMD_SET,
+	VIADUCT_CMD_DEL,
+	VIADUCT_CMD_GET,
+	VIADUCT_CMD_EVENT,
+	__VIADUCT_CMD_MAX,
+	VIADUCT_CMD_MAX = __VIADUCT_CMD_MAX - 1,
+};
+
+/* Of a message. */
+enum viaduct_attr {
+	VIADUCT_A_UNSPEC,
+	VIADUCT_A_PAD,
+	VIADUCT_A_VERSION,	/* u32: of this interface, 1 */
+	VIADUCT_A_OWNER,	/* u64 */
+	VIADUCT_A_GRACE_S,	/* u32 */
+	VIADUCT_A_SESSION_LIST,	/* nested array of nested VIADUCT_S_*, 1..256 */
+	VIADUCT_A_SESSION,	/* nested VIADUCT_S_* */
+	VIADUCT_A_SESSIONS,	/* u32: how many there are */
+	VIADUCT_A_SESSIONS_MAX,	/* u32: how many there may be */
+	VIADUCT_A_GENERATION,	/* u32: changes with every add and removal */
+	VIADUCT_A_EVENT,	/* u32 */
+	__VIADUCT_A_MAX,
+	VIADUCT_A_MAX = __VIADUCT_A_MAX - 1,
+};
+
+/* Of a session. */
+enum viaduct_session_attr {
+	VIADUCT_S_UNSPEC,
+	VIADUCT_S_PAD,
+	VIADUCT_S_ID,		/* u64: user space's own name for it; default 0 */
+	VIADUCT_S_OWNER,	/* u64, answers only */
+	VIADUCT_S_IDLE_S,	/* u32: report it idle after so long, 0 never; ..86400 */
+	VIADUCT_S_LEG_A,	/* nested VIADUCT_L_* */
+	VIADUCT_S_LEG_B,	/* nested VIADUCT_L_* */
+	__VIADUCT_S_MAX,
+	VIADUCT_S_MAX = __VIADUCT_S_MAX - 1,
+};
+
+/* Of a leg. Defaults in brackets. */
+enum viaduct_leg_attr {
+	VIADUCT_L_UNSPEC,
+	VIADUCT_L_PAD,
+	VIADUCT_L_LOCAL_ADDR,	/* 4 or 16 octets; must be given */
+	VIADUCT_L_LOCAL_PORT,	/* u16, 1..; must be given */
+	VIADUCT_L_PEER_ADDR,	/* as LOCAL_ADDR, same family [not known yet] */
+	VIADUCT_L_PEER_PORT,	/* u16, 1.., with PEER_ADDR */
+	VIADUCT_L_FLAGS,	/* u32: VIADUCT_LEG_F_* [0] */
+	VIADUCT_L_WINDOW_MS,	/* u32, ..60000: time to learn from now on [0] */
+	VIADUCT_L_SETTLE_MS,	/* u32, ..60000 [the window] */
+	VIADUCT_L_MIN_RANK,	/* u8: lowest VIADUCT_RANK_* learned [ANY] */
+	VIADUCT_L_FORWARD,	/* u32: set of VIADUCT_CLASS_* [RTP and RTCP] */
+	VIADUCT_L_UP,		/* u32: set of VIADUCT_CLASS_* [0] */
+	VIADUCT_L_PAYLOAD_TYPES,/* 16 octets: bit n%8 of octet n/8 [all] */
+	VIADUCT_L_MAX_SIZE,	/* u16: octets of UDP payload, 0 any [0] */
+	VIADUCT_L_DSCP,		/* u8, ..63: of what leaves here [as it came] */
+	VIADUCT_L_PRIORITY,	/* u32: skb priority of what leaves here [0] */
+	VIADUCT_L_PPS,		/* u32: packets a second from the peer, 0 any [0] */
+	VIADUCT_L_PPS_BURST,	/* u32, 1..2^20 [PPS / 4, at least 16] */
+	VIADUCT_L_BPS,		/* u32: octets of UDP payload a second, 0 any [0] */
+	VIADUCT_L_BPS_BURST,	/* u32, 2048..2^26 [BPS / 4, at least 65536] */
+	/* Answers only. */
+	VIADUCT_L_LEARNED_ADDR,	/* as LOCAL_ADDR: the peer that was learned */
+	VIADUCT_L_LEARNED_PORT,	/* u16 */
+	VIADUCT_L_LOCKED,	/* u8: 1 once the peer is settled */
+	VIADUCT_L_RANK,		/* u8: VIADUCT_RANK_* of the best candidate, 0 none */
+	VIADUCT_L_SEEN_MS,	/* u64: since the last relayed packet; absent: none */
+	VIADUCT_L_SSRC,		/* u32: of the last RTP packet relayed */
+	VIADUCT_L_TCLASS_SEEN,	/* u8: DSCP and ECN the last one relayed came with */
+	VIADUCT_L_COUNTERS,	/* nested VIADUCT_C_* */
+	__VIADUCT_L_MAX,
+	VIADUCT_L_MAX = __VIADUCT_L_MAX - 1,
+};
+
+#define VIADUCT_LEG_F_SRTP (1U << 0)	/* RTP and RTCP are encrypted */
+#define VIADUCT_LEG_F_NO_PRIVATE (1U << 1)	/* learn no private address */
+#define VIADUCT_LEG_F_LOOPBACK (1U << 2)	/* loopback peers are allowed */
+#define VIADUCT_LEG_F_HANDOVER (1U << 3)	/* the peer may move once, if it
+						 * continues its RTP stream */
+#define VIADUCT_LEG_F_ALL 0xfU
+
+#define VIADUCT_CLASS_STUN (1U << 0)
+#define VIADUCT_CLASS_ZRTP (1U << 1)
+#define VIADUCT_CLASS_DTLS (1U << 2)
+#define VIADUCT_CLASS_TURN (1U << 3)
+#define VIADUCT_CLASS_RTP (1U << 4)
+#define VIADUCT_CLASS_RTCP (1U << 5)
+#define VIADUCT_CLASS_OTHER (1U << 6)
+#define VIADUCT_CLASS_ALL 0x7fU
+
+#define VIADUCT_RANK_ANY 1	/* any address */
+#define VIADUCT_RANK_PORT 2	/* another address, the signalled port */
+#define VIADUCT_RANK_ADDRESS 3	/* the signalled address, another port */
+#define VIADUCT_RANK_EXACT 4	/* both */
+
+#define VIADUCT_EVENT_FIRST (1U << 0)	/* a leg relayed its first packet */
+#define VIADUCT_EVENT_LEARNED (1U << 1)	/* a leg locked to a learned address */
+#define VIADUCT_EVENT_MOVED (1U << 2)	/* a handover */
+#define VIADUCT_EVENT_FOREIGN (1U << 3)	/* a locked leg was sent foreign packets */
+#define VIADUCT_EVENT_LIMITED (1U << 4)	/* a leg's budget was exceeded */
+#define VIADUCT_EVENT_IDLE (1U << 5)	/* nothing relayed for IDLE_S */
+#define VIADUCT_EVENT_OWNER_GONE (1U << 6)	/* the owner's socket was closed */
+#define VIADUCT_EVENT_EXPIRED (1U << 7)	/* the owner and its sessions removed */
+/* FOREIGN and LIMITED are told at most once a second for a session. */
+
+/* Counters, each u64, of what arrived at a leg. */
+enum viaduct_counter {
+	VIADUCT_C_UNSPEC,
+	VIADUCT_C_PAD,
+	VIADUCT_C_PACKETS,	/* relayed */
+	VIADUCT_C_OCTETS,	/* UDP payload relayed */
+	VIADUCT_C_RTP,		/* relayed packets that were RTP */
+	VIADUCT_C_RTCP,		/* relayed packets that were RTCP */
+	VIADUCT_C_UP,		/* passed on to user space */
+	VIADUCT_C_UP_LIMITED,	/* would have been, but for the limit */
+	VIADUCT_C_CLASS,	/* dropped: class not wanted */
+	VIADUCT_C_MALFORMED,	/* dropped: not valid RTP, RTCP or UDP */
+	VIADUCT_C_SIZE,		/* dropped: larger than MAX_SIZE */
+	VIADUCT_C_PAYLOAD_TYPE,	/* dropped: payload type not wanted */
+	VIADUCT_C_FOREIGN,	/* dropped: not from the peer */
+	VIADUCT_C_CANDIDATE,	/* dropped: from a candidate, not locked yet */
+	VIADUCT_C_PREFIX,	/* dropped: budget of the source's prefix */
+	VIADUCT_C_LIMITED,	/* dropped: budget of the leg */
+	VIADUCT_C_NO_PEER,	/* dropped: the other leg's peer is not known */
+	VIADUCT_C_NO_ROUTE,	/* dropped: no way to the other leg's peer */
+	VIADUCT_C_HOPS,		/* dropped: hop limit used up */
+	VIADUCT_C_NO_MEMORY,	/* dropped: no memory to rewrite the packet */
+	__VIADUCT_C_MAX,
+	VIADUCT_C_MAX = __VIADUCT_C_MAX - 1,
+};
+
+#endif
