@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages of the named groups, and only those that are missing.
 #
-# usage: packages.sh GROUP...        groups: build wasm test bench fuzz
+# usage: packages.sh GROUP...        groups: build wasm test bench fuzz kernel
 #
 # Does nothing, quickly, when everything is there. Refreshes the package lists only when something
 # is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
@@ -18,11 +18,13 @@ group() {
         test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql ;;
         bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
-        *)     die "no group called '$1' (there are: build wasm test bench fuzz)" ;;
+        kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
+            iproute2 libelf1 ;;
+        *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel)" ;;
     esac
 }
 
-[ $# -gt 0 ] || die "name at least one group: build wasm test bench fuzz"
+[ $# -gt 0 ] || die "name at least one group: build wasm test bench fuzz kernel"
 command -v dpkg-query >/dev/null \
     || die "this is not a Debian machine; install by hand what these groups name: $*"
 

@@ -1,0 +1,23 @@
+#!/bin/bash
+# The first process of the guest. Runs the script named in `env`, leaves its exit status and the
+# kernel's log in the shared folder, and switches off.
+export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run/tmp
+mkdir -p /run/tmp /run/netns /dev/pts /dev/shm
+mount -t devpts devpts /dev/pts
+mount -t tmpfs tmpfs /dev/shm
+mount -t debugfs debugfs /sys/kernel/debug
+ip link set lo up
+# What is printed by the kernel from here on is the tests' doing.
+dmesg -C
+cd /mnt/share || exit 1
+. ./env
+export SUITE KERNEL ARGS
+echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
+setsid -w /bin/bash -eu "./$SCRIPT.sh"
+code=$?
+dmesg >dmesg.txt
+if [ "$code" != 0 ]; then tail -40 dmesg.txt; fi
+sync
+echo "$code" >exitcode
+echo o >/proc/sysrq-trigger
+sleep 60

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
+# the module and runs a script there. Without KVM that takes minutes rather than seconds.
+#
+# usage: run.sh [SCRIPT]     SCRIPT: in tests/qemu/, `suite` else
+# env:   VIADUCT_KERNEL      see tests/kernel.sh
+#        VIADUCT_QEMU_S      how long it may take, 900 s else
+#        VIADUCT_QEMU_CPU    arguments instead of emulation, such as "-accel kvm -cpu host"
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../../.." && pwd)
+script=${1:-suite}
+out=$root/target/kmod
+
+say() { echo "qemu: $*" >&2; }
+
+"$root/tests/setup/packages.sh" kernel
+headers=$("$here/../kernel.sh" image)
+version=${headers##*/linux-headers-}
+kernel=$(cd "$headers/../../.." && pwd)
+make -C "$root/kmod" module KDIR="$headers" >&2
+
+# The tests run in the guest as they were built here.
+suite=$(cd "$root" && cargo test -p viaduct-media --test relay --no-run --message-format=json \
+    | sed -n 's/.*"executable":"\([^"]*\/relay-[^"]*\)".*/\1/p' | tail -1)
+[ -x "$suite" ] || { say "the relay suite could not be built"; exit 1; }
+
+initrd=$out/initrd-$version.gz
+if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
+    "$here/mkinitrd.sh" "$version" "$kernel" "$initrd"
+fi
+
+share=$(mktemp -d)
+trap 'rm -rf "$share"' EXIT
+cp "$here/guest.sh" "$here/$script.sh" "$here/lib.sh" "$share/"
+cp "$out/viaduct.ko" "$share/"
+cat >"$share/env" <<END
+SCRIPT=$script
+SUITE=$suite
+KERNEL=$kernel
+ARGS="${ARGS:-}"
+END
+
+say "booting $version"
+read -ra cpu <<<"${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}"
+nice -n 10 timeout "${VIADUCT_QEMU_S:-900}" qemu-system-x86_64 -M q35 "${cpu[@]}" -smp 2 -m 2G \
+    -nographic -no-reboot -nodefaults -serial stdio \
+    -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
+    -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off quiet" \
+    -virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap" \
+    -virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap" </dev/null || true
+[ -e "$share/exitcode" ] || { say "the guest did not finish"; exit 1; }
+code=$(cat "$share/exitcode")
+[ "$code" = 0 ] || say "failed ($code)"
+exit "$code"

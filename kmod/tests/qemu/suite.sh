@@ -1,0 +1,11 @@
+# The shared relay suite against the module, then the module's own: loading and unloading under
+# traffic (see churn.sh).
+. ./lib.sh
+module veth
+load
+# A test waits for events; on an emulated machine one at a time is quicker than all at once.
+# shellcheck disable=SC2086
+VIADUCT_RELAY=module "$SUITE" --test-threads=1 $ARGS || fail "the relay suite"
+unload
+clean_log
+say "suite passed"

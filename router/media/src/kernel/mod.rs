@@ -1,0 +1,10 @@
+//! The client of the kernel module, `kmod/`. The interface is specified in `kmod/uapi/viaduct.h`,
+//! whose names are repeated here.
+
+mod client;
+mod decode;
+mod encode;
+mod names;
+mod wire;
+
+pub use client::{KernelRelay, Owner};

@@ -1,0 +1,14 @@
+//! What every executor must do, shown with real packets between network namespaces. By default the
+//! subject is the relay in user space; `VIADUCT_RELAY=module` makes it the kernel module, which must
+//! be loaded (`make -C kmod qemu-test` does that in QEMU).
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod control;
+mod filter;
+mod forward;
+mod learn;
+mod namespace;
+mod packets;
+mod phone;
+mod stage;

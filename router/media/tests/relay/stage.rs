@@ -1,0 +1,190 @@
+//! Namespaces, a subject, and what tests ask of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+use std::{env, thread};
+
+use anyhow::{Result, bail};
+use viaduct_media::kernel::{KernelRelay, Owner};
+use viaduct_media::session::{Counter, Event, Leg, Learn, Rank, Report, Session};
+use viaduct_media::{Executor, ExecutorError};
+
+use crate::namespace::Net;
+use crate::packets::rtp;
+use crate::phone::Phone;
+
+/// How long an event that must come is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Stage {
+    pub(crate) net: Net,
+    pub(crate) relay: Box<dyn Executor>,
+    pub(crate) is_module: bool,
+}
+
+/// Which owner a test's sessions have where it does not matter.
+pub(crate) const OWNER: Owner = Owner { id: 77, grace_s: 30 };
+
+impl Stage {
+    /// `None` after saying why it cannot be set up here.
+    pub(crate) fn new() -> Result<Option<Self>> {
+        let is_module = env::var("VIADUCT_RELAY").is_ok_and(|subject| subject == "module");
+        let net = match Net::new() {
+            Ok(net) => net,
+            Err(error) => {
+                let why = format!("no network namespaces here: {error:#}");
+                viaduct_tests::support::skip::skipped(&why);
+                return Ok(None);
+            }
+        };
+        let relay = net.r.enter(move || subject(is_module))?;
+        Ok(Some(Self { net, relay, is_module }))
+    }
+
+    /// For what only the module does.
+    pub(crate) fn module() -> Result<Option<Self>> {
+        if env::var("VIADUCT_RELAY").is_ok_and(|subject| subject == "module") {
+            return Self::new();
+        }
+        viaduct_tests::support::skip::skipped("only with the kernel module");
+        Ok(None)
+    }
+
+    pub(crate) fn report(&mut self, local: SocketAddr) -> Report {
+        self.relay.report(local).unwrap()
+    }
+
+    /// A counter of the leg with this local address.
+    pub(crate) fn count(&mut self, local: SocketAddr, counter: Counter) -> u64 {
+        let report = self.report(local);
+        let leg = report.legs.iter().find(|leg| leg.local == local).unwrap();
+        leg.counters.get(counter)
+    }
+
+    /// Waits until a counter has come to a value, and no further.
+    pub(crate) fn counted(&mut self, local: SocketAddr, counter: Counter, n: u64) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let count = self.count(local, counter);
+            if count == n {
+                return Ok(());
+            }
+            if count > n || Instant::now() > deadline {
+                bail!("{counter:?} is {count} instead of {n}: {:#?}", self.report(local));
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits for an event that fits.
+    pub(crate) fn event(&mut self, fits: impl Fn(&Event) -> bool) -> Result<Event> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut seen = Vec::new();
+        loop {
+            for event in self.relay.events()? {
+                if fits(&event) {
+                    return Ok(event);
+                }
+                seen.push(event);
+            }
+            if Instant::now() > deadline {
+                bail!("no such event; there were {seen:#?}");
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Adds one session of two legs.
+    pub(crate) fn add(&mut self, legs: [Leg; 2]) -> Result<(), ExecutorError> {
+        self.relay.add(&[Session { id: 1, idle_s: 0, legs }])
+    }
+}
+
+fn subject(is_module: bool) -> Result<Box<dyn Executor>> {
+    if is_module {
+        return Ok(Box::new(KernelRelay::attach(OWNER)?));
+    }
+    bail!("the relay in user space is not there yet")
+}
+
+/// A call between a phone in `a` and one in `b`.
+pub(crate) struct Call {
+    pub(crate) alice: Phone,
+    pub(crate) bob: Phone,
+    /// Where the relay is for alice.
+    pub(crate) for_alice: SocketAddr,
+    /// Where the relay is for bob.
+    pub(crate) for_bob: SocketAddr,
+}
+
+impl Call {
+    /// The phones and the addresses, without a session.
+    pub(crate) fn new(stage: &Stage) -> Result<Self> {
+        Ok(Self {
+            alice: Phone::new(&stage.net.a, "10.0.1.1:4000")?,
+            bob: Phone::new(&stage.net.b, "10.0.2.1:5000")?,
+            for_alice: "10.0.1.254:30000".parse()?,
+            for_bob: "10.0.2.254:30002".parse()?,
+        })
+    }
+
+    /// The legs as signalling would have them; nothing to learn.
+    pub(crate) fn legs(&self) -> [Leg; 2] {
+        [
+            Leg::new(self.for_alice, Some(self.alice.address)),
+            Leg::new(self.for_bob, Some(self.bob.address)),
+        ]
+    }
+
+    /// With a session.
+    pub(crate) fn up(stage: &mut Stage) -> Result<Self> {
+        let call = Self::new(stage)?;
+        stage.add(call.legs())?;
+        Ok(call)
+    }
+
+    /// With a session whose leg at alice is this, bob's as signalled.
+    pub(crate) fn with(stage: &mut Stage, change: impl FnOnce(&mut Leg)) -> Result<Self> {
+        let call = Self::new(stage)?;
+        let mut legs = call.legs();
+        change(&mut legs[0]);
+        stage.add(legs)?;
+        Ok(call)
+    }
+
+    /// A packet from alice arrives at bob, and nothing arrived before it.
+    pub(crate) fn alice_reaches_bob(&self) -> Result<()> {
+        passes(&self.alice, self.for_alice, &self.bob, self.for_bob)
+    }
+
+    /// The same the other way.
+    pub(crate) fn bob_reaches_alice(&self) -> Result<()> {
+        passes(&self.bob, self.for_bob, &self.alice, self.for_alice)
+    }
+}
+
+/// `from` sends a packet to `to`; it is the next that arrives at `at`, from `via`.
+pub(crate) fn passes(from: &Phone, to: SocketAddr, at: &Phone, via: SocketAddr) -> Result<()> {
+    let packet = rtp(4711);
+    from.send(to, &packet)?;
+    let arrived = at.receive()?;
+    anyhow::ensure!(arrived.data == packet, "another packet arrived first: {arrived:?}");
+    anyhow::ensure!(arrived.from == via, "it came from {}", arrived.from);
+    Ok(())
+}
+
+/// Learning in a window.
+pub(crate) fn learn(window_ms: u32, settle_ms: u32) -> Learn {
+    Learn { window_ms, settle_ms, lowest: Rank::Any }
+}
+
+/// The stage, or a return where there is none.
+#[macro_export]
+macro_rules! stage {
+    ($make:ident) => {
+        match $crate::stage::Stage::$make()? {
+            Some(stage) => stage,
+            None => return Ok(()),
+        }
+    };
+}
