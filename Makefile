@@ -79,6 +79,7 @@ test: policies
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
 	fi; \
 	for policy in $(POLICIES); do $(VIADUCT) policy test policies/$$policy; done; \
+	$(MAKE) -C kmod test; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.

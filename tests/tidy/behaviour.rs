@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) const FILE: &str = "tests/behaviour.md";
 
 /// The requirements on registrar, Path, location service and proxy core, in a few words each.
-const REQUIREMENTS: [(&str, &str); 36] = [
+const REQUIREMENTS: [(&str, &str); 45] = [
     ("P1", "Path: lines and commas are one list, in order, topmost nearest the registrar"),
     ("P2", "Path values are `<...>` with `lr`"),
     ("P3", "our Path value goes on top"),
@@ -44,6 +44,15 @@ const REQUIREMENTS: [(&str, &str); 36] = [
     ("O1", "flow tokens: signed, rotating keys, a connection is not taken for a later one"),
     ("O2", "`ob` counts in the Path value next to the phone"),
     ("O3", "temporary GRUUs are sealed, and end with their registration"),
+    ("M1", "a relayed packet carries nothing of the one that came but its payload and marks"),
+    ("M2", "a relay session is two legs, each found by its local address and port"),
+    ("M3", "legs have budgets of packets and octets, and a largest packet"),
+    ("M4", "packets are told apart by their first octets"),
+    ("M5", "a leg's peer is the signalled one, or learned in a window, by rank, once"),
+    ("M6", "malformed packets and unwanted payload types are dropped and not answered"),
+    ("M7", "DSCP is set or copied, ECN kept"),
+    ("M8", "sessions may vanish, move and outlive their owner"),
+    ("M9", "orders are refused with the reason; what happens is told"),
 ];
 
 /// A test that names what it shows: `(requirement or RFC section, file, name)`.

@@ -92,9 +92,10 @@ impl KernelRelay {
         let found = self.answer(CTRL_CMD_GETFAMILY, &attrs, |message| {
             let groups = message.nested(CTRL_ATTR_MCAST_GROUPS)?;
             let wanted = format!("{GROUP}\0");
-            let group = groups.iter().map(|(_, value)| Received::of(value)).find(|group| {
-                group.get(CTRL_ATTR_MCAST_GRP_NAME) == Some(wanted.as_bytes())
-            })?;
+            let group = groups
+                .iter()
+                .map(|(_, value)| Received::of(value))
+                .find(|group| group.get(CTRL_ATTR_MCAST_GRP_NAME) == Some(wanted.as_bytes()))?;
             Some((message.u16(CTRL_ATTR_FAMILY_ID)?, group.u32(CTRL_ATTR_MCAST_GRP_ID)?))
         });
         let (family, group) = match found {

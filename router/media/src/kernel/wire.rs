@@ -163,7 +163,11 @@ fn of_kind(kind: u16, flags: u16, body: &[u8]) -> Option<Message<'_>> {
         NLMSG_DONE => Some(Message::Done),
         NLMSG_ERROR => {
             let code = i32::from_ne_bytes(body.get(..4)?.try_into().ok()?);
-            Some(if code == 0 { Message::Done } else { Message::Refused(refusal(code, flags, body)) })
+            Some(if code == 0 {
+                Message::Done
+            } else {
+                Message::Refused(refusal(code, flags, body))
+            })
         }
         _ => Some(Message::Data {
             flags,

@@ -12,3 +12,4 @@ mod namespace;
 mod packets;
 mod phone;
 mod stage;
+mod within;

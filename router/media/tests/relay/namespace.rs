@@ -31,15 +31,20 @@ impl Namespace {
         run(&all)
     }
 
+    /// What `setns` takes.
+    pub(crate) fn file(&self) -> Result<File> {
+        Ok(File::open(format!("/run/netns/{}", self.name))?)
+    }
+
     /// Runs `work` inside, on a thread of its own. Sockets made there stay there.
     pub(crate) fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let file = File::open(format!("/run/netns/{}", self.name))?;
+        let file = self.file()?;
         thread::scope(|scope| {
             let inside = scope.spawn(move || {
                 setns(&file, CloneFlags::CLONE_NEWNET)?;
                 work()
             });
-            inside.join().expect("the work panicked")
+            inside.join().unwrap()
         })
     }
 }

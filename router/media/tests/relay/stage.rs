@@ -1,17 +1,20 @@
 //! Namespaces, a subject, and what tests ask of it.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Result, bail};
 use viaduct_media::kernel::{KernelRelay, Owner};
-use viaduct_media::session::{Counter, Event, Leg, Learn, Rank, Report, Session};
+use viaduct_media::session::{Counter, Event, Learn, Leg, Rank, Report, Session};
+use viaduct_media::userspace::UserspaceRelay;
 use viaduct_media::{Executor, ExecutorError};
 
 use crate::namespace::Net;
 use crate::packets::rtp;
 use crate::phone::Phone;
+use crate::within::Within;
 
 /// How long an event that must come is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -19,7 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Stage {
     pub(crate) net: Net,
     pub(crate) relay: Box<dyn Executor>,
-    pub(crate) is_module: bool,
 }
 
 /// Which owner a test's sessions have where it does not matter.
@@ -37,8 +39,9 @@ impl Stage {
                 return Ok(None);
             }
         };
-        let relay = net.r.enter(move || subject(is_module))?;
-        Ok(Some(Self { net, relay, is_module }))
+        let namespace = net.r.file()?;
+        let relay = net.r.enter(move || subject(is_module, namespace))?;
+        Ok(Some(Self { net, relay }))
     }
 
     /// For what only the module does.
@@ -100,11 +103,11 @@ impl Stage {
     }
 }
 
-fn subject(is_module: bool) -> Result<Box<dyn Executor>> {
+fn subject(is_module: bool, namespace: File) -> Result<Box<dyn Executor>> {
     if is_module {
         return Ok(Box::new(KernelRelay::attach(OWNER)?));
     }
-    bail!("the relay in user space is not there yet")
+    Ok(Box::new(Within { relay: UserspaceRelay::start()?, namespace }))
 }
 
 /// A call between a phone in `a` and one in `b`.
@@ -171,6 +174,24 @@ pub(crate) fn passes(from: &Phone, to: SocketAddr, at: &Phone, via: SocketAddr) 
     anyhow::ensure!(arrived.data == packet, "another packet arrived first: {arrived:?}");
     anyhow::ensure!(arrived.from == via, "it came from {}", arrived.from);
     Ok(())
+}
+
+/// As [`passes`], but copies of `earlier` may still be under way.
+pub(crate) fn passes_after(
+    earlier: &[u8],
+    (from, to): (&Phone, SocketAddr),
+    (at, via): (&Phone, SocketAddr),
+) -> Result<()> {
+    let packet = rtp(4712);
+    from.send(to, &packet)?;
+    loop {
+        let arrived = at.receive()?;
+        anyhow::ensure!(arrived.from == via, "it came from {}", arrived.from);
+        if arrived.data == packet {
+            return Ok(());
+        }
+        anyhow::ensure!(arrived.data == earlier, "another packet arrived first: {arrived:?}");
+    }
 }
 
 /// Learning in a window.

@@ -1,0 +1,80 @@
+//! The state of one leg.
+
+use std::net::IpAddr;
+
+use crate::budget::Bucket;
+use crate::latch::Latch;
+use crate::packet::Facts;
+use crate::session::{Classes, Counter, Counters, Leg, LegReport};
+
+pub(super) struct LegState {
+    pub(super) terms: Leg,
+    pub(super) latch: Latch,
+    pub(super) packets: Bucket,
+    pub(super) octets: Bucket,
+    pub(super) counters: Counters,
+    pub(super) seen_ms: Option<u64>,
+    ssrc: Option<u32>,
+}
+
+impl LegState {
+    pub(super) fn new(terms: Leg, now_ms: u64) -> Self {
+        Self {
+            latch: Latch::new(&terms, now_ms),
+            terms,
+            packets: Bucket::default(),
+            octets: Bucket::default(),
+            counters: Counters::default(),
+            seen_ms: None,
+            ssrc: None,
+        }
+    }
+
+    /// As signalled anew. What was counted stays.
+    pub(super) fn replace(&mut self, terms: Leg, now_ms: u64) {
+        self.latch = Latch::new(&terms, now_ms);
+        self.terms = terms;
+        (self.packets, self.octets) = (Bucket::default(), Bucket::default());
+    }
+
+    /// Notes a relayed packet. True: it is the first.
+    pub(super) fn note(&mut self, now_ms: u64, facts: Facts, octets: usize) -> bool {
+        self.counters.add(Counter::Packets, 1);
+        self.counters.add(Counter::Octets, octets as u64);
+        if let Some((ssrc, sequence)) = facts.rtp {
+            self.counters.add(Counter::Rtp, 1);
+            self.ssrc = Some(ssrc);
+            self.latch.heard(ssrc, sequence);
+        } else if facts.class == Classes::RTCP {
+            self.counters.add(Counter::Rtcp, 1);
+        }
+        self.seen_ms.replace(now_ms).is_none()
+    }
+
+    pub(super) fn report(&self, now_ms: u64) -> LegReport {
+        LegReport {
+            local: self.terms.local,
+            peer: self.terms.peer,
+            learned: self.latch.learned(),
+            locked: self.latch.is_locked(),
+            seen_ms: self.seen_ms.map(|seen| now_ms.saturating_sub(seen)),
+            ssrc: self.ssrc,
+            counters: self.counters,
+        }
+    }
+}
+
+/// The prefix whose sources share a budget: /24 of IPv4, /64 of IPv6.
+pub(super) fn prefix(ip: IpAddr) -> [u8; 8] {
+    match ip {
+        IpAddr::V4(v4) => {
+            let [a, b, c, _] = v4.octets();
+            [4, a, b, c, 0, 0, 0, 0]
+        }
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            (u64::from(a) << 48 | u64::from(b) << 32 | u64::from(c) << 16 | u64::from(d))
+                .to_be_bytes()
+        }
+    }
+}
