@@ -11,7 +11,7 @@ ip link set lo up
 dmesg -C
 cd /mnt/share || exit 1
 . ./env
-export SUITE KERNEL ARGS
+export SUITE KERNEL ARGS ROUNDS
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
 setsid -w /bin/bash -eu "./$SCRIPT.sh"
 code=$?

@@ -2,8 +2,10 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [SCRIPT]     SCRIPT: in tests/qemu/, `suite` else
-# env:   VIADUCT_KERNEL      see tests/kernel.sh
+# usage: run.sh [suite|churn]   `suite`, the default, ends with `churn`
+# env:   ARGS                to the relay suite, such as part of a test's name
+#        ROUNDS              how often `churn` loads and unloads, 20 else
+#        VIADUCT_KERNEL      see tests/kernel.sh
 #        VIADUCT_QEMU_S      how long it may take, 900 s else
 #        VIADUCT_QEMU_CPU    arguments instead of emulation, such as "-accel kvm -cpu host"
 set -euo pipefail
@@ -32,13 +34,14 @@ fi
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
-cp "$here/guest.sh" "$here/$script.sh" "$here/lib.sh" "$share/"
+cp "$here/guest.sh" "$here/suite.sh" "$here/churn.sh" "$here/lib.sh" "$share/"
 cp "$out/viaduct.ko" "$share/"
 cat >"$share/env" <<END
 SCRIPT=$script
 SUITE=$suite
 KERNEL=$kernel
 ARGS="${ARGS:-}"
+ROUNDS=${ROUNDS:-20}
 END
 
 say "booting $version"

@@ -1,5 +1,4 @@
-# The shared relay suite against the module, then the module's own: loading and unloading under
-# traffic (see churn.sh).
+# The shared relay suite against the module, then loading and unloading it under traffic.
 . ./lib.sh
 module veth
 load
@@ -8,4 +7,5 @@ load
 VIADUCT_RELAY=module "$SUITE" --test-threads=1 $ARGS || fail "the relay suite"
 unload
 clean_log
+. ./churn.sh
 say "suite passed"

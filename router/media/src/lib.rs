@@ -4,11 +4,14 @@
 //! the module has the same in C, and both pass the tests of `tests/relay`.
 
 pub mod budget;
+pub mod call;
 pub mod executor;
 pub mod kernel;
 pub mod latch;
 pub mod packet;
+pub mod ports;
 pub mod relay;
+pub mod sdp;
 pub mod session;
 pub mod userspace;
 

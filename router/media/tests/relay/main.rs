@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod churn;
 mod control;
 mod filter;
 mod forward;

@@ -91,6 +91,20 @@ impl Net {
             host.ip(&["address", "add", &v6("1"), "dev", "phone", "nodad"])?;
             net.r.ip(&["address", "add", &v4(254), "dev", &relay_end])?;
             net.r.ip(&["address", "add", &v6("fe"), "dev", &relay_end, "nodad"])?;
+            // Neighbours are known from the start: what waits for one to be resolved is not counted.
+            let (phone_mac, relay_mac) =
+                (format!("02:00:00:00:0{network}:01"), format!("02:00:00:00:0{network}:fe"));
+            host.ip(&["link", "set", "phone", "address", &phone_mac])?;
+            net.r.ip(&["link", "set", &relay_end, "address", &relay_mac])?;
+            let known = |at: &Namespace, ip: &str, mac: &str, device: &str| {
+                at.ip(&["neigh", "replace", ip, "lladdr", mac, "nud", "permanent", "dev", device])
+            };
+            known(host, &format!("10.0.{network}.254"), &relay_mac, "phone")?;
+            known(host, &format!("fd00:{network}::fe"), &relay_mac, "phone")?;
+            for last in 1..=4 {
+                known(&net.r, &format!("10.0.{network}.{last}"), &phone_mac, &relay_end)?;
+            }
+            known(&net.r, &format!("fd00:{network}::1"), &phone_mac, &relay_end)?;
             host.ip(&["route", "add", "default", "via", &format!("10.0.{network}.254")])?;
             host.ip(&["route", "add", "default", "via", &format!("fd00:{network}::fe")])?;
         }

@@ -1,0 +1,184 @@
+//! One `m=` of a call: ports at both sides, and one session for RTP and one for RTCP.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Order, Pools, Settings, Side};
+use crate::ports::{Layout, PortError, Ports};
+use crate::sdp::Media;
+use crate::session::{Classes, Learn, Leg, LegFlags, Session};
+
+/// What one side says of the stream.
+pub(super) struct MediaOf<'a> {
+    pub(super) media: &'a Media,
+    pub(super) source: Option<IpAddr>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Peer {
+    rtp: Option<SocketAddr>,
+    rtcp: Option<SocketAddr>,
+    payload_types: u128,
+    muxed: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Stream {
+    id: u64,
+    ports: [Ports; 2],
+    peers: [Peer; 2],
+    /// What the executor was told of the peers when the windows were opened last.
+    opened: Option<[Peer; 2]>,
+    added: bool,
+    encrypted: bool,
+    audio: bool,
+}
+
+impl Stream {
+    /// Takes ports at both sides. They are pairs, also where RTCP may share RTP's port in the end:
+    /// the other side may not know how (RFC 5761 5.1.1).
+    pub(super) fn new(id: u64, now_ms: u64, pools: &mut Pools<'_>) -> Result<Self, PortError> {
+        let random = pools.random;
+        pools.random =
+            random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        let a = pools.a.allocate(now_ms, Layout::Pair, random >> 16)?;
+        let b = match pools.b.allocate(now_ms, Layout::Pair, pools.random >> 16) {
+            Ok(b) => b,
+            Err(error) => {
+                pools.a.release(now_ms, a);
+                return Err(error);
+            }
+        };
+        Ok(Self {
+            id,
+            ports: [a, b],
+            peers: [Peer::default(); 2],
+            opened: None,
+            added: false,
+            encrypted: false,
+            audio: true,
+        })
+    }
+
+    pub(super) fn release(&self, now_ms: u64, pools: &mut Pools<'_>) {
+        for (side, ports) in [Side::A, Side::B].into_iter().zip(self.ports) {
+            pools.of(side).release(now_ms, ports);
+        }
+    }
+
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.ports == other.ports
+    }
+
+    /// The router's ports for what `side` sends.
+    pub(super) fn ports(&self, side: Side) -> Ports {
+        let [a, b] = self.ports;
+        if side == Side::A { a } else { b }
+    }
+
+    pub(super) fn describe(&mut self, side: Side, said: &MediaOf<'_>) {
+        let at = |peer: Option<SocketAddr>| {
+            peer.map(|peer| SocketAddr::new(said.source.unwrap_or(peer.ip()), peer.port()))
+        };
+        // An address of the other family cannot be a peer of this leg.
+        let fits = |peer: &SocketAddr| peer.is_ipv4() == self.ports(side).rtp.is_ipv4();
+        let peer = Peer {
+            rtp: at(said.media.peer()).filter(fits),
+            rtcp: at(said.media.rtcp_peer()).filter(fits),
+            payload_types: said.media.payload_types,
+            muxed: said.media.rtcp_mux,
+        };
+        if let Some(place) = self.peers.get_mut(side.index()) {
+            *place = peer;
+        }
+        self.encrypted = said.media.is_encrypted();
+        self.audio = said.media.kind == "audio";
+    }
+
+    /// Both its sessions as they are known so far; nothing is learned yet.
+    pub(super) fn additions(&mut self, settings: &Settings) -> Vec<Order> {
+        if std::mem::replace(&mut self.added, true) {
+            return Vec::new();
+        }
+        let session = |legs: [Leg; 2], id| {
+            Order::Add(Box::new(Session { id, idle_s: settings.idle_s, legs }))
+        };
+        let rtp = [Side::A, Side::B].map(|side| self.rtp_leg(settings, side, Learn::OFF));
+        let rtcp = [Side::A, Side::B].map(|side| self.rtcp_leg(settings, side, Learn::OFF));
+        vec![session(rtp, self.id), session(rtcp, self.id.wrapping_add(1))]
+    }
+
+    pub(super) fn removals(&self) -> [Order; 2] {
+        [Order::Remove(self.ports[0].rtp), Order::Remove(self.ports[0].rtcp)]
+    }
+
+    /// Offer and answer are there: legs whose peer is new begin to learn. The others stay locked.
+    pub(super) fn open(&mut self, settings: &Settings) -> Vec<Order> {
+        let now = self.peers;
+        let before = self.opened.replace(now);
+        let mut orders = Vec::new();
+        let changed: Vec<Side> = [Side::A, Side::B]
+            .into_iter()
+            .filter(|side| {
+                before.and_then(|all| all.get(side.index()).copied()) != self.peer(*side)
+            })
+            .collect();
+        if changed.is_empty() {
+            return orders;
+        }
+        let learn = |peer: Option<SocketAddr>| {
+            // Without an address to rank by, on hold, whoever comes would be believed.
+            if peer.is_some() { settings.learn } else { Learn::OFF }
+        };
+        let of = |leg: &dyn Fn(Side) -> Leg| Order::Set(changed.iter().map(|s| leg(*s)).collect());
+        orders.push(of(&|side| {
+            let peer = self.peer(side).and_then(|peer| peer.rtp);
+            self.rtp_leg(settings, side, learn(peer))
+        }));
+        orders.push(of(&|side| {
+            let peer = self.peer(side).and_then(|peer| peer.rtcp);
+            self.rtcp_leg(settings, side, learn(peer))
+        }));
+        orders
+    }
+
+    fn peer(&self, side: Side) -> Option<Peer> {
+        self.peers.get(side.index()).copied()
+    }
+
+    fn rtp_leg(&self, settings: &Settings, side: Side, learn: Learn) -> Leg {
+        let peer = self.peer(side).unwrap_or_default();
+        let mut leg = self.leg(settings, self.ports(side).rtp, peer.rtp, learn);
+        // Each side sends the other's types, and some send their own: both lists may pass.
+        let both = self.peers.iter().fold(0, |all, peer| all | peer.payload_types);
+        let answered = self.peers.iter().all(|peer| peer.payload_types != 0);
+        if answered {
+            leg.payload_types = both;
+        }
+        leg
+    }
+
+    fn rtcp_leg(&self, settings: &Settings, side: Side, learn: Learn) -> Leg {
+        let peer = self.peer(side).unwrap_or_default();
+        // Where both have agreed on one port, nothing is to come here.
+        let muxed = self.peers.iter().all(|peer| peer.muxed);
+        let learn = if muxed { Learn::OFF } else { learn };
+        let mut leg = self.leg(settings, self.ports(side).rtcp, peer.rtcp, learn);
+        leg.forward = if muxed { Classes::empty() } else { Classes::RTCP };
+        leg
+    }
+
+    fn leg(
+        &self,
+        settings: &Settings,
+        local: SocketAddr,
+        peer: Option<SocketAddr>,
+        learn: Learn,
+    ) -> Leg {
+        let mut leg = Leg::new(local, peer);
+        leg.learn = learn;
+        leg.flags.set(LegFlags::SRTP, self.encrypted);
+        leg.flags.set(LegFlags::LOOPBACK, settings.loopback);
+        leg.dscp = if self.audio { settings.dscp_audio } else { settings.dscp_video };
+        leg
+    }
+}
