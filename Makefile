@@ -28,7 +28,7 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test bench sim fuzz check fmt policies build clean-run
+.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
@@ -92,6 +92,10 @@ bench: policies
 sim: policies
 	$(CARGO) run --release -p viaduct-sim -- \
 		$(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --from $(FROM)) $(ARGS)
+
+# Does the simulation find faults? Broken copies of the router must fail (takes long).
+sim-mutants: policies
+	tests/sim/mutants.sh
 
 fuzz:
 	@$(PACKAGES) build fuzz

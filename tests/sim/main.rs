@@ -47,6 +47,9 @@ struct Arguments {
     /// This one alone; its ladder is printed.
     #[arg(long)]
     seed: Option<u64>,
+    /// Stop at the first failure, as it is.
+    #[arg(long)]
+    quick: bool,
     /// Where the ladder of a failing seed goes.
     #[arg(long, default_value = "target/sim")]
     out: PathBuf,
@@ -65,6 +68,11 @@ fn main() -> Result<()> {
     println!("{}", summary(arguments.seeds, &tally));
     match failed {
         None => Ok(()),
+        Some((seed, failure)) if arguments.quick => bail!(
+            "\nseed {seed} at {:.3} s: {}",
+            failure.at_us as f64 / 1e6,
+            failure.what.lines().next().unwrap_or_default()
+        ),
         Some(failed) => report(failed, &arguments.out),
     }
 }

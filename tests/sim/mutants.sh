@@ -1,0 +1,31 @@
+#!/bin/bash
+# Shows that the simulation finds faults: breaks a copy of the source in one place after the other
+# (mutants/*.patch), and expects some seed to fail each time. `make sim-mutants`.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+seeds=${SEEDS:-2000}
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/sim-mutants}
+export RUST_BACKTRACE=0
+
+git ls-files -z | xargs -0 cp --parents -t "$copy"
+# The policies as they have been built: a mutant is a broken router, not a broken policy.
+cp --parents policies/*/*.wasm "$copy"
+found=0 missed=0
+for patch in tests/sim/mutants/*.patch; do
+    name=$(basename "$patch" .patch)
+    patch -s -p1 -d "$copy" <"$patch"
+    (cd "$copy" && cargo build -q -p viaduct-sim 2>"$copy/build.log") ||
+        { cat "$copy/build.log"; echo "$name does not build"; exit 1; }
+    if output=$("$CARGO_TARGET_DIR/debug/sim" --seeds "$seeds" --quick --out "$copy/out" 2>&1); then
+        echo "MISSED $name: $seeds seeds found nothing"
+        missed=$((missed + 1))
+    else
+        echo "found  $name: $(grep -m1 '^seed' <<<"$output")"
+        found=$((found + 1))
+    fi
+    patch -s -R -p1 -d "$copy" <"$patch"
+done
+echo "$found of $((found + missed)) faults found"
+[ "$missed" -eq 0 ]
