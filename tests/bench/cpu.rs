@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use viaduct_tests::support::family::family;
 
@@ -14,11 +14,18 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// Keeps the calling thread, and threads it starts later, on one core.
-pub(crate) fn pin_to(core: usize) -> Result<()> {
+/// Keeps the calling thread, and what it starts later, on one core; gives back those it had.
+pub(crate) fn pin_to(core: usize) -> Result<CpuSet> {
+    let before = sched_getaffinity(Pid::from_raw(0)).context("asking for the cores to use")?;
     let mut set = CpuSet::new();
     set.set(core)?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning to core {core}"))
+    allow(&set).with_context(|| format!("pinning to core {core}"))?;
+    Ok(before)
+}
+
+/// Lets the calling thread, and what it starts later, use these cores.
+pub(crate) fn allow(cores: &CpuSet) -> Result<()> {
+    sched_setaffinity(Pid::from_raw(0), cores).context("changing the cores to use")
 }
 
 /// CPU time used so far by a process with all its threads and child processes.
@@ -39,6 +46,26 @@ pub(crate) fn used(pid: u32) -> Result<Duration> {
         }
     }
     Ok(Duration::from_nanos(total_ns))
+}
+
+/// Memory of a process with all its child processes, bytes; what they share is counted once.
+pub(crate) fn memory_bytes(pid: u32) -> Result<u64> {
+    let mut total = 0;
+    for process in family(pid)? {
+        let file = format!("/proc/{process}/smaps_rollup");
+        match fs::read_to_string(&file) {
+            Ok(text) => total += proportional_bytes(&text).context(file)?,
+            Err(_) if process != pid => {} // a child that has ended meanwhile
+            Err(error) => return Err(error).with_context(|| format!("process {pid} is gone")),
+        }
+    }
+    Ok(total)
+}
+
+fn proportional_bytes(rollup: &str) -> Option<u64> {
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"))?;
+    let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 /// The first field of schedstat: time on a CPU, in nanoseconds.
@@ -63,6 +90,15 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(used(process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn memory_that_is_taken_shows() {
+        let before = memory_bytes(process::id()).unwrap();
+        let taken = std::hint::black_box(vec![1_u8; 64 << 20]);
+        assert!(memory_bytes(process::id()).unwrap() > before + (32 << 20));
+        drop(taken);
+        assert_eq!(proportional_bytes("x [rollup]\nRss: 9 kB\nPss:   7 kB\n"), Some(7 * 1024));
     }
 
     #[test]

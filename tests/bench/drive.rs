@@ -1,4 +1,4 @@
-//! Keeps 64 requests outstanding and measures the server meanwhile.
+//! Keeps so many requests outstanding and measures the server meanwhile.
 
 use std::time::{Duration, Instant};
 
@@ -11,14 +11,12 @@ use crate::subject::Subject;
 use crate::wire::{Side, Wire};
 use crate::work::{AORS, OUTSTANDING, Work};
 
-/// A request without an answer is sent again after this long (T1, RFC 3261 17.1.1.1).
-const RESEND_AFTER: Duration = Duration::from_millis(500);
-/// And given up after so many times.
-const MAX_RESENDS: u32 = 8;
+/// How often all sockets are found empty before the generator looks for late answers.
+const IDLE_ROUNDS: u32 = 2_000;
 /// Losses above one in this many answers spoil a measurement.
 const ANSWERS_PER_LOSS: usize = 1_000;
 
-/// What a kind of work does in one of the 64 slots.
+/// What a kind of work does in one of the slots.
 pub(crate) trait Load {
     /// Begins the slot's next request.
     fn begin(&mut self, slot: usize, wire: &Wire) -> Result<()>;
@@ -26,6 +24,30 @@ pub(crate) trait Load {
     fn receive(&mut self, side: Side, datagram: &[u8], wire: &Wire) -> Result<Option<usize>>;
     /// Sends the slot's latest message again.
     fn resend(&mut self, slot: usize, wire: &Wire) -> Result<()>;
+}
+
+/// How requests are kept outstanding.
+#[derive(Clone, Copy)]
+pub(crate) struct Pace {
+    /// Requests under way at any time.
+    pub outstanding: usize,
+    /// A request without an answer is sent again after this long.
+    pub resend_after: Duration,
+    /// And given up after so many times.
+    pub max_resends: u32,
+    /// Where there is nothing to receive, sleep until there is: others need this core.
+    pub sleep: bool,
+}
+
+impl Pace {
+    /// The generator has a core to itself and never sleeps, which would have the server pay for
+    /// waking it. Sends again after T1 (RFC 3261 17.1.1.1).
+    pub(crate) const BUSY: Self = Self {
+        outstanding: OUTSTANDING,
+        resend_after: Duration::from_millis(500),
+        max_resends: 8,
+        sleep: false,
+    };
 }
 
 /// One measurement.
@@ -61,39 +83,36 @@ impl Run {
             Work::Call => {
                 // Whoever is called must be registered first.
                 let mut registering = Single::callees(callee);
-                Driver::new(&mut registering, &wire).answer(AORS)?;
+                Driver::new(&mut registering, &wire, Pace::BUSY).answer(AORS)?;
                 Box::new(Calls::new(caller, callee))
             }
             _ => Box::new(Single::new(work, caller)),
         };
         let count = (work.count() * scale_percent as usize / 100).max(OUTSTANDING);
-        let mut driver = Driver::new(load.as_mut(), &wire);
+        let mut driver = Driver::new(load.as_mut(), &wire, Pace::BUSY);
         driver.answer((count / 10).max(2 * AORS))?;
-        (driver.retransmitted, driver.lost) = (0, 0);
-        let (cpu_before, began) = (cpu::used(subject.pid())?, Instant::now());
-        driver.answer(count)?;
-        let (wall, cpu_after) = (began.elapsed(), cpu::used(subject.pid())?);
-        let run = Self {
-            answers: count,
-            cpu: cpu_after.saturating_sub(cpu_before),
-            wall,
-            retransmitted: driver.retransmitted,
-            lost: driver.lost,
-        };
+        let run = driver.measure(subject, count)?;
         driver.drain()?;
-        let losses = run.retransmitted + run.lost;
+        run.check()?;
+        Ok(run)
+    }
+
+    /// Losses spoil a measurement.
+    pub(crate) fn check(&self) -> Result<()> {
+        let (losses, count) = (self.retransmitted + self.lost, self.answers);
         ensure!(
             losses * ANSWERS_PER_LOSS <= count,
             "{losses} of {count} were lost or sent again: too many for a measurement"
         );
-        Ok(run)
+        Ok(())
     }
 }
 
-/// The 64 slots over one load.
-struct Driver<'a> {
+/// The slots over one load.
+pub(crate) struct Driver<'a> {
     load: &'a mut dyn Load,
     wire: &'a Wire,
+    pace: Pace,
     slots: Vec<Slot>,
     retransmitted: usize,
     lost: usize,
@@ -109,13 +128,35 @@ struct Slot {
 }
 
 impl<'a> Driver<'a> {
-    fn new(load: &'a mut dyn Load, wire: &'a Wire) -> Self {
+    /// Nothing is outstanding yet.
+    pub(crate) fn new(load: &'a mut dyn Load, wire: &'a Wire, pace: Pace) -> Self {
         let slot = Slot { busy: false, since: Instant::now(), resends: 0 };
-        Self { load, wire, slots: vec![slot; OUTSTANDING], retransmitted: 0, lost: 0 }
+        let slots = vec![slot; pace.outstanding];
+        Self { load, wire, pace, slots, retransmitted: 0, lost: 0 }
+    }
+
+    /// What `count` more answers cost.
+    pub(crate) fn measure(&mut self, subject: &Subject, count: usize) -> Result<Run> {
+        (self.retransmitted, self.lost) = (0, 0);
+        let (cpu_before, began) = (cpu::used(subject.pid())?, Instant::now());
+        self.answer(count)?;
+        let (wall, cpu_after) = (began.elapsed(), cpu::used(subject.pid())?);
+        Ok(Run {
+            answers: count,
+            cpu: cpu_after.saturating_sub(cpu_before),
+            wall,
+            retransmitted: self.retransmitted,
+            lost: self.lost,
+        })
+    }
+
+    /// Requests sent again and given up so far.
+    pub(crate) fn losses(&self) -> usize {
+        self.retransmitted + self.lost
     }
 
     /// Runs until `count` more requests are answered; others stay outstanding.
-    fn answer(&mut self, count: usize) -> Result<()> {
+    pub(crate) fn answer(&mut self, count: usize) -> Result<()> {
         for slot in 0..self.slots.len() {
             if !self.slots.get(slot).is_some_and(|one| one.busy) {
                 self.begin(slot)?;
@@ -125,7 +166,7 @@ impl<'a> Driver<'a> {
     }
 
     /// Runs until nothing is outstanding.
-    fn drain(&mut self) -> Result<()> {
+    pub(crate) fn drain(&mut self) -> Result<()> {
         let busy = self.slots.iter().filter(|slot| slot.busy).count();
         self.until(busy, false)
     }
@@ -152,7 +193,8 @@ impl<'a> Driver<'a> {
                 }
             }
             idle_rounds = if idle { idle_rounds + 1 } else { 0 };
-            if idle_rounds > 2_000 {
+            let waited_in_vain = idle && self.pace.sleep && !self.wire.wait()?;
+            if idle_rounds > IDLE_ROUNDS || waited_in_vain {
                 idle_rounds = 0;
                 answered += self.resend_late(begin_more)?;
             }
@@ -173,12 +215,12 @@ impl<'a> Driver<'a> {
             let Some(state) = self.slots.get_mut(slot) else {
                 continue;
             };
-            if !state.busy || now.duration_since(state.since) < RESEND_AFTER {
+            if !state.busy || now.duration_since(state.since) < self.pace.resend_after {
                 continue;
             }
             state.since = now;
             state.resends += 1;
-            if state.resends <= MAX_RESENDS {
+            if state.resends <= self.pace.max_resends {
                 self.retransmitted += 1;
                 self.load.resend(slot, self.wire)?;
                 continue;
@@ -186,7 +228,7 @@ impl<'a> Driver<'a> {
             state.busy = false;
             self.lost += 1;
             given_up += 1;
-            ensure!(self.lost <= OUTSTANDING, "the server does not answer");
+            ensure!(self.lost <= self.pace.outstanding, "the server does not answer");
             if begin_more {
                 self.begin(slot)?;
             }

@@ -7,6 +7,9 @@
 //! of requests. Each measurement is made three times, interleaved between the servers so that a
 //! noisy minute hits all of them, and the median is printed.
 //!
+//! What it costs to keep bindings where they survive is measured by [`stores`], in another way: there
+//! a database needs the cores too.
+//!
 //! Start reading at [`work`] (what is asked of a server), then [`drive`] (the 64 slots).
 
 mod call;
@@ -14,19 +17,20 @@ mod cpu;
 mod drive;
 mod echo;
 mod single;
+mod stores;
 mod subject;
 mod table;
 mod wire;
 mod work;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 
 use crate::drive::Run;
-use crate::subject::{Kind, Subject};
+use crate::subject::{Kind, Setup, Subject};
 use crate::table::Table;
 use crate::work::Work;
 
@@ -40,15 +44,18 @@ struct Arguments {
     /// fresh folder, `@POLICIES@` by the policies folder.
     #[arg(long)]
     viaduct_config: Option<PathBuf>,
-    /// Measure only these: echo, kamailio, viaduct.
+    /// Measure only these: echo, kamailio, viaduct; stores is the two of them with their stores.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
-    /// Measure only this work: options, register, call.
+    /// Measure only this work: options, register, call; of stores: write, many.
     #[arg(long, value_delimiter = ',')]
     work: Vec<String>,
     /// Measurements of each, of which the median is printed.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: u32,
+    /// Bindings of the work many.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    bindings: u32,
     /// Multiplies the number of requests of a measurement, in percent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
@@ -63,11 +70,28 @@ fn main() -> Result<()> {
         return echo::serve(address);
     }
     ensure!(cpu::cores() >= 2, "the benchmark needs two cores: one for the server, one for itself");
-    cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
-    let subjects = start_subjects(&arguments)?;
-    let table = measure_all(&arguments, &subjects)?;
-    print!("{}", table.render());
+    let cpu_work = Work::ALL.iter().any(|work| wanted(&arguments.work, work.name()));
+    if cpu_work && arguments.only != ["stores"] {
+        let all_cores = cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
+        let subjects = start_subjects(&arguments)?;
+        let table = measure_all(&arguments, &subjects)?;
+        print!("{}", table.render());
+        cpu::allow(&all_cores)?;
+    }
+    if wanted(&arguments.only, "stores") {
+        match arguments.router() {
+            Some(router) => stores::measure(&arguments, router)?,
+            None => println!("skipped: the stores, which need --viaduct"),
+        }
+    }
     Ok(())
+}
+
+impl Arguments {
+    /// The router's program and its configuration.
+    fn router(&self) -> Option<(&Path, &Path)> {
+        self.viaduct.as_deref().zip(self.viaduct_config.as_deref())
+    }
 }
 
 fn wanted(list: &[String], name: &str) -> bool {
@@ -85,10 +109,10 @@ fn start_subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
             None => println!("skipped: kamailio is not installed, so there are no ratios"),
         }
     }
-    if let (Some(binary), Some(config)) = (&arguments.viaduct, &arguments.viaduct_config)
+    if let Some((binary, template)) = arguments.router()
         && wanted(&arguments.only, "viaduct")
     {
-        subjects.push(Subject::viaduct(binary, config)?);
+        subjects.push(Subject::viaduct(&Setup::new(binary, template)?)?);
     }
     Ok(subjects)
 }

@@ -28,6 +28,8 @@ pub(crate) struct Single {
     kind: Kind,
     local: SocketAddr,
     slots: Vec<(u32, Vec<u8>)>,
+    /// AoRs that are registered in turn.
+    aors: usize,
     next_aor: usize,
 }
 
@@ -50,17 +52,24 @@ impl Single {
             Work::Register => Kind::Register { letter: 'r', at: local, side: Side::Caller },
             Work::Echo | Work::Call => Kind::Echo,
         };
-        Self::with(kind, local)
+        Self::with(kind, local, OUTSTANDING, AORS)
+    }
+
+    /// Registers `aors` users in turn, `outstanding` at a time.
+    pub(crate) fn registrations(local: SocketAddr, outstanding: usize, aors: usize) -> Self {
+        let kind = Kind::Register { letter: 's', at: local, side: Side::Caller };
+        Self::with(kind, local, outstanding, aors)
     }
 
     /// Registers the users who will be called at `callee`.
     pub(crate) fn callees(callee: SocketAddr) -> Self {
         let kind = Kind::Register { letter: 'c', at: callee, side: Side::Callee };
-        Self::with(kind, callee)
+        Self::with(kind, callee, OUTSTANDING, AORS)
     }
 
-    fn with(kind: Kind, local: SocketAddr) -> Self {
-        Self { kind, local, slots: vec![(0, Vec::new()); OUTSTANDING], next_aor: 0 }
+    fn with(kind: Kind, local: SocketAddr, outstanding: usize, aors: usize) -> Self {
+        let slots = vec![(0, Vec::new()); outstanding];
+        Self { kind, local, slots, aors, next_aor: 0 }
     }
 
     fn side(&self) -> Side {
@@ -71,7 +80,7 @@ impl Single {
     }
 
     fn write(&mut self, slot: usize) -> Result<()> {
-        let Self { kind, local, next_aor, .. } = self;
+        let Self { kind, local, aors, next_aor, .. } = self;
         let (sequence, text) = self.slots.get_mut(slot).context("no such slot")?;
         *sequence = next_sequence();
         let n = *sequence;
@@ -92,8 +101,8 @@ impl Single {
                  Content-Length: 0\r\n\r\n"
             )?,
             Kind::Register { letter, at, .. } => {
-                // The AoRs go round, so the 64 outstanding are never the same one twice.
-                let aor = *next_aor % AORS;
+                // The AoRs go round, so those outstanding are never the same one twice.
+                let aor = *next_aor % *aors;
                 *next_aor += 1;
                 write!(
                     text,

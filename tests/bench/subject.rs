@@ -1,22 +1,28 @@
-//! The servers that are measured, each a process pinned to core 0.
+//! The servers that are measured, each a process; pinned to core 0, but where a database shares the
+//! machine with it.
 
 use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use viaduct_tests::support::kamailio::{self, Kamailio};
 use viaduct_tests::support::net::{Transport, own_address, wait_until_bound};
+use viaduct_tests::support::postgres::Postgres;
 use viaduct_tests::support::process::Process;
 
-/// The core of the server under test.
+/// The core of the server under test, where it has one to itself.
 const SERVER_CORE: &str = "0";
+const PIN: [&str; 3] = ["taskset", "-c", SERVER_CORE];
 /// The core of the load generator.
 pub(crate) const GENERATOR_CORE: usize = 1;
+/// Patience with a router that starts, also with very many bindings.
+const READY_WITHIN: Duration = Duration::from_secs(180);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +46,7 @@ pub(crate) struct Subject {
 }
 
 enum Server {
-    Plain { process: Process, _state: Option<TempDir> },
+    Plain { process: Process, _state: Option<Arc<TempDir>> },
     Kamailio(Kamailio),
 }
 
@@ -48,8 +54,8 @@ impl Subject {
     /// This program once more, as an echo server.
     pub(crate) fn echo() -> Result<Self> {
         let address = free_address();
-        let mut command = pinned();
-        command.arg(env::current_exe()?).arg("--echo-server").arg(address.to_string());
+        let mut command = pinned(&env::current_exe()?);
+        command.arg("--echo-server").arg(address.to_string());
         let process = Process::start("echo server", &mut command)?;
         Self::plain(Kind::Echo, address, process, None)
     }
@@ -60,35 +66,40 @@ impl Subject {
             return Ok(None);
         }
         let address = free_address();
-        let server = kamailio::start(address, &["taskset", "-c", SERVER_CORE])?;
+        let server = kamailio::start(address, &PIN, None)?;
         Ok(Some(Self::with(Kind::Kamailio, address, Server::Kamailio(server))))
     }
 
-    /// The router, with the placeholders in its configuration filled in.
-    pub(crate) fn viaduct(binary: &Path, config: &Path) -> Result<Self> {
+    /// Kamailio with its bindings in a database.
+    pub(crate) fn kamailio_in(database: &Postgres, pinned: bool) -> Result<Self> {
         let address = free_address();
-        let state = TempDir::with_prefix("viaduct-bench-")?;
-        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies").canonicalize()?;
-        let text = fs::read_to_string(config).with_context(|| config.display().to_string())?;
-        let text = text
-            .replace("@LISTEN@", &address.to_string())
-            .replace("@STATE@", &state.path().display().to_string())
-            .replace("@POLICIES@", &policies.display().to_string());
-        let filled = state.path().join("viaduct.toml");
-        fs::write(&filled, text)?;
-        let mut command = pinned();
-        command.arg(binary).arg("run").arg("--config").arg(filled);
+        let prefix: &[&str] = if pinned { &PIN } else { &[] };
+        let server = kamailio::start(address, prefix, Some(database.folder()))?;
+        Ok(Self::with(Kind::Kamailio, address, Server::Kamailio(server)))
+    }
+
+    /// The router.
+    pub(crate) fn viaduct(setup: &Setup) -> Result<Self> {
+        let file = setup.write()?;
+        let program = &setup.binary;
+        let mut command = if setup.pinned { pinned(program) } else { Command::new(program) };
+        command.arg("run").arg("--config").arg(file);
         let process = Process::start("viaduct", &mut command)?;
         let ready = |line: &str| line.starts_with("viaduct ready:");
-        process.wait_for_line("ready", Duration::from_secs(60), ready)?;
-        Self::plain(Kind::Viaduct, address, process, Some(state))
+        process.wait_for_line("ready", READY_WITHIN, ready)?;
+        Self::plain(Kind::Viaduct, setup.address, process, Some(Arc::clone(&setup.state)))
+    }
+
+    /// The same server, talked to from other addresses.
+    pub(crate) fn asked_from(self, generator: (SocketAddr, SocketAddr)) -> Self {
+        Self { generator, ..self }
     }
 
     fn plain(
         kind: Kind,
         address: SocketAddr,
         process: Process,
-        state: Option<TempDir>,
+        state: Option<Arc<TempDir>>,
     ) -> Result<Self> {
         wait_until_bound(Transport::Udp, address, Duration::from_secs(30))
             .with_context(|| process.log())?;
@@ -150,10 +161,69 @@ impl Kind {
     }
 }
 
+/// How a router is started.
+pub(crate) struct Setup {
+    binary: PathBuf,
+    template: PathBuf,
+    location: String,
+    pinned: bool,
+    state: Arc<TempDir>,
+    address: SocketAddr,
+}
+
+impl Setup {
+    /// A router in a fresh folder, on a core of its own, with its bindings in memory. `template` is
+    /// a configuration with placeholders.
+    pub(crate) fn new(binary: &Path, template: &Path) -> Result<Self> {
+        Ok(Self {
+            binary: binary.to_owned(),
+            template: template.to_owned(),
+            location: "mode = \"memory\"".to_owned(),
+            pinned: true,
+            state: Arc::new(TempDir::with_prefix("viaduct-bench-")?),
+            address: free_address(),
+        })
+    }
+
+    /// With other lines of `[location]`.
+    pub(crate) fn location(self, lines: String) -> Self {
+        Self { location: lines, ..self }
+    }
+
+    /// On a core of its own, or wherever there is room.
+    pub(crate) fn pinned(self, pinned: bool) -> Self {
+        Self { pinned, ..self }
+    }
+
+    /// Runs a command of the router's program with its configuration; what it prints.
+    pub(crate) fn command(&self, words: &[&str]) -> Result<String> {
+        let file = self.write()?;
+        let mut command = Command::new(&self.binary);
+        let output = command.arg("--config").arg(file).args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "viaduct {}: {said}", words.join(" "));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Writes the configuration.
+    fn write(&self) -> Result<PathBuf> {
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies").canonicalize()?;
+        let text = fs::read_to_string(&self.template)
+            .with_context(|| self.template.display().to_string())?
+            .replace("@LISTEN@", &self.address.to_string())
+            .replace("@STATE@", &self.state.path().display().to_string())
+            .replace("@POLICIES@", &policies.display().to_string())
+            .replace("@LOCATION@", &self.location);
+        let file = self.state.path().join("viaduct.toml");
+        fs::write(&file, text)?;
+        Ok(file)
+    }
+}
+
 /// taskset replaces itself by the program, so the process id stays the child's.
-fn pinned() -> Command {
+fn pinned(program: &Path) -> Command {
     let mut command = Command::new("taskset");
-    command.args(["-c", SERVER_CORE]);
+    command.args(["-c", SERVER_CORE]).arg(program);
     command
 }
 

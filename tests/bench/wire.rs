@@ -3,9 +3,11 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context, Result};
 use memchr::memmem;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 /// Which of the generator's two sockets.
@@ -17,8 +19,7 @@ pub(crate) enum Side {
     Callee,
 }
 
-/// Two UDP sockets connected to the server. They are polled, never waited on: a generator that
-/// slept would have the server pay for waking it.
+/// Two UDP sockets connected to the server.
 pub(crate) struct Wire {
     caller: UdpSocket,
     callee: UdpSocket,
@@ -26,6 +27,8 @@ pub(crate) struct Wire {
 
 /// Kernel receive buffer of each socket in octets: all that 64 calls can have in flight, twice.
 const RECEIVE_BUFFER: usize = 1 << 20;
+/// Longest wait for a datagram before late answers are looked for, milliseconds.
+const LOOK_MS: u16 = 20;
 
 impl Wire {
     /// Sockets at `caller` and `callee`, talking to `server`.
@@ -53,6 +56,14 @@ impl Wire {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
             Err(error) => Err(error).context("receiving from the server"),
         }
+    }
+
+    /// Sleeps until there is something to receive; `false` where nothing came for a while.
+    pub(crate) fn wait(&self) -> Result<bool> {
+        let mut both = [&self.caller, &self.callee]
+            .map(|socket| PollFd::new(socket.as_fd(), PollFlags::POLLIN));
+        let ready = poll(&mut both, PollTimeout::from(LOOK_MS)).context("waiting for an answer")?;
+        Ok(ready > 0)
     }
 }
 

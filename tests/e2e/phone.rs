@@ -56,7 +56,7 @@ fn the_same_through_kamailio() -> Result<()> {
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(phone::installed(), "baresip-core is not installed");
     let server = SocketAddr::from((own_address(), 5060));
-    let _kamailio = kamailio::start(server, &[])?;
+    let _kamailio = kamailio::start(server, &[], None)?;
     registers_and_is_called(server, Transport::Udp)?;
     registers_and_is_called(server, Transport::Tcp)
 }

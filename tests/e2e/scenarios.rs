@@ -64,7 +64,7 @@ fn through_kamailio(pair: &str, transport: Transport) -> Result<()> {
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(kamailio::installed(), "kamailio is not installed");
     let server = at(5060);
-    let _kamailio = kamailio::start(server, &[])?;
+    let _kamailio = kamailio::start(server, &[], None)?;
     call(pair, transport, Some(server))
 }
 
@@ -103,7 +103,7 @@ fn called_over_its_own_flow(pair: (&str, &str), transport: Transport) -> Result<
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(kamailio::installed(), "kamailio is not installed");
     let server = at(5060);
-    let _kamailio = kamailio::start(server, &[])?;
+    let _kamailio = kamailio::start(server, &[], None)?;
     let local = at(5064);
     let phone = Sipp::new(pair.0, transport, local)
         .to(server)

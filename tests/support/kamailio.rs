@@ -32,12 +32,21 @@ pub fn installed() -> Option<PathBuf> {
     find_program("kamailio")
 }
 
+/// What [`start`] needs with a database, or `None` where it is not installed.
+#[must_use]
+pub fn postgres_module() -> Option<PathBuf> {
+    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten();
+    folders.map(|one| one.path().join("kamailio/modules/db_postgres.so")).find(|one| one.is_file())
+}
+
 /// Starts Kamailio on UDP and TCP at `address`. `prefix` is put before the command, for example
-/// `taskset -c 0`; it must end up executing the rest in the same process.
+/// `taskset -c 0`; it must end up executing the rest in the same process. With a `database`, the
+/// folder of a PostgreSQL server's socket, every binding is written through to its database
+/// `kamailio`.
 ///
 /// # Errors
 /// When Kamailio is not installed or does not bind its port within 15 seconds.
-pub fn start(address: SocketAddr, prefix: &[&str]) -> Result<Kamailio> {
+pub fn start(address: SocketAddr, prefix: &[&str], database: Option<&Path>) -> Result<Kamailio> {
     let program = installed().context("kamailio is not installed")?;
     let folder = TempDir::with_prefix("viaduct-kamailio-")?;
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
@@ -45,14 +54,22 @@ pub fn start(address: SocketAddr, prefix: &[&str]) -> Result<Kamailio> {
     words.push(program.into());
     words.extend(["-f".into(), config.into()]);
     // -x fm: the fast allocator for shared memory. -m: MiB of it; finished transactions stay for
-    // five seconds, which at benchmark rates is a lot of memory.
-    words.extend(["-DD", "-E", "-x", "fm", "-m", "1024", "-M", "32"].map(OsString::from));
+    // five seconds, which at benchmark rates is a lot of memory. It is only taken as it is used.
+    words.extend(["-DD", "-E", "-x", "fm", "-m", "4096", "-M", "32"].map(OsString::from));
+    if database.is_some() {
+        words.extend(["-A", "WITH_POSTGRES"].map(OsString::from));
+    }
     for transport in ["udp", "tcp"] {
         words.extend(["-l".into(), format!("{transport}:{address}").into()]);
     }
     words.extend(["-Y".into(), folder.path().into(), "-w".into(), folder.path().into()]);
     let (first, rest) = words.split_first().context("an empty command")?;
-    let process = Process::start("kamailio", Command::new(first).args(rest))?;
+    let mut command = Command::new(first);
+    if let Some(folder) = database {
+        // Its URLs have no way to name the folder of a socket.
+        command.env("PGHOST", folder);
+    }
+    let process = Process::start("kamailio", command.args(rest))?;
     net::wait_until_bound(Transport::Udp, address, Duration::from_secs(15))
         .with_context(|| process.log())?;
     net::wait_until_bound(Transport::Tcp, address, Duration::from_secs(15))

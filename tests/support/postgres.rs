@@ -69,6 +69,12 @@ impl Postgres {
         self.folder.path()
     }
 
+    /// Its first process; each connection has one of its own below it.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
     /// Everything it has said.
     #[must_use]
     pub fn log(&self) -> String {
@@ -83,7 +89,11 @@ impl Postgres {
         self.sql_in("viaduct", text)
     }
 
-    fn sql_in(&self, database: &str, text: &str) -> Result<String> {
+    /// The same in another database of the server.
+    ///
+    /// # Errors
+    /// As [`Postgres::sql`].
+    pub fn sql_in(&self, database: &str, text: &str) -> Result<String> {
         let program = programs().context(NO_POSTGRES)?.join("psql");
         let output = Command::new(program)
             .args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-U", "viaduct"])
