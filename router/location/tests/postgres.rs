@@ -357,6 +357,68 @@ fn after_numbers_have_gone_back_everything_is_read_again() {
 }
 
 #[test]
+fn who_was_away_for_longer_than_the_log_reaches_reads_everything_again() {
+    let Some(server) = server() else { return };
+    let (a, b) = (open(&server, "a"), open(&server, "b"));
+    put(&a, "u@x", live(&["sip:1"])).unwrap();
+    eventually("b sees it", || contacts(&b, "u@x") == ["sip:1"]);
+    // A change whose log has been deleted already.
+    server
+        .sql(
+            "BEGIN; UPDATE location_clock SET seq = seq + 1, log_from = seq + 1; \
+             UPDATE location_aor SET seq = (SELECT seq FROM location_clock), written_by = 1; \
+             UPDATE location SET contact = 'sip:2'; DELETE FROM location_log; COMMIT",
+        )
+        .unwrap();
+    eventually("b has read it", || contacts(&b, "u@x") == ["sip:2"]);
+    put(&b, "u@x", live(&["sip:3"])).unwrap();
+    eventually("changes travel again", || contacts(&a, "u@x") == ["sip:3"]);
+}
+
+#[test]
+fn old_tombstones_and_what_is_left_of_the_log_are_deleted() {
+    let Some(server) = server() else { return };
+    let a = open(&server, "a");
+    for aor in ["u@x", "kept@x"] {
+        put(&a, aor, live(&["sip:1"])).unwrap();
+    }
+    put(&a, "u@x", Arc::default()).unwrap();
+    // As if that had been long ago.
+    server
+        .sql(
+            "UPDATE location_aor SET expires_ms = 1 WHERE bindings = 0; \
+             INSERT INTO location_log SELECT seq, 1, 1, '{location}', '{u@x}' FROM location_clock; \
+             UPDATE location_clock SET seq = seq + 1",
+        )
+        .unwrap();
+    let b = open(&server, "b");
+    let is = |text: &str| server.sql(text).unwrap();
+    eventually("the tombstone is gone", || is("SELECT count(*) FROM location_aor") == "1");
+    let old = "SELECT count(*) FROM location_log WHERE at_ms = 1";
+    eventually("the log is cut", || is(old) == "0");
+    assert_eq!(is("SELECT seq - log_from FROM location_clock"), "1");
+    assert_eq!(contacts(&b, "kept@x"), ["sip:1"]);
+}
+
+#[test]
+fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
+    let Some(server) = server() else { return };
+    put(&open(&server, "a"), "u@x", live(&["sip:1"])).unwrap();
+    server
+        .sql(
+            "DROP TABLE location_log; ALTER TABLE location_clock DROP COLUMN log_from; \
+             ALTER TABLE location_aor RENAME COLUMN written_by TO writer; \
+             CREATE INDEX location_aor_seq ON location_aor (seq); \
+             ALTER TABLE location DROP COLUMN attributes; DELETE FROM viaduct_migration WHERE version > 1",
+        )
+        .unwrap();
+    let (a, b) = (open(&server, "a"), open(&server, "b"));
+    assert_eq!(contacts(&a, "u@x"), ["sip:1"]);
+    add(&a, "u@x", "sip:2");
+    eventually("b sees it", || contacts(&b, "u@x") == ["sip:1", "sip:2"]);
+}
+
+#[test]
 fn an_aor_whose_bindings_have_expired_is_as_good_as_none() {
     let Some(server) = server() else { return };
     let (a, b) = (open(&server, "a"), open(&server, "b"));

@@ -17,6 +17,8 @@ use crate::store::Watcher;
 const GATHER: Duration = Duration::from_millis(10);
 /// How often what has expired is deleted.
 const CLEAN_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it is logged what has changed. Who was away for longer reads everything again.
+const LOG_KEPT: Duration = Duration::from_secs(600);
 /// One plan for each question: how much is new differs.
 const PLANS: &str = "SET jit = off; SET plan_cache_mode = force_custom_plan; \
                      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
@@ -34,7 +36,7 @@ struct Feed {
 
 /// Tells the watcher of changes after `loaded` for as long as the runtime lives.
 pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: Clock) {
-    let Clock { revision, era } = loaded;
+    let Clock { revision, era, .. } = loaded;
     let mut feed = Feed { shared, watcher, told: revision, at: Instant::now(), era };
     let mut pause = Pause::default();
     loop {
@@ -68,13 +70,13 @@ impl Feed {
         client.batch_execute(&format!("{PLANS}; LISTEN viaduct_location")).await?;
         let changes = client.prepare(&statements::changes()).await?;
         self.recognise(&mut client).await?;
-        let mut cleaned = Instant::now();
+        let mut cleaned: Option<Instant> = None;
         loop {
             if !self.look(&client, &changes).await? {
                 self.list(&mut client).await?;
             }
-            if cleaned.elapsed() > CLEAN_INTERVAL {
-                cleaned = Instant::now();
+            if cleaned.is_none_or(|at| at.elapsed() > CLEAN_INTERVAL) {
+                cleaned = Some(Instant::now());
                 self.clean(&mut client).await?;
             }
             let waited = tokio::time::timeout(self.shared.config.poll_interval, async {
@@ -115,7 +117,8 @@ impl Feed {
         let watcher = &self.watcher;
         let begins = &mut |revision| watcher.list_begins(revision);
         let each = &mut |record| watcher.listed(record);
-        let Clock { revision, era } = read_all(client, &self.shared.reader, begins, each).await?;
+        let clock = read_all(client, &self.shared.reader, begins, each).await?;
+        let Clock { revision, era, .. } = clock;
         self.watcher.list_ends();
         (self.told, self.at, self.era) = (revision, Instant::now(), era);
         tracing::info!(revision, era, "database: everything read again");
@@ -143,8 +146,8 @@ impl Feed {
         after: u64,
     ) -> Result<bool, tokio_postgres::Error> {
         let (writer, _) = self.shared.own_marks();
-        let Clock { revision: newest, era } = Clock::read(client).await?;
-        if era != self.era {
+        let Clock { revision: newest, era, log_from } = Clock::read(client).await?;
+        if era != self.era || after < log_from {
             return Ok(false);
         }
         if newest < self.told {
@@ -172,20 +175,42 @@ impl Feed {
         Ok(true)
     }
 
-    /// Deletes what everybody has forgotten.
+    /// Deletes what everybody has forgotten, a little at a time: writers wait meanwhile.
     async fn clean(&self, client: &mut Client) -> Result<(), tokio_postgres::Error> {
-        let kept_ms = u64::try_from(self.shared.config.keep_removed.as_millis());
-        let before = unix_ms().saturating_sub(kept_ms.unwrap_or(u64::MAX)).cast_signed();
+        let keep_removed = self.shared.config.keep_removed;
+        let before = ago(keep_removed);
         loop {
+            let transaction = client.transaction().await?;
+            transaction.batch_execute("SET LOCAL enable_seqscan = on").await?;
+            let lapsed = transaction.query(statements::LAPSED, &[&before]).await?;
+            transaction.commit().await?;
+            if lapsed.is_empty() {
+                break;
+            }
+            let column = |n| lapsed.iter().map(|row| row.try_get(n)).collect::<Result<_, _>>();
+            let (tables, aors): (Vec<String>, Vec<String>) = (column(0)?, column(1)?);
             let transaction = client.transaction().await?;
             // The order of locks is everybody's.
             transaction.query_one(statements::HOLD, &[]).await?;
-            let gone: i64 =
-                transaction.query_one(statements::CLEAN, &[&before]).await?.try_get(0)?;
+            transaction.execute(statements::CLEAN, &[&tables, &aors, &before]).await?;
+            transaction.commit().await?;
+        }
+        let before = ago(keep_removed.min(LOG_KEPT));
+        loop {
+            let transaction = client.transaction().await?;
+            transaction.query_one(statements::HOLD, &[]).await?;
+            let cut = transaction.query_one(statements::CUT_LOG, &[&before]).await?;
+            let gone: i64 = cut.try_get(0)?;
             transaction.commit().await?;
             if gone == 0 {
                 return Ok(());
             }
         }
     }
+}
+
+/// Milliseconds since 1970.
+fn ago(time: Duration) -> i64 {
+    let time_ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    unix_ms().saturating_sub(time_ms).cast_signed()
 }

@@ -21,7 +21,8 @@ const MOST_NOTES: usize = 16;
 const CLOCK_TOLERANCE_MS: u64 = 2000;
 /// Plans with an index for every single row, whatever the planner thinks of the tables' size. What
 /// is off only costs very much, which must not seem worth compiling.
-const PLANS: &str = "SET jit = off; SET enable_seqscan = off; SET enable_mergejoin = off";
+const PLANS: &str = "SET jit = off; SET enable_seqscan = off; SET enable_mergejoin = off; \
+                     SET enable_hashjoin = off; SET plan_cache_mode = force_generic_plan";
 
 /// A connection, prepared: what its server says comes in by itself.
 pub(crate) struct Link {
@@ -70,6 +71,7 @@ pub(crate) async fn connect(config: &PostgresConfig) -> Result<Link, String> {
 pub(super) struct Session {
     client: Client,
     _driver: Driver,
+    tick: Statement,
     write: Statement,
     current: Statement,
     /// Marks the rows this connection has written.
@@ -103,10 +105,11 @@ impl Session {
         // given as is a number of our own.
         let limit_ms = config.write_timeout.as_millis();
         let limits = format!(
-            "{PLANS}; SET enable_nestloop = off; SET statement_timeout = {limit_ms}; \
+            "{PLANS}; SET statement_timeout = {limit_ms}; \
              SET idle_in_transaction_session_timeout = {limit_ms}"
         );
         client.batch_execute(&limits).await?;
+        let tick = client.prepare(statements::TICK).await?;
         let write = client.prepare(&statements::write()).await?;
         let current = client.prepare(&statements::current()).await?;
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get(0)?;
@@ -114,6 +117,7 @@ impl Session {
         Ok(Session {
             client,
             _driver: driver,
+            tick,
             write,
             current,
             writer: random(),
@@ -149,14 +153,15 @@ impl Session {
         let mut parameters = columns.parameters();
         parameters.push(&self.writer);
         parameters.push(&soon);
-        let begin = format!("BEGIN; {}", statements::TICK);
         // Sent one behind the other without waiting: the server works them off in order.
-        let (begun, written, committed) = futures_util::join!(
-            self.client.batch_execute(&begin),
+        let (begun, ticked, written, committed) = futures_util::join!(
+            self.client.batch_execute("BEGIN"),
+            self.client.execute(&self.tick, &[]),
             self.client.query_one(&self.write, &parameters),
             self.client.batch_execute(statements::COMMIT),
         );
         begun?;
+        ticked?;
         let row = written?;
         committed?;
         let revision = row.try_get::<_, i64>(0)?.cast_unsigned();
@@ -209,13 +214,16 @@ pub(super) struct Clock {
     pub(super) revision: u64,
     /// Numbers of another era mean nothing.
     pub(super) era: i64,
+    /// The log has all changes after this one.
+    pub(super) log_from: u64,
 }
 
 impl Clock {
     pub(super) async fn read(client: &impl GenericClient) -> Result<Clock, tokio_postgres::Error> {
         let row = client.query_one(statements::CLOCK, &[]).await?;
         let revision = row.try_get::<_, i64>(0)?.cast_unsigned();
-        Ok(Clock { revision, era: row.try_get(1)? })
+        let log_from = row.try_get::<_, i64>(2)?.cast_unsigned();
+        Ok(Clock { revision, era: row.try_get(1)?, log_from })
     }
 }
 

@@ -5,8 +5,9 @@ use super::rows::BINDING_COLUMNS;
 /// Takes the lock under which changes are numbered, and gives this transaction its number.
 pub(super) const TICK: &str = "UPDATE location_clock SET seq = seq + 1";
 
-/// The number of the last change, and the era it belongs to.
-pub(super) const CLOCK: &str = "SELECT seq, era FROM location_clock";
+/// The number of the last change, the era it belongs to, and the number after which the log has
+/// all changes.
+pub(super) const CLOCK: &str = "SELECT seq, era, log_from FROM location_clock";
 
 /// Which server this is, and which of its lives after fail-overs.
 pub(super) const IDENTITY: &str = "SELECT (SELECT system_identifier::text FROM pg_control_system()) || '/' \
@@ -26,19 +27,20 @@ pub(super) const ADVANCE: &str = "UPDATE location_clock SET seq = $1 + 1 WHERE s
 /// its change was computed from is stale, and so is all that shares its part. A record that is
 /// removed, or has expired (`$32`), is the same as none.
 ///
-/// Look-ups of single rows are sub-queries that cannot be turned into joins: a plan made while the
-/// tables are small must be right when they have grown.
+/// Each row is looked up once and then changed at its place; nobody else moves it, as the clock is
+/// locked. Look-ups of single rows are sub-queries that cannot be turned into joins: a plan made
+/// while the tables are small must be right when they have grown.
 pub(super) fn write() -> String {
     let columns = BINDING_COLUMNS;
     let updates: Vec<String> = columns
         .split(", ")
         .filter(|column| *column != "position")
-        .map(|column| format!("{column} = excluded.{column}"))
+        .map(|column| format!("{column} = b.{column}"))
         .collect();
     let updates = updates.join(", ");
     format!(
         "WITH item AS (
-            SELECT i.*, coalesce(a.bindings, 0) AS before,
+            SELECT i.*, coalesce(a.bindings, 0) AS before, a.place,
                    CASE WHEN i.revision = 0
                         THEN coalesce(a.bindings > 0 AND a.expires_ms > $32::int8, false)
                         ELSE a.seq IS DISTINCT FROM i.revision
@@ -46,30 +48,45 @@ pub(super) fn write() -> String {
             FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $5::int2[], $6::int8[])
                  AS i (tbl, aor, revision, part, bindings, expires_ms)
             LEFT JOIN LATERAL (
-                SELECT seq, bindings, expires_ms FROM location_aor
+                SELECT ctid AS place, seq, bindings, expires_ms FROM location_aor
                 WHERE tbl = i.tbl AND aor = i.aor OFFSET 0
             ) AS a ON true
         ), refused AS (
             SELECT DISTINCT part FROM item WHERE stale
         ), taken AS (
             SELECT * FROM item WHERE part NOT IN (SELECT part FROM refused)
+        ), logged AS (
+            INSERT INTO location_log (seq, writer, at_ms, tbl, aor)
+            SELECT (SELECT seq FROM location_clock), $31::int8,
+                   extract(epoch FROM now()) * 1000, array_agg(tbl), array_agg(aor)
+            FROM taken HAVING count(*) > 0
         ), aors AS (
-            INSERT INTO location_aor (tbl, aor, seq, writer, bindings, expires_ms)
+            UPDATE location_aor AS a
+            SET seq = (SELECT seq FROM location_clock), written_by = $31::int8,
+                bindings = t.bindings, expires_ms = t.expires_ms
+            FROM taken AS t WHERE a.ctid = t.place
+        ), new_aors AS (
+            INSERT INTO location_aor (tbl, aor, seq, written_by, bindings, expires_ms)
             SELECT tbl, aor, (SELECT seq FROM location_clock), $31::int8, bindings, expires_ms
-            FROM taken
-            ON CONFLICT (tbl, aor) DO UPDATE SET seq = excluded.seq, writer = excluded.writer,
-                bindings = excluded.bindings, expires_ms = excluded.expires_ms
-        ), kept AS (
-            INSERT INTO location (tbl, aor, {columns})
-            SELECT tbl, aor, {columns}
+            FROM taken WHERE place IS NULL
+        ), binding AS (
+            SELECT b.*, l.place
             FROM unnest($7::text[], $8::text[], $9::int4[], $10::int2[], $11::text[], $12::text[],
                         $13::text[], $14::text[], $15::text[], $16::int8[], $17::int2[],
                         $18::int8[], $19::text[], $20::text[], $21::int8[], $22::int8[],
                         $23::int8[], $24::text[], $25::bool[], $26::text[], $27::text[],
                         $28::int8[], $29::int8[], $30::text[])
                  AS b (tbl, aor, part, {columns})
+            LEFT JOIN LATERAL (
+                SELECT ctid AS place FROM location
+                WHERE tbl = b.tbl AND aor = b.aor AND position = b.position OFFSET 0
+            ) AS l ON true
             WHERE part NOT IN (SELECT part FROM refused)
-            ON CONFLICT (tbl, aor, position) DO UPDATE SET {updates}
+        ), kept AS (
+            UPDATE location AS l SET {updates} FROM binding AS b WHERE l.ctid = b.place
+        ), new AS (
+            INSERT INTO location (tbl, aor, {columns})
+            SELECT tbl, aor, {columns} FROM binding WHERE place IS NULL
         ), cut AS (
             DELETE FROM location WHERE ctid = ANY (ARRAY(
                 SELECT l.place FROM taken AS t, LATERAL (
@@ -87,13 +104,17 @@ pub(super) fn write() -> String {
 pub(super) const COMMIT: &str = "NOTIFY viaduct_location; COMMIT";
 
 fn records(condition: &str) -> String {
+    format!(
+        "{} FROM location_aor AS a \
+         LEFT JOIN location AS l ON l.tbl = a.tbl AND l.aor = a.aor {condition}",
+        record_columns()
+    )
+}
+
+fn record_columns() -> String {
     let columns: Vec<String> =
         BINDING_COLUMNS.split(", ").map(|column| format!("l.{column}")).collect();
-    format!(
-        "SELECT a.tbl, a.aor, a.seq, {} FROM location_aor AS a \
-         LEFT JOIN location AS l ON l.tbl = a.tbl AND l.aor = a.aor {condition}",
-        columns.join(", ")
-    )
+    format!("SELECT a.tbl, a.aor, a.seq, {}", columns.join(", "))
 }
 
 /// All there is.
@@ -103,7 +124,17 @@ pub(super) fn all() -> String {
 
 /// What has changed after `$1` by others than `$2`.
 pub(super) fn changes() -> String {
-    records("WHERE a.seq > $1 AND a.writer <> $2 ORDER BY a.seq, a.tbl, a.aor, l.position")
+    format!(
+        "{} FROM (
+            SELECT DISTINCT c.tbl, c.aor
+            FROM location_log AS g, unnest(g.tbl, g.aor) AS c (tbl, aor)
+            WHERE g.seq > $1 AND g.writer <> $2
+         ) AS c
+         JOIN location_aor AS a ON a.tbl = c.tbl AND a.aor = c.aor
+         LEFT JOIN location AS l ON l.tbl = a.tbl AND l.aor = a.aor
+         WHERE a.written_by <> $2 ORDER BY a.seq, a.tbl, a.aor, l.position",
+        record_columns()
+    )
 }
 
 /// What there is of the AoRs `$1`, `$2`.
@@ -117,11 +148,23 @@ pub(super) fn current() -> String {
 /// The lock of [`TICK`] alone.
 pub(super) const HOLD: &str = "SELECT seq FROM location_clock FOR UPDATE";
 
-/// Deletes some of what expired before `$1`.
+/// Some of what expired before `$1`: all is looked at, without a lock.
+pub(super) const LAPSED: &str =
+    "SELECT tbl, aor FROM location_aor WHERE expires_ms <= $1 LIMIT 2000";
+
+/// Deletes what expired before `$3` of the AoRs `$1`, `$2`.
 pub(super) const CLEAN: &str = "WITH gone AS (
-        DELETE FROM location_aor WHERE (tbl, aor) IN (
-            SELECT tbl, aor FROM location_aor WHERE expires_ms <= $1 LIMIT 2000
-        ) RETURNING tbl, aor
-    ), bindings AS (
-        DELETE FROM location AS l USING gone WHERE l.tbl = gone.tbl AND l.aor = gone.aor
+        DELETE FROM location_aor
+        WHERE (tbl, aor) IN (SELECT * FROM unnest($1::text[], $2::text[])) AND expires_ms <= $3
+        RETURNING tbl, aor
+    ) DELETE FROM location AS l USING gone WHERE l.tbl = gone.tbl AND l.aor = gone.aor";
+
+/// Deletes some of the log from before `$1`.
+pub(super) const CUT_LOG: &str = "WITH gone AS (
+        DELETE FROM location_log WHERE at_ms <= $1 AND seq IN (
+            SELECT seq FROM location_log ORDER BY seq LIMIT 2000
+        ) RETURNING seq
+    ), mark AS (
+        UPDATE location_clock SET log_from = (SELECT max(seq) FROM gone)
+        WHERE EXISTS (SELECT FROM gone)
     ) SELECT count(*) FROM gone";
