@@ -1,10 +1,12 @@
 //! Helpers for tests with real processes. No helper asserts: each returns what happened, with the
 //! peers' own logs in the error, and the test judges.
 
+pub mod authority;
 pub mod digest;
 pub mod family;
 pub mod kamailio;
 pub mod net;
+pub mod netns;
 pub mod phone;
 pub mod policy;
 pub mod postgres;

@@ -1,8 +1,8 @@
 //! A PostgreSQL server of the test's own: a folder that goes with it, a private Unix socket, and the
 //! user it may run as (it refuses to run as root).
 
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -31,6 +31,8 @@ pub struct Postgres {
     owner: Option<User>,
     /// More settings, `name=value`.
     settings: Vec<String>,
+    /// Where its network is; empty: here.
+    namespace: String,
 }
 
 impl Postgres {
@@ -40,6 +42,14 @@ impl Postgres {
     /// # Errors
     /// When it does not become ready; the error carries its log.
     pub fn start(settings: &[String]) -> Result<Option<Self>> {
+        Self::start_in("", settings)
+    }
+
+    /// The same with its network in a namespace, by name; the socket is reached from everywhere.
+    ///
+    /// # Errors
+    /// As [`Postgres::start`].
+    pub fn start_in(namespace: &str, settings: &[String]) -> Result<Option<Self>> {
         let Some(programs) = programs() else { return Ok(None) };
         let folder = TempDir::with_prefix("viaduct-pg-")?;
         let owner = owner()?;
@@ -51,8 +61,11 @@ impl Postgres {
         command.args(["--auth=trust", "--username=viaduct", "--encoding=UTF8", "--locale=C"]);
         let made = command.arg("--no-sync").arg("-D").arg(folder.path().join("data")).output()?;
         ensure!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
-        let process = launch(folder.path(), owner.as_ref(), settings)?;
-        let server = Self { process, folder, owner, settings: settings.to_vec() };
+        // A router has no password, wherever it comes from.
+        fs::write(folder.path().join("hba"), "local all all trust\nhost all all all trust\n")?;
+        let process = launch(folder.path(), owner.as_ref(), settings, namespace)?;
+        let (settings, namespace) = (settings.to_vec(), namespace.to_owned());
+        let server = Self { process, folder, owner, settings, namespace };
         server.sql_in("postgres", "CREATE DATABASE viaduct")?;
         Ok(Some(server))
     }
@@ -61,6 +74,21 @@ impl Postgres {
     #[must_use]
     pub fn connection(&self) -> String {
         format!("host={} user=viaduct dbname=viaduct", self.folder.path().display())
+    }
+
+    /// Gives a file to the user it runs as, and to nobody else.
+    ///
+    /// # Errors
+    /// When that cannot be done.
+    pub fn hand_over(&self, file: &Path) -> Result<PathBuf> {
+        let name = file.file_name().context("a file without a name")?;
+        let copy = self.folder.path().join(name);
+        fs::copy(file, &copy)?;
+        fs::set_permissions(&copy, Permissions::from_mode(0o600))?;
+        if let Some(owner) = &self.owner {
+            chown(&copy, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
+        }
+        Ok(copy)
     }
 
     /// Its folder, where the tests of a server may put files for it.
@@ -130,12 +158,18 @@ impl Postgres {
         Ok(())
     }
 
+    /// More settings for its next start.
+    pub fn set(&mut self, settings: &[String]) {
+        self.settings.extend_from_slice(settings);
+    }
+
     /// Starts it again on the same data, after it has ended.
     ///
     /// # Errors
     /// As [`Postgres::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = launch(self.folder.path(), self.owner.as_ref(), &self.settings)?;
+        let (folder, owner) = (self.folder.path(), self.owner.as_ref());
+        self.process = launch(folder, owner, &self.settings, &self.namespace)?;
         Ok(())
     }
 }
@@ -147,9 +181,26 @@ impl Drop for Postgres {
     }
 }
 
-fn launch(folder: &Path, owner: Option<&User>, settings: &[String]) -> Result<Process> {
+fn launch(
+    folder: &Path,
+    owner: Option<&User>,
+    settings: &[String],
+    namespace: &str,
+) -> Result<Process> {
     let program = programs().context(NO_POSTGRES)?.join("postgres");
-    let mut command = as_owner(&program, owner);
+    let mut command = match (namespace, owner) {
+        ("", owner) => as_owner(&program, owner),
+        (namespace, Some(owner)) => {
+            // Who enters a namespace is still root; each program replaces itself by the next.
+            let mut command = as_owner(Path::new("ip"), None);
+            let (uid, gid) = (owner.uid.to_string(), owner.gid.to_string());
+            command.args(["netns", "exec", namespace, "setpriv", "--clear-groups"]);
+            command.args(["--reuid", &uid, "--regid", &gid]).arg(&program);
+            command
+        }
+        (_, None) => bail!("namespaces need root"),
+    };
+    command.arg("-c").arg(format!("hba_file={}", folder.join("hba").display()));
     command.arg("-D").arg(folder.join("data")).arg("-k").arg(folder);
     for setting in ["listen_addresses=", "log_checkpoints=off"] {
         command.args(["-c", setting]);

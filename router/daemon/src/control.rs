@@ -101,6 +101,9 @@ pub struct Status {
     pub bindings: u64,
     /// Store of the location service: `write-through`, `memory`.
     pub location: String,
+    /// What is wrong with the store, and since when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_trouble: Option<String>,
 }
 
 /// `GET /v1/auth`

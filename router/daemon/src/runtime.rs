@@ -12,7 +12,7 @@ use crossbeam_channel::Sender;
 use viaduct_engine::auth::{Account, Auth, Credentials, Replay};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::{CommitFault, Engine, Event, Location, Transport};
-use viaduct_location::LocationService;
+use viaduct_location::{LocationService, Trouble};
 use viaduct_policy::{CatalogError, PolicyCatalog, PolicyInfo, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
@@ -91,8 +91,7 @@ impl Router {
         let replay = open_replay(config, clock.now().unix_ms)?;
         let catalog = open_policies(config)?;
         warn_of_policy_without_auth(users.is_some(), &catalog);
-        let service = LocationService::open(&config.location.service(), clock.now().unix_ms)?;
-        let location = Arc::new(service);
+        let location = Arc::new(open_location(config, clock.now().unix_ms)?);
         let sockets = open_sockets(config)?;
         let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
         let router = Arc::new(Router {
@@ -144,6 +143,7 @@ impl Router {
                 groups: counts.groups,
                 writes: counts.writes,
                 failures: counts.failures,
+                store_down: location.trouble().is_some(),
             }
         });
         let catalog = Arc::clone(&self.catalog);
@@ -254,6 +254,22 @@ fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
     Ok(catalog)
 }
 
+/// A database that cannot be reached is no reason not to route: it may be back any moment.
+fn open_location(config: &Config, unix_ms: u64) -> anyhow::Result<LocationService> {
+    let service = config.location.service();
+    let service = viaduct_location::Config { start_without_store: true, ..service };
+    Ok(LocationService::open(&service, unix_ms)?)
+}
+
+/// Trouble with the store, for people.
+fn told(trouble: &Trouble) -> String {
+    let empty = match trouble.not_loaded {
+        true => "; its bindings are not loaded yet",
+        false => "",
+    };
+    format!("{} (for {} s){empty}", trouble.fault, trouble.since.as_secs())
+}
+
 fn open_replay(config: &Config, unix_ms: u64) -> anyhow::Result<Arc<Replay>> {
     let mut seed = [0u8; 8];
     crate::random::fill(&mut seed).context("no randomness from the kernel")?;
@@ -315,6 +331,7 @@ impl Control for Router {
             aors: counts.aors as u64,
             bindings: counts.bindings as u64,
             location: self.mode.to_owned(),
+            store_trouble: self.location.trouble().map(|trouble| told(&trouble)),
         }
     }
 

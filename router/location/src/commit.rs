@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use viaduct_engine::{Change, CommitFault};
 
+use crate::health::Health;
 use crate::shard::{Lapsed, Staged};
 use crate::store::{Store, Write, Written};
 use crate::table::{Locked, Table};
@@ -157,6 +158,7 @@ pub(crate) struct Committer {
     pub(crate) table: Arc<Table>,
     pub(crate) store: Box<dyn Store>,
     pub(crate) tally: Arc<Tally>,
+    pub(crate) health: Health,
     /// How long a change may wait that was acknowledged at once; `None`: none is.
     pub(crate) write_back: Option<Duration>,
     /// A change the store cannot take is acknowledged all the same and stored later.
@@ -322,12 +324,14 @@ impl Committer {
             Ok(Ok(written)) => {
                 self.tally.groups.fetch_add(1, Ordering::Relaxed);
                 self.tally.writes.fetch_add(writes.len() as u64, Ordering::Relaxed);
+                self.health.works();
                 return Some(written);
             }
             Ok(Err(fault)) => fault.to_string(),
             Err(_) => "the store panicked".to_owned(),
         };
         self.tally.failures.fetch_add(1, Ordering::Relaxed);
+        self.health.fails(&fault);
         tracing::error!(changes = writes.len(), %fault, "location store: changes not stored");
         None
     }

@@ -14,6 +14,7 @@
 
 mod commit;
 mod expiry;
+mod health;
 pub mod import;
 mod inbox;
 mod keepalive;
@@ -28,9 +29,10 @@ mod store;
 mod table;
 
 pub use expiry::Expired;
+pub use health::Trouble;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig, drop_bindings};
 pub use merge::merge;
-pub use postgres::{PostgresConfig, PostgresStore, Tls};
+pub use postgres::{PostgresConfig, PostgresStore, Tls, connector as tls_connector, describe};
 pub use record::{RecordError, decode, encode};
 pub use redb_store::{RedbStore, Repaired, Verified, repair, verify};
 pub use service::{Backend, Config, Counts, LocationService, Mode, OpenError};

@@ -12,6 +12,7 @@ use viaduct_engine::{AorKey, Change, CommitFault, Location, Snapshot};
 
 use crate::commit::{Begun, Committer, Job, Queue, Tally, begin};
 use crate::expiry::Expired;
+use crate::health::{Health, Trouble};
 use crate::inbox::Inbox;
 use crate::postgres::{PostgresConfig, PostgresStore};
 use crate::redb_store::RedbStore;
@@ -57,6 +58,9 @@ pub struct Config {
     /// Acknowledge changes although the store cannot take them, and store them when it can: a crash
     /// before that loses them. Otherwise they are refused with [`CommitFault::Store`].
     pub accept_when_down: bool,
+    /// Start also where the database cannot be reached, with no bindings; they are loaded when it
+    /// can. What is wrong for good, such as a password, refuses the start all the same.
+    pub start_without_store: bool,
 }
 
 impl Default for Config {
@@ -64,6 +68,7 @@ impl Default for Config {
         Config {
             mode: Mode::Memory,
             accept_when_down: false,
+            start_without_store: false,
             max_aors: 1_000_000,
             max_bindings: 2_000_000,
             max_bindings_per_aor: 64,
@@ -107,6 +112,7 @@ pub struct Counts {
 /// The location service: share it in an [`Arc`].
 pub struct LocationService {
     table: Arc<Table>,
+    health: Health,
     queue: Option<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The shard expiry goes on with.
@@ -117,21 +123,37 @@ impl LocationService {
     /// Opens the store, if there is one, and loads what has not expired at `unix_ms`.
     pub fn open(config: &Config, unix_ms: u64) -> Result<LocationService, OpenError> {
         let backend = match &config.mode {
-            Mode::Memory => return Ok(LocationService::build(Arc::new(table(config)), None, None)),
+            Mode::Memory => {
+                let (table, health) = (Arc::new(table(config)), Health::default());
+                return Ok(LocationService::build(table, health, None, None));
+            }
             Mode::WriteThrough(backend) | Mode::WriteBack(backend, _) => backend,
         };
+        let health = Health::default();
         let store: Box<dyn Store> = match backend {
             Backend::File(path) => Box::new(RedbStore::open(path)?),
-            Backend::Postgres(postgres) => Box::new(PostgresStore::open(postgres)?),
+            Backend::Postgres(postgres) => {
+                let patient = config.start_without_store;
+                Box::new(PostgresStore::open(postgres, health.clone(), patient)?)
+            }
         };
-        LocationService::open_with(config, store, unix_ms)
+        LocationService::open_on(config, store, health, unix_ms)
     }
 
     /// As [`LocationService::open`], with a store of the caller's; of the mode only the time of a
     /// write-back is looked at.
     pub fn open_with(
         config: &Config,
+        store: Box<dyn Store>,
+        unix_ms: u64,
+    ) -> Result<LocationService, OpenError> {
+        LocationService::open_on(config, store, Health::default(), unix_ms)
+    }
+
+    fn open_on(
+        config: &Config,
         mut store: Box<dyn Store>,
+        health: Health,
         unix_ms: u64,
     ) -> Result<LocationService, OpenError> {
         let table = Arc::new(table(config));
@@ -149,6 +171,7 @@ impl LocationService {
             table: Arc::clone(&table),
             store,
             tally: Arc::clone(&tally),
+            health: health.clone(),
             write_back,
             accept_when_down: config.accept_when_down,
         };
@@ -164,16 +187,17 @@ impl LocationService {
             // The thread has just started; were it gone, the next commit would say so.
             let _ = queue.sender.send(Job::Forget(stale));
         }
-        Ok(LocationService::build(table, Some(queue), Some(thread)))
+        Ok(LocationService::build(table, health, Some(queue), Some(thread)))
     }
 
     fn build(
         table: Arc<Table>,
+        health: Health,
         queue: Option<Queue>,
         thread: Option<JoinHandle<()>>,
     ) -> LocationService {
         let (thread, next_shard) = (Mutex::new(thread), AtomicUsize::new(0));
-        LocationService { table, queue, thread, next_shard }
+        LocationService { table, health, queue, thread, next_shard }
     }
 
     /// Makes the changes, all or none, and then calls `done` once: at once where no store is asked
@@ -305,6 +329,11 @@ impl LocationService {
             counts.failures = queue.tally.failures.load(Ordering::Relaxed);
         }
         counts
+    }
+
+    /// What is wrong with the store; `None`: nothing, or there is none.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.health.trouble()
     }
 
     /// Stores everything queued, ends the store thread and closes the store. Later commits to the

@@ -14,6 +14,8 @@ pub(super) fn run(common: &Common) -> anyhow::Result<bool> {
         ));
     }
     let status: Status = client.get("/v1/status")?;
+    let trouble = status.store_trouble.as_ref();
+    let trouble = trouble.map_or(String::new(), |fault| format!("  store trouble {fault}\n"));
     let state = if status.draining { "draining" } else { "serving" };
     print(&format!(
         "viaduct {version}  {state}  up {uptime}\n\
@@ -22,7 +24,7 @@ pub(super) fn run(common: &Common) -> anyhow::Result<bool> {
          \x20 policy        {policy}\n\
          \x20 transactions  {transactions}\n\
          \x20 connections   {connections}\n\
-         \x20 location      {bindings} bindings of {aors} AoRs, {location}\n",
+         \x20 location      {bindings} bindings of {aors} AoRs, {location}\n{trouble}",
         version = status.version,
         uptime = uptime(status.uptime_s),
         listeners = status.listeners.join(", "),

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use viaduct_engine::auth::Algorithm;
 use viaduct_engine::auth::challenge::is_realm;
+use viaduct_location::Tls;
 
+use super::location::TLS;
 use super::reader::{Section, quoted};
 use super::secret::SecretSource;
 use super::size;
@@ -54,6 +56,10 @@ pub struct AuthCacheConfig {
 pub struct PostgresUsersConfig {
     /// Where the connection string is.
     pub url: SecretSource,
+    /// TLS; Unix sockets never have any.
+    pub tls: Tls,
+    /// PEM file with the authorities that are believed; `None`: those of the system.
+    pub ca_file: Option<PathBuf>,
     /// Users are told apart by domain.
     pub use_domain: bool,
     /// Most connections.
@@ -148,11 +154,13 @@ fn postgres(auth: &mut Section<'_, '_>, folder: &Path) -> Option<PostgresUsersCo
     let s = &mut section;
     let file = s.text("url_file", "", "a path");
     let variable = s.text("url_env", "", "the name of an environment variable");
+    let tls = s.choice("sslmode", &TLS, ("verify-full", Tls::VerifyFull));
+    let ca_file = s.text("ca_file", "", "a path").map(|file| folder.join(file.value));
     let use_domain = s.flag("use_domain", true);
     let connections = size(s.number("connections", 1..=64, 4));
     let timeout_ms = s.number("timeout_ms", 100..=30_000, 4000);
     let file = file.map(|file| SecretSource::File(folder.join(file.value)));
     let url = file.or(variable.map(|name| SecretSource::Variable(name.value)));
     section.close();
-    url.map(|url| PostgresUsersConfig { url, use_domain, connections, timeout_ms })
+    url.map(|url| PostgresUsersConfig { url, tls, ca_file, use_domain, connections, timeout_ms })
 }

@@ -136,14 +136,16 @@ pub(super) fn read(
 const CONNECTION: &str = "a connection string such as \"host=/run/postgresql user=viaduct \
                           dbname=viaduct\", without a password";
 
+/// Values of `sslmode`.
+pub(super) const TLS: [(&str, Tls); 3] =
+    [("disable", Tls::Disable), ("require", Tls::Require), ("verify-full", Tls::VerifyFull)];
+
 /// `None` where it names no database.
 fn postgres(
     location: &mut Section<'_, '_>,
     listeners: &[Listener],
     folder: &Path,
 ) -> Option<PostgresConfig> {
-    const TLS: [(&str, Tls); 3] =
-        [("disable", Tls::Disable), ("require", Tls::Require), ("verify-full", Tls::VerifyFull)];
     const NODE: &str = "1 to 64 letters, digits and `.:-_[]`";
     const ADDRESS: &str = "a host name or IP address, with or without a port";
     let mut section = location.section("postgres");

@@ -7,16 +7,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use deadpool_postgres::{
     Manager, ManagerConfig, Object, Pool, PoolError, RecyclingMethod, Timeouts,
 };
 use parking_lot::Mutex;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::Row;
+use tokio_postgres::config::{Host, SslMode};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{NoTls, Row};
 use viaduct_engine::auth::digest::Hash;
 use viaduct_engine::auth::{Account, Algorithm, Secrets};
+use viaduct_location::{Tls, describe, tls_connector};
 
 use crate::config::PostgresUsersConfig;
 
@@ -95,9 +96,17 @@ impl Database {
             text.trim().parse().ok().with_context(|| {
                 format!("{} holds no connection string of PostgreSQL", config.url)
             })?;
-        if !matches!(postgres.get_ssl_mode(), SslMode::Disable | SslMode::Prefer) {
-            bail!("{}: sslmode=require: TLS to the database is not in this version", config.url);
-        }
+        let unix = postgres.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+        postgres.ssl_mode(match config.tls {
+            _ if unix => SslMode::Disable,
+            Tls::Disable if postgres.get_ssl_mode() == SslMode::Require => {
+                bail!("{}: sslmode=require in it, and \"disable\" in sslmode", config.url)
+            }
+            Tls::Disable => SslMode::Disable,
+            Tls::Require | Tls::VerifyFull => SslMode::Require,
+        });
+        let connector = tls_connector(config.tls, config.ca_file.as_deref());
+        let connector = connector.map_err(|problem| anyhow!("{problem}"))?;
         let timeout = Duration::from_millis(config.timeout_ms);
         postgres.connect_timeout(timeout);
         if postgres.get_application_name().is_none() {
@@ -112,7 +121,7 @@ impl Database {
         postgres.options(&options);
         let place = place(&postgres);
         let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-        let manager = Manager::from_config(postgres, NoTls, recycling);
+        let manager = Manager::from_config(postgres, connector, recycling);
         let pool = Pool::builder(manager)
             .max_size(config.connections)
             .runtime(deadpool_postgres::Runtime::Tokio1)
@@ -215,7 +224,6 @@ impl Database {
 
 /// Hosts and database.
 fn place(config: &tokio_postgres::Config) -> String {
-    use tokio_postgres::config::Host;
     let hosts = config.get_hosts().iter().map(|host| match host {
         Host::Tcp(name) => name.clone(),
         Host::Unix(path) => path.display().to_string(),
@@ -228,7 +236,8 @@ fn place(config: &tokio_postgres::Config) -> String {
 fn words(fault: &tokio_postgres::Error) -> String {
     match fault.as_db_error() {
         Some(said) => format!("{} ({})", said.message(), said.code().code()),
-        None => format!("{fault:#}"),
+        // Its causes too, such as a certificate that is not believed.
+        None => describe(fault),
     }
 }
 
@@ -264,6 +273,8 @@ mod tests {
     fn config(file: std::path::PathBuf) -> PostgresUsersConfig {
         PostgresUsersConfig {
             url: SecretSource::File(file),
+            tls: Tls::Disable,
+            ca_file: None,
             use_domain: true,
             connections: 2,
             timeout_ms: 1000,

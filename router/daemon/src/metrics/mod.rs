@@ -32,6 +32,8 @@ pub struct LocationNumbers {
     pub writes: u64,
     /// Transactions the store refused since the start.
     pub failures: u64,
+    /// The store takes no changes now, or is not loaded yet.
+    pub store_down: bool,
 }
 
 type Source<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;

@@ -136,6 +136,8 @@ impl Scrape {
         gauge(out, "viaduct_bindings", "Bindings", size.bindings)?;
         gauge(out, "viaduct_bindings_bytes", "Memory of the bindings", size.memory_bytes)?;
         gauge(out, "viaduct_store_queue", "Changes waiting for the store", size.queued)?;
+        let help = "1: the store takes no changes now, or is not loaded yet";
+        gauge(out, "viaduct_store_down", help, size.store_down.into())?;
         self.counter(out, "store_groups", "Transactions of the store", size.groups)?;
         self.counter(out, "store_writes", "Changes stored", size.writes)?;
         self.counter(out, "store_failures", "Transactions the store refused", size.failures)?;

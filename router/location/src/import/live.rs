@@ -19,7 +19,7 @@ pub fn read_database(
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = builder.enable_all().build().map_err(|error| fault(error.to_string()))?;
     let read = async {
-        let connection = connect_for_import(config).await?;
+        let connection = connect_for_import(config).await.map_err(|fault| fault.text)?;
         for table in tables {
             read_table(&connection.client, table, import, each)
                 .await

@@ -133,7 +133,7 @@ fn first_line(file: &Path) -> Result<String, String> {
 }
 
 /// An error with its causes, in one line.
-pub(crate) fn describe(error: &dyn std::error::Error) -> String {
+pub fn describe(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -34,10 +34,11 @@ struct Feed {
     era: i64,
 }
 
-/// Tells the watcher of changes after `loaded` for as long as the runtime lives.
-pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: Clock) {
-    let Clock { revision, era, .. } = loaded;
-    let mut feed = Feed { shared, watcher, told: revision, at: Instant::now(), era };
+/// Tells the watcher of changes after what is `loaded` for as long as the runtime lives.
+pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: Option<Clock>) {
+    // Where nothing is loaded, no era is the one we know: everything is listed.
+    let (told, era) = loaded.map_or((0, i64::MIN), |clock| (clock.revision, clock.era));
+    let mut feed = Feed { shared, watcher, told, at: Instant::now(), era };
     let mut pause = Pause::default();
     loop {
         let begun = feed.at;
@@ -58,7 +59,7 @@ impl Feed {
                 Ok(never) => match never {},
                 Err(fault) => describe(&fault),
             },
-            Err(fault) => fault,
+            Err(fault) => fault.text,
         }
     }
 
@@ -120,6 +121,7 @@ impl Feed {
         let clock = read_all(client, &self.shared.reader, begins, each).await?;
         let Clock { revision, era, .. } = clock;
         self.watcher.list_ends();
+        self.shared.health.loaded(true);
         (self.told, self.at, self.era) = (revision, Instant::now(), era);
         tracing::info!(revision, era, "database: everything read again");
         Ok(())

@@ -9,6 +9,7 @@
 //! the columns, `statements` the SQL.
 
 mod config;
+mod fault;
 mod feed;
 pub(crate) mod rows;
 mod schema;
@@ -27,12 +28,14 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
 use tokio::sync::mpsc::Receiver;
 
-pub(crate) use config::describe;
-pub use config::{PostgresConfig, Tls};
+pub use config::{PostgresConfig, Tls, describe};
+use fault::Fault;
 use rows::{Me, Reader};
 pub(crate) use session::connect as connect_for_import;
 use session::{Clock, Session};
+pub use tls::connector;
 
+use crate::health::Health;
 use crate::store::{Record, Store, StoreError, Watcher, Write, Written};
 
 /// First and longest pause between two attempts to connect.
@@ -41,8 +44,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Bindings in a database.
 pub struct PostgresStore {
     shared: Arc<Shared>,
-    /// What has been loaded.
-    loaded: Clock,
+    /// What has been loaded; `None`: nothing yet.
+    loaded: Option<Clock>,
     runtime: Background,
 }
 
@@ -88,6 +91,7 @@ impl Drop for Background {
 struct Shared {
     config: PostgresConfig,
     reader: Reader,
+    health: Health,
     /// `None` while there is no connection; a task makes a new one then.
     session: Mutex<Option<Arc<Session>>>,
     /// Wakes that task where the connection itself does not.
@@ -100,32 +104,55 @@ struct Shared {
 }
 
 impl PostgresStore {
-    /// Connects and brings the tables up to date.
-    pub fn open(config: &PostgresConfig) -> Result<PostgresStore, StoreError> {
+    /// Connects and brings the tables up to date. A `patient` one does without a database that
+    /// cannot be reached now.
+    pub(crate) fn open(
+        config: &PostgresConfig,
+        health: Health,
+        patient: bool,
+    ) -> Result<PostgresStore, StoreError> {
         let runtime = Background::new().map_err(|error| fault(config, error.to_string()))?;
         let owned = config.clone();
         let opened = runtime.wait(async move { Session::open(&owned).await });
-        let (session, ended) = opened
-            .unwrap_or_else(|| Err("connecting panicked".to_owned()))
-            .map_err(|detail| fault(config, detail))?;
+        let opened = opened.unwrap_or_else(|| Err(Fault::lasting("connecting panicked")));
+        let session = match opened {
+            Ok(session) => Some(session),
+            Err(away) if patient && !away.lasts => {
+                let place = config.place();
+                tracing::error!(
+                    %place, fault = %away.text,
+                    "database: cannot be reached; starting without it and with no bindings"
+                );
+                health.fails(&away.text);
+                health.loaded(false);
+                None
+            }
+            Err(away) => return Err(fault(config, away.text)),
+        };
         let me =
             Me { node: config.node.clone(), address: config.node_address.clone(), boot: random() };
         let shared = Arc::new(Shared {
             config: config.clone(),
             reader: Reader::new(me),
-            session: Mutex::new(Some(Arc::clone(&session))),
+            health,
+            session: Mutex::new(session.as_ref().map(|(session, _)| Arc::clone(session))),
             given_up: Notify::new(),
             unsure: AtomicU64::new(u64::MAX),
             newest: AtomicU64::new(0),
         });
-        runtime.spawn(keep(Arc::clone(&shared), Arc::downgrade(&session), ended));
-        Ok(PostgresStore { shared, loaded: Clock::default(), runtime })
+        let first = session.map(|(session, ended)| (Arc::downgrade(&session), ended));
+        runtime.spawn(keep(Arc::clone(&shared), first));
+        Ok(PostgresStore { shared, loaded: None, runtime })
     }
 }
 
 impl Store for PostgresStore {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
         let shared = Arc::clone(&self.shared);
+        if shared.health.trouble().is_some() {
+            // The watcher is told of all there is when it is there.
+            return Ok(());
+        }
         // Records cross from the runtime's thread by a queue: `each` stays on this one.
         let (tell, records) = std::sync::mpsc::sync_channel(1024);
         let (end, ended) = std::sync::mpsc::sync_channel(1);
@@ -135,7 +162,7 @@ impl Store for PostgresStore {
         });
         records.into_iter().for_each(each);
         let loaded = ended.recv().unwrap_or_else(|_| Err("loading panicked".to_owned()));
-        self.loaded = loaded.map_err(|detail| fault(&self.shared.config, detail))?;
+        self.loaded = Some(loaded.map_err(|detail| fault(&self.shared.config, detail))?);
         Ok(())
     }
 
@@ -172,7 +199,8 @@ impl Store for PostgresStore {
 }
 
 async fn load(shared: &Shared, each: &mut (dyn FnMut(Record) + Send)) -> Result<Clock, String> {
-    let mut link = session::connect(&shared.config).await?;
+    let connected = session::connect(&shared.config).await;
+    let mut link = connected.map_err(|fault| fault.text)?;
     let read = session::read_all(&mut link.client, &shared.reader, &mut |_| (), each).await;
     read.map_err(|error| config::describe(&error))
 }
@@ -195,38 +223,46 @@ impl Shared {
     }
 }
 
-/// Sees to a new connection whenever the last one has ended or was given up.
-async fn keep(shared: Arc<Shared>, first: Weak<Session>, first_ended: Receiver<i32>) {
-    let (mut session, mut ended) = (first, first_ended);
+/// A connection, and what tells that it has ended.
+type Watched = (Weak<Session>, Receiver<i32>);
+
+/// Sees to a new connection whenever the last one has ended or was given up, or there is none yet.
+async fn keep(shared: Arc<Shared>, mut current: Option<Watched>) {
     loop {
-        tokio::select! {
-            () = async { while ended.recv().await.is_some() {} } => {
-                session.upgrade().inspect(|session| shared.give_up(session));
+        if let Some((session, ended)) = &mut current {
+            tokio::select! {
+                () = async { while ended.recv().await.is_some() {} } => {
+                    session.upgrade().inspect(|session| shared.give_up(session));
+                }
+                () = shared.given_up.notified() => {}
             }
-            () = shared.given_up.notified() => {}
         }
         // It may have been told of an earlier one.
         if shared.session.lock().is_none() {
-            (session, ended) = reconnect(&shared).await;
+            if current.is_some() {
+                tracing::error!(place = %shared.config.place(), "database: connection lost");
+                shared.health.fails("connection lost");
+            }
+            current = Some(reconnect(&shared).await);
         }
     }
 }
 
 /// Connects anew, however long it takes.
-async fn reconnect(shared: &Shared) -> (Weak<Session>, Receiver<i32>) {
+async fn reconnect(shared: &Shared) -> Watched {
     let place = shared.config.place();
-    tracing::error!(%place, "database: connection lost");
     let mut pause = Pause::default();
     loop {
         pause.wait().await;
         match Session::open(&shared.config).await {
             Ok((session, ended)) => {
-                tracing::info!(%place, "database: connected again");
+                tracing::info!(%place, "database: connected");
+                shared.health.works();
                 let watched = Arc::downgrade(&session);
                 *shared.session.lock() = Some(session);
                 return (watched, ended);
             }
-            Err(fault) => tracing::warn!(%place, %fault, "database: no connection"),
+            Err(fault) => tracing::warn!(%place, fault = %fault.text, "database: no connection"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use super::config::describe;
+use super::fault::Fault;
 
 /// Number and text of every migration, in order.
 const MIGRATIONS: [(i32, &str); 3] = [
@@ -14,15 +14,18 @@ const MIGRATIONS: [(i32, &str); 3] = [
 const LOCK: i64 = 0x7669_6164_7563_7401;
 
 /// Applies the migrations that are missing, each in a transaction of its own.
-pub(super) async fn migrate(client: &mut Client) -> Result<(), String> {
+pub(super) async fn migrate(client: &mut Client) -> Result<(), Fault> {
     // Texts come in any alphabet.
-    let encoding = client.query_one("SHOW server_encoding", &[]).await;
-    let encoding: String = encoding.map_err(|error| describe(&error))?.get(0);
+    let encoding: String = client.query_one("SHOW server_encoding", &[]).await?.try_get(0)?;
     if encoding != "UTF8" {
-        return Err(format!("the database has encoding {encoding}; it must have UTF8"));
+        let text = format!("the database has encoding {encoding}; it must have UTF8");
+        return Err(Fault::lasting(text));
     }
-    let steps = apply(client).await;
-    steps.map_err(|error| format!("preparing the tables: {}", describe(&error)))?
+    let steps = apply(client).await.map_err(|error| {
+        let fault = Fault::from(error);
+        Fault { text: format!("preparing the tables: {}", fault.text), ..fault }
+    });
+    steps?.map_err(Fault::lasting)
 }
 
 async fn apply(client: &mut Client) -> Result<Result<(), String>, tokio_postgres::Error> {

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, GenericClient, Statement};
 
 use super::config::{PostgresConfig, describe};
+use super::fault::Fault;
 use super::rows::{Columns, Reader, Records};
 use super::{random, schema, statements, tls};
 use crate::store::{Record, Write, Written};
@@ -43,13 +44,13 @@ impl Drop for Driver {
 }
 
 /// Connects to the host that takes writes.
-pub(crate) async fn connect(config: &PostgresConfig) -> Result<Link, String> {
-    let parsed = config.with_password()?;
-    let connector = tls::connector(config)?;
+pub(crate) async fn connect(config: &PostgresConfig) -> Result<Link, Fault> {
+    let parsed = config.with_password().map_err(Fault::lasting)?;
+    let connector =
+        tls::connector(config.tls, config.ca_file.as_deref()).map_err(Fault::lasting)?;
     let connected = timeout(config.connect_timeout, parsed.connect(connector)).await;
-    let (client, mut connection) = connected
-        .map_err(|_| format!("no connection within {:?}", config.connect_timeout))?
-        .map_err(|error| describe(&error))?;
+    let late = || Fault::passing(format!("no connection within {:?}", config.connect_timeout));
+    let (client, mut connection) = connected.map_err(|_| late())??;
     let (tell, notes): (Sender<i32>, _) = channel(MOST_NOTES);
     let task = tokio::spawn(async move {
         while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
@@ -88,11 +89,10 @@ impl Session {
     /// connection ends.
     pub(super) async fn open(
         config: &PostgresConfig,
-    ) -> Result<(Arc<Session>, Receiver<i32>), String> {
+    ) -> Result<(Arc<Session>, Receiver<i32>), Fault> {
         let Link { mut client, notes, driver } = connect(config).await?;
         schema::migrate(&mut client).await?;
-        let opened = Session::prepare(client, driver, config).await;
-        let session = opened.map_err(|error| describe(&error))?;
+        let session = Session::prepare(client, driver, config).await?;
         Ok((Arc::new(session), notes))
     }
 

@@ -10,16 +10,17 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-use super::config::{PostgresConfig, Tls};
+use super::config::Tls;
 
-/// The connector for a configuration.
-pub(super) fn connector(config: &PostgresConfig) -> Result<MakeRustlsConnect, String> {
+/// What makes TLS connections to a database; `ca_file` has the authorities that are believed, `None`:
+/// those of the system. An error names the file.
+pub fn connector(tls: Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, String> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
         .map_err(|error| format!("TLS: {error}"))?;
-    let client = match config.tls {
-        Tls::VerifyFull => builder.with_root_certificates(roots(config.ca_file.as_deref())?),
+    let client = match tls {
+        Tls::VerifyFull => builder.with_root_certificates(roots(ca_file)?),
         Tls::Require | Tls::Disable => {
             builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody { provider }))
         }
