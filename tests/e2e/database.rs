@@ -262,3 +262,74 @@ fn nothing_acknowledged_is_lost_and_nothing_comes_back_when_the_network_is_cut()
     a.start_again()?;
     check(a.listen(), DOMAIN, &expected)
 }
+
+/// Tables as Kamailio and as OpenSIPS make them, but for what nobody reads.
+const KAMAILIO: &str = "CREATE TABLE location (id serial PRIMARY KEY, ruid varchar(64) NOT NULL, \
+    username varchar(64) NOT NULL, domain varchar(64), contact varchar(512) NOT NULL, \
+    received varchar(128), path varchar(512), expires timestamp NOT NULL, q real NOT NULL, \
+    callid varchar(255) NOT NULL, cseq integer NOT NULL, last_modified timestamp NOT NULL, \
+    user_agent varchar(255) NOT NULL, socket varchar(64), methods integer, \
+    instance varchar(255), reg_id integer NOT NULL DEFAULT 0)";
+const OPENSIPS: &str = "CREATE TABLE location (contact_id bigserial PRIMARY KEY, \
+    username varchar(64) NOT NULL, domain varchar(64), contact text NOT NULL, received varchar(255), \
+    path varchar(255), expires integer NOT NULL, q real NOT NULL, callid varchar(255) NOT NULL, \
+    cseq integer NOT NULL, last_modified timestamp NOT NULL, user_agent varchar(255) NOT NULL, \
+    socket varchar(64), methods integer, sip_instance varchar(255))";
+
+#[test]
+fn bindings_and_users_are_taken_over_from_a_live_database() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let later = "(extract(epoch FROM now()) + 3600)::int8";
+    let late = format!("to_timestamp({later}) AT TIME ZONE 'UTC'");
+    for (tables, extra, expires) in [(KAMAILIO, "ruid, ", late.as_str()), (OPENSIPS, "", later)] {
+        let server = or_skip!(Postgres::start(&[])?, "{NO_POSTGRES}");
+        server.sql(tables)?;
+        let row = |user: &str, contact: &str, expires: &str| {
+            let ruid = if extra.is_empty() { String::new() } else { format!("'{user}', ") };
+            let columns = "username, domain, contact, received, path, expires, q, callid, cseq, \
+                           last_modified, user_agent, socket";
+            server.sql(&format!(
+                "INSERT INTO location ({extra}{columns}) VALUES ({ruid}'{user}', '{DOMAIN}', \
+                 '{contact}', 'sip:192.0.2.77:4000', '<sip:192.0.2.1;lr>', {expires}, -1, 'c', 7, \
+                 now(), 'phone', 'udp:192.0.2.2:5060')"
+            ))
+        };
+        row("alice", "sip:alice@10.0.0.1", expires)?;
+        row("bob", "mailto:bob", expires)?;
+        let past = if extra.is_empty() { "1000" } else { "'2001-01-01 00:00:00'" };
+        row("carol", "sip:carol@10.0.0.3", past)?;
+        server.sql(&format!(
+            "CREATE TABLE subscriber (username text, domain text, password text, ha1 text); \
+             INSERT INTO subscriber VALUES ('alice', '{DOMAIN}', 'secret', ''), ('x', '{DOMAIN}', '', '')"
+        ))?;
+
+        let listen = SocketAddr::from((own_address(), 5060));
+        let mut router = Router::start(&Setup::new(listen, DOMAIN, policy::shipped("registrar")?))?;
+        router.stop()?;
+        let folder = TempDir::with_prefix("viaduct-import-")?;
+        let file = folder.path().join("users.toml");
+        let users = file.to_str().context("a path that is no text")?;
+        let import = ["location", "import", &server.connection(), "--users", users];
+        let report = router.offline(&import)?;
+        for line in [
+            "5 rows read; 1 AoRs with 1 bindings stored",
+            "1 users written",
+            "skipped 1 of location: bad contact (such as bob@store.example mailto:bob)",
+            "skipped 1 of location: expired (such as carol@store.example sip:carol@10.0.0.3)",
+            "skipped 1 of subscriber: no password (such as x@store.example)",
+        ] {
+            assert!(report.contains(line), "{line} is not in:\n{report}");
+        }
+        let written = fs::read_to_string(&file)?;
+        assert!(written.contains("name = \"alice\"") && written.contains("secret"), "{written}");
+        let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&file)?);
+        assert_eq!(mode & 0o777, 0o600);
+
+        router.start_again()?;
+        let shown = router.cli(&["location", "show", &format!("alice@{DOMAIN}")])?;
+        for text in ["sip:alice@10.0.0.1", "sip:192.0.2.77:4000", "sip:192.0.2.1;lr"] {
+            assert!(shown.contains(text), "{text} is not in:\n{shown}");
+        }
+    }
+    Ok(())
+}

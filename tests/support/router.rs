@@ -202,6 +202,22 @@ impl Router {
         self.cli(&["status"]).map(drop)
     }
 
+    /// Runs a command on its configuration, for what works without a running router.
+    ///
+    /// # Errors
+    /// When the command fails, with what it said.
+    pub fn offline(&self, words: &[&str]) -> Result<String> {
+        let config = self.folder.path().join("viaduct.toml");
+        let program = binary().context(NO_BINARY)?;
+        let output = Command::new(program).arg("--config").arg(config).args(words).output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!("viaduct {}: {}\n{said}{complaint}", words.join(" "), output.status);
+        }
+        Ok(said)
+    }
+
     /// Runs the command line client against it and returns what it printed.
     ///
     /// # Errors

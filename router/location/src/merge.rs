@@ -10,9 +10,9 @@ pub fn merge(base: &BindingSet, mine: &BindingSet, theirs: &BindingSet) -> Bindi
     let mut merged: Vec<Binding> = Vec::with_capacity(theirs.len() + mine.len());
     for their in &theirs.bindings {
         let (before, my) = (find(base, their), find(mine, their));
-        let they_changed = before != Some(their);
+        let they_changed = !is_stored_as(before, their);
         match my {
-            Some(my) if Some(my) == before => merged.push(their.clone()),
+            Some(my) if is_stored_as(before, my) => merged.push(their.clone()),
             Some(my) if they_changed && is_later(their, my) => merged.push(their.clone()),
             Some(my) => merged.push(my.clone()),
             // Here it was removed, or never known.
@@ -22,7 +22,7 @@ pub fn merge(base: &BindingSet, mine: &BindingSet, theirs: &BindingSet) -> Bindi
     }
     for my in mine.bindings.iter().filter(|my| find(theirs, my).is_none()) {
         // There it was removed, or never known.
-        if find(base, my) != Some(my) {
+        if !is_stored_as(find(base, my), my) {
             merged.push(my.clone());
         }
     }
@@ -34,6 +34,18 @@ fn find<'a>(set: &'a BindingSet, wanted: &Binding) -> Option<&'a Binding> {
         one.contact() == wanted.contact() || uri::equivalent(one.contact(), wanted.contact())
     };
     set.bindings.iter().find(same)
+}
+
+/// What a store keeps of both is the same. It keeps no ping latency: who has only measured one has
+/// changed nothing.
+fn is_stored_as(one: Option<&Binding>, other: &Binding) -> bool {
+    one.is_some_and(|one| *one == other.with_ping_us(one.ping_us()))
+}
+
+/// The same for all bindings of an AoR.
+pub(crate) fn are_stored_alike(one: &BindingSet, other: &BindingSet) -> bool {
+    let mut pairs = one.bindings.iter().zip(&other.bindings);
+    one.len() == other.len() && pairs.all(|(one, other)| is_stored_as(Some(one), other))
 }
 
 fn is_later(one: &Binding, other: &Binding) -> bool {
@@ -85,6 +97,16 @@ mod tests {
         let theirs = vec![(1, 10), (2, 10), (5, 15)];
         let merged = merge(&set(&base), &set(&mine), &set(&theirs));
         assert_eq!(merged, set(&vec![(1, 20), (5, 15), (4, 20)]));
+    }
+
+    #[test]
+    fn a_ping_that_was_measured_is_no_change() {
+        let base = set(&vec![(1, 10), (2, 10)]);
+        let measured = base.bindings.iter().map(|binding| binding.with_ping_us(Some(5)));
+        let mine = BindingSet { bindings: measured.collect() };
+        assert!(are_stored_alike(&base, &mine) && !are_stored_alike(&base, &set(&vec![(1, 10)])));
+        // What was removed there does not come back, what was refreshed there counts.
+        assert_eq!(merge(&base, &mine, &set(&vec![(2, 20)])), set(&vec![(2, 20)]));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use hashbrown::hash_table::Entry;
 use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Snapshot};
 
-use crate::merge::merge;
+use crate::merge::{are_stored_alike, merge};
 use crate::store::Record;
 
 /// Tables one shard can tell apart; policies name one or two.
@@ -371,7 +371,7 @@ impl Shard {
                 return;
             }
             slot.revision = revision;
-            more = slot.unsaved.is_some() && *slot.committed_set() != **set;
+            more = slot.unsaved.is_some() && !are_stored_alike(&slot.committed_set(), set);
             let stored = Arc::clone(set);
             slot.unsaved = more.then(|| Box::new(Unsaved { stored }));
         });
