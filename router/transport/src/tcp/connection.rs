@@ -241,6 +241,12 @@ impl Connection {
         self.outbox.push(bytes, Some(token), pool);
     }
 
+    /// Would a message there be read for nothing? Who has ended its side, or is being refused, still
+    /// takes answers, but answers no request.
+    pub(super) fn is_in_vain(&self, bytes: &[u8]) -> bool {
+        matches!(self.phase, Phase::Closing(_)) && !bytes.starts_with(b"SIP/2.0 ")
+    }
+
     /// May it end, as far as we are concerned? A peer that has ended its side alone still wants the
     /// answers to what it has asked: they may wait for a store.
     pub(super) fn is_done(&self) -> bool {

@@ -481,6 +481,9 @@ impl TcpProvider {
         };
         let Some(connection) = self.connections.get_mut(slot) else { return };
         let flow = connection.flow;
+        if connection.is_in_vain(message.bytes) {
+            return self.refuse(message, flow, io::ErrorKind::NotConnected, sink);
+        }
         let room = |connection: &Connection, config: &TcpConfig| {
             let waiting = connection.outbox.waiting().saturating_add(message.bytes.len());
             waiting <= config.write_queue_bytes
