@@ -3,6 +3,7 @@
 #include <linux/genetlink.h>
 #include <linux/mm.h>
 #include <linux/module.h>
+#include <net/genetlink.h>
 #include <net/netns/generic.h>
 
 #include "event.h"

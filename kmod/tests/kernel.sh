@@ -27,8 +27,8 @@ headers=$to/usr/src/linux-headers-$version
 unpack() {
     local scratch package needed
     scratch=$(mktemp -d)
-    needed=$(apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-.*\)/\1/p')
-    [ "$want" = headers ] && [[ $1 == linux-image-* ]] && needed=
+    needed=$(apt-cache depends "$1" \
+        | sed -n 's/.*Depends: \(linux-\(headers\|kbuild\|compiler\)-.*\)/\1/p')
     say "downloading $1 ${needed//$'\n'/ }"
     # shellcheck disable=SC2086
     (cd "$scratch" && apt-get -q download "$1" $needed >&2)

@@ -19,7 +19,7 @@ group() {
         bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
-            iproute2 libelf1 ;;
+            iproute2 libelf1 dwarves ;;
         *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel)" ;;
     esac
 }

@@ -35,10 +35,11 @@ fi
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 cp "$here/guest.sh" "$here/suite.sh" "$here/churn.sh" "$here/lib.sh" "$share/"
-cp "$out/viaduct.ko" "$share/"
+# A copy, so that building meanwhile does not change what runs.
+cp "$out/viaduct.ko" "$suite" "$share/"
 cat >"$share/env" <<END
 SCRIPT=$script
-SUITE=$suite
+SUITE=./$(basename "$suite")
 KERNEL=$kernel
 ARGS="${ARGS:-}"
 ROUNDS=${ROUNDS:-20}

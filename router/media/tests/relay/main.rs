@@ -8,6 +8,7 @@ mod churn;
 mod control;
 mod filter;
 mod forward;
+mod fuzz;
 mod learn;
 mod namespace;
 mod packets;

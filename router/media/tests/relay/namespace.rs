@@ -1,7 +1,8 @@
 //! Network namespaces: phones in `a` and `b`, the relay in `r` between them.
 
 use std::fs::File;
-use std::process::{self, Command};
+use std::io::Write as _;
+use std::process::{self, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -19,16 +20,20 @@ impl Namespace {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name = format!("vdm-{}-{number}-{suffix}", process::id());
         run(&["netns", "add", &name])?;
-        let namespace = Self { name };
-        namespace.ip(&["link", "set", "lo", "up"])?;
-        Ok(namespace)
+        Ok(Self { name })
     }
 
-    /// Runs `ip` inside.
-    pub(crate) fn ip(&self, arguments: &[&str]) -> Result<()> {
-        let mut all = vec!["-n", self.name.as_str()];
-        all.extend_from_slice(arguments);
-        run(&all)
+    /// Runs lines of `ip` inside, by one process: on an emulated machine each costs a second.
+    fn ip(&self, lines: &str) -> Result<()> {
+        let arguments = ["-n", self.name.as_str(), "-batch", "-"];
+        let mut ip = Command::new("ip")
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("ip of iproute2")?;
+        ip.stdin.take().context("no input")?.write_all(lines.as_bytes())?;
+        finished(&arguments, &ip.wait_with_output()?)
     }
 
     /// What `setns` takes.
@@ -58,7 +63,10 @@ impl Drop for Namespace {
 }
 
 fn run(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output().context("ip of iproute2")?;
+    finished(arguments, &Command::new("ip").args(arguments).output().context("ip of iproute2")?)
+}
+
+fn finished(arguments: &[&str], output: &Output) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {}: {said}", arguments.join(" "));
     Ok(())
@@ -77,37 +85,45 @@ impl Net {
     pub(crate) fn new() -> Result<Self> {
         let net =
             Self { a: Namespace::new("a")?, b: Namespace::new("b")?, r: Namespace::new("r")? };
+        let mut relay = String::from("link set lo up\n");
         for (side, host, network) in [("a", &net.a, 1), ("b", &net.b, 2)] {
-            let relay_end = format!("to-{side}");
-            net.r.ip(&["link", "add", &relay_end, "type", "veth", "peer", "name", "phone"])?;
-            net.r.ip(&["link", "set", "phone", "netns", &host.name])?;
-            host.ip(&["link", "set", "phone", "up"])?;
-            net.r.ip(&["link", "set", &relay_end, "up"])?;
-            let v4 = |last: u8| format!("10.0.{network}.{last}/24");
-            let v6 = |last: &str| format!("fd00:{network}::{last}/64");
-            for last in 1..=4 {
-                host.ip(&["address", "add", &v4(last), "dev", "phone"])?;
-            }
-            host.ip(&["address", "add", &v6("1"), "dev", "phone", "nodad"])?;
-            net.r.ip(&["address", "add", &v4(254), "dev", &relay_end])?;
-            net.r.ip(&["address", "add", &v6("fe"), "dev", &relay_end, "nodad"])?;
-            // Neighbours are known from the start: what waits for one to be resolved is not counted.
-            let (phone_mac, relay_mac) =
-                (format!("02:00:00:00:0{network}:01"), format!("02:00:00:00:0{network}:fe"));
-            host.ip(&["link", "set", "phone", "address", &phone_mac])?;
-            net.r.ip(&["link", "set", &relay_end, "address", &relay_mac])?;
-            let known = |at: &Namespace, ip: &str, mac: &str, device: &str| {
-                at.ip(&["neigh", "replace", ip, "lladdr", mac, "nud", "permanent", "dev", device])
-            };
-            known(host, &format!("10.0.{network}.254"), &relay_mac, "phone")?;
-            known(host, &format!("fd00:{network}::fe"), &relay_mac, "phone")?;
-            for last in 1..=4 {
-                known(&net.r, &format!("10.0.{network}.{last}"), &phone_mac, &relay_end)?;
-            }
-            known(&net.r, &format!("fd00:{network}::1"), &phone_mac, &relay_end)?;
-            host.ip(&["route", "add", "default", "via", &format!("10.0.{network}.254")])?;
-            host.ip(&["route", "add", "default", "via", &format!("fd00:{network}::fe")])?;
+            relay.push_str(&relay_end(side, &host.name, network));
         }
+        net.r.ip(&relay)?;
+        net.a.ip(&host_end(1))?;
+        net.b.ip(&host_end(2))?;
         Ok(net)
     }
+}
+
+/// Neighbours are known from the start: what waits for one to be resolved is not counted.
+fn relay_end(side: &str, host: &str, n: u8) -> String {
+    let known = |ip: String| {
+        format!("neigh replace {ip} lladdr 02:00:00:00:0{n}:01 nud permanent dev to-{side}\n")
+    };
+    let neighbours: String = (1..=4).map(|last| known(format!("10.0.{n}.{last}"))).collect();
+    let v6 = known(format!("fd00:{n}::1"));
+    format!(
+        "link add to-{side} type veth peer name phone netns {host}\n\
+         link set to-{side} address 02:00:00:00:0{n}:fe up\n\
+         address add 10.0.{n}.254/24 dev to-{side}\n\
+         address add fd00:{n}::fe/64 dev to-{side} nodad\n\
+         {neighbours}{v6}"
+    )
+}
+
+fn host_end(n: u8) -> String {
+    let addresses: String =
+        (1..=4).map(|last| format!("address add 10.0.{n}.{last}/24 dev phone\n")).collect();
+    let known = "lladdr 02:00:00:00:0";
+    format!(
+        "link set lo up\n\
+         link set phone address 02:00:00:00:0{n}:01 up\n\
+         {addresses}\
+         address add fd00:{n}::1/64 dev phone nodad\n\
+         neigh replace 10.0.{n}.254 {known}{n}:fe nud permanent dev phone\n\
+         neigh replace fd00:{n}::fe {known}{n}:fe nud permanent dev phone\n\
+         route add default via 10.0.{n}.254\n\
+         route add default via fd00:{n}::fe\n"
+    )
 }
