@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use viaduct_engine::{FailureKind, Phase, Policy, PolicyFailure, Run, Verdict};
-use viaduct_message::HeaderName;
+use viaduct_message::{HeaderName, Via};
 use viaduct_policy::{PinnedVersion, PolicyCatalog, PolicyHost, Sandbox, WorkerOptions};
 use viaduct_tests::support::policy;
 
@@ -114,8 +114,11 @@ impl Watched {
         // The Via of whoever sent the request; in a response, ours is above it. A request that comes
         // by twice is two transactions.
         let below = usize::from(phase == Phase::Reply);
-        let Some(via) = message.values(HeaderName::Via).nth(below) else { return };
-        let key = format!("{} {}", message.method() as u32, via.bytes.escape_ascii());
+        let Some(value) = message.values(HeaderName::Via).nth(below) else { return };
+        let Some(branch) = Via::parse(value.bytes).ok().and_then(|via| via.branch()) else {
+            return;
+        };
+        let key = format!("{} {}", message.method() as u32, branch.escape_ascii());
         if phase == Phase::Request {
             self.versions.insert(key, serial);
             return;
