@@ -1,11 +1,12 @@
 //! Media relay. What a session is stands in [`session`]; who carries it out is an [`Executor`]: the
-//! kernel module ([`kernel`]), or this process itself ([`userspace`]). What both do with a packet is
+//! kernel module ([`kernel`]), this process itself ([`userspace`]), or both ([`fallback`]). What both do with a packet is
 //! written down once without sockets or a clock, in [`relay`], [`latch`], [`packet`] and [`budget`];
 //! the module has the same in C, and both pass the tests of `tests/relay`.
 
 pub mod budget;
 pub mod call;
 pub mod executor;
+pub mod fallback;
 pub mod kernel;
 pub mod latch;
 pub mod packet;

@@ -6,6 +6,7 @@
 
 mod churn;
 mod control;
+mod fallback;
 mod filter;
 mod forward;
 mod fuzz;
