@@ -32,7 +32,8 @@
 //! # What a policy may not do
 //! * **Keep anything from run to run.** Instances are pooled, thrown away, and exist once per
 //!   worker, so what a `static` holds has no meaning in the next run. Use [`vars`] for what one
-//!   transaction needs again, and the location service for what lasts.
+//!   transaction needs again, [`table`] for what transactions share, and the location service for
+//!   what lasts.
 //! * Use time, randomness, files or network. [`Request::now_ms`] and [`Request::seed`] are given.
 //! * Panic and expect anything of it: nothing the run has staged takes effect, and the message ends
 //!   by the fallback of the manifest.
@@ -42,7 +43,8 @@
 //!
 //! # Where to start reading
 //! [`Policy`], then [`Request`] and the modules named after the host's interfaces: [`usrloc`],
-//! [`path`], [`routing`], [`auth`], [`nat`], [`vars`], [`settings`], [`log`], [`metrics`]. Each is a
+//! [`path`], [`routing`], [`auth`], [`nat`], [`dispatcher`], [`table`], [`vars`], [`settings`], [`log`],
+//! [`metrics`]. Each is a
 //! grant in the policy's manifest: what is not granted is refused when the policy is loaded. The contract
 //! itself is `wit/`. Tests are written with [`testing`] (feature `testing`).
 
@@ -56,6 +58,7 @@ pub mod auth;
 pub mod bindings;
 #[doc(hidden)]
 pub mod component;
+pub mod dispatcher;
 pub mod log;
 mod message;
 pub mod metrics;
@@ -65,6 +68,7 @@ mod policy;
 mod request;
 pub mod routing;
 pub mod settings;
+pub mod table;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod usrloc;
@@ -84,10 +88,11 @@ pub mod viaduct {
 
 /// Everything a policy usually needs: `use viaduct_guest::prelude::*;`
 pub mod prelude {
+    pub use crate::dispatcher::Algorithm;
     pub use crate::path::Mode;
     pub use crate::{
         BranchVerdict, FailureVerdict, Method, Policy, ReplyVerdict, Request, Response, Transport,
-        Verdict, answer_options, auth, log, method_not_allowed, metrics, nat, path, relay, reply,
-        routing, settings, usrloc, vars, viaduct,
+        Verdict, answer_options, auth, dispatcher, log, method_not_allowed, metrics, nat, path,
+        relay, reply, routing, settings, table, usrloc, vars, viaduct,
     };
 }

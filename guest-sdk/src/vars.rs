@@ -13,7 +13,8 @@ pub fn number(name: &str) -> Option<u64> {
     host::get(name)?.parse().ok()
 }
 
-/// Sets a variable. Refused past 32 variables or 4 KiB in all.
+/// Sets a variable. Refused past 32 variables or 16 KiB in all, and where the name begins with
+/// `viaduct.`.
 pub fn set(name: &str, value: &str) -> Result<(), EditError> {
     host::set(name, Some(value))
 }

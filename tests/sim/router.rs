@@ -11,7 +11,7 @@ use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
 use viaduct_engine::{
     Bounds, ConnId, Engine, Event, Flow, Input, Listener, Location, Network, Now, Output, Settings,
-    TimerValues, Transport,
+    Shared, TimerValues, Transport,
 };
 use viaduct_location::{Config, LocationService};
 use viaduct_policy::PolicyCatalog;
@@ -292,6 +292,7 @@ fn settings(role: Role, secret: u64) -> Settings {
         timers: TimerValues::default(),
         bounds: Bounds { transactions: 1_000, ..Bounds::default() },
         secret: key,
+        shared: Shared::default(),
     }
 }
 

@@ -54,6 +54,21 @@ pub fn add_domain(domain: &str) {
     host::add_domain(domain);
 }
 
+/// Puts a destination into a dispatcher set: it is up, and weighs 1.
+pub fn destination(set: &str, uri: &str) {
+    host::set_destination(set, uri, 1, 0, true);
+}
+
+/// [`destination`] with its weight (1 to 1000), its priority (0 to 1000), and whether it is up.
+pub fn destination_with(set: &str, uri: &str, weight: u16, priority: u16, up: bool) {
+    host::set_destination(set, uri, weight, priority, up);
+}
+
+/// URIs of a dispatcher set's destinations that are up.
+pub fn destinations_up(set: &str) -> Vec<String> {
+    host::destinations_up(set)
+}
+
 /// Gives one of the manifest's settings another value for this test.
 pub fn set(name: &str, value: &str) {
     host::set_setting(name, Some(value));

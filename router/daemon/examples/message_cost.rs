@@ -12,7 +12,7 @@ use nix::time::{ClockId, clock_gettime};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
 use viaduct_engine::{
-    Bounds, ConnId, Engine, Flow, Input, Listener, Location, Now, Output, Policy, Settings,
+    Bounds, ConnId, Engine, Flow, Input, Listener, Location, Now, Output, Policy, Settings, Shared,
     TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService};
@@ -55,6 +55,7 @@ fn settings() -> Settings {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [7; 16],
+        shared: Shared::default(),
     }
 }
 

@@ -4,6 +4,8 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use viaduct_policy::Scope;
+use viaduct_policy::record::Header;
 
 use crate::config::Config;
 
@@ -28,12 +30,18 @@ pub trait Control: Send + Sync + 'static {
     /// Versions kept, oldest first.
     fn policies(&self) -> Vec<PolicyEntry>;
 
-    /// Checks a component, stores it, publishes it to the workers. The running version stays
-    /// where this is refused.
-    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal>;
+    /// Changes which policies are live where. What runs stays where this is refused.
+    fn change_policy(&self, order: PolicyOrder) -> Result<PolicyEntry, Refusal>;
 
-    /// Publishes the version that was current before this one.
-    fn rollback(&self) -> Result<PolicyEntry, Refusal>;
+    /// What a version is made of.
+    fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal>;
+
+    /// Begins to record runs of policies, in place of an earlier recording.
+    fn record(&self, request: &RecordRequest) -> Result<Header, Refusal>;
+
+    /// Takes what was recorded since the last call of this; ends the recording where that is
+    /// wanted.
+    fn take_record(&self, stop: bool) -> Result<RecordPart, Refusal>;
 
     /// Where users come from and what is known of them.
     fn auth(&self) -> AuthStatus;
@@ -72,6 +80,92 @@ pub enum Refusal {
     /// The router could not: store, disk.
     #[error("{0}")]
     Failed(String),
+}
+
+/// A change of what policies are live where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicyOrder {
+    /// Check a component, store it, make it live in a scope.
+    Deploy(Vec<u8>, Scope),
+    /// Make the version live that was live in the scope before.
+    Rollback(Scope),
+    /// Make a version of the list live in a scope.
+    Activate(u64, Scope),
+    /// Let nothing change the version of a scope; or let it be changed again.
+    Pin(Scope, bool),
+    /// Take the policy of a scope away.
+    Withdraw(Scope),
+    /// Give a component this share of new transactions, thousandths.
+    Canary(Vec<u8>, u16),
+    /// Make the canary live.
+    Promote,
+    /// End the canary.
+    StopCanary,
+    /// Run a component beside the live one.
+    Shadow(Vec<u8>),
+    /// End the shadow.
+    StopShadow,
+}
+
+/// `POST /v1/record`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordRequest {
+    /// Methods; none: all.
+    #[serde(default)]
+    pub methods: Vec<String>,
+    /// Host of the Request-URI or From; none: all.
+    #[serde(default)]
+    pub domain: Option<String>,
+    /// Share of the Call-IDs, thousandths, 1 to 1000.
+    pub share: u16,
+    /// Keep bodies.
+    #[serde(default)]
+    pub bodies: bool,
+    /// Most cases, 1 to 1,000,000.
+    pub cases: u64,
+    /// It ends by itself after so long, 1 to 86,400 s.
+    pub seconds: u64,
+}
+
+/// `GET /v1/record`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecordPart {
+    /// One case a line.
+    pub cases: Vec<String>,
+    /// More can come.
+    pub more: bool,
+    /// Cases that were lost, as nobody took them in time.
+    pub lost: u64,
+}
+
+/// `GET /v1/policy/{serial}`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyParts {
+    /// `policy.toml`
+    pub manifest: String,
+    /// Host interfaces it imports.
+    pub imports: Vec<String>,
+    /// Size of the component.
+    pub bytes: usize,
+    /// SHA-256 of the component, its first hexadecimal digits.
+    pub hash: String,
+}
+
+/// How the decisions of the shadow compare with those of the live version.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShadowEntry {
+    /// Decided alike.
+    pub same: u64,
+    /// Decided otherwise.
+    pub different: u64,
+    /// The shadow failed.
+    pub failed: u64,
+    /// Not compared: a fact was not in memory.
+    pub undecided: u64,
+    /// The last difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<String>,
 }
 
 /// `GET /v1/status`
@@ -210,4 +304,19 @@ pub struct PolicyEntry {
     /// What its last failed run said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failure: Option<String>,
+    /// Scopes in which it is live, beside all: `domain:example.com`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub scopes: Vec<String>,
+    /// It is pinned.
+    #[serde(default)]
+    pub pinned: bool,
+    /// Its share of new transactions as the canary, thousandths.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<u16>,
+    /// It runs beside the live one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<ShadowEntry>,
+    /// Why it was rolled back by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use viaduct_engine::Event;
+use viaduct_engine::dispatcher::State;
 
 use crate::metrics::names;
 use crate::show::Show;
@@ -148,7 +149,17 @@ fn log(event: &Event, budget: &mut Budget) {
         Event::Bye { call_id } => {
             tracing::debug!(target: TRAFFIC, %call_id, "bye");
         }
+        Event::Destination { set, uri, state } => tell_destination(set, uri, *state),
         Event::PolicyCount { .. } => {}
+    }
+}
+
+/// A destination of a dispatcher set has come up or gone down.
+pub(crate) fn tell_destination(set: &str, uri: &str, state: State) {
+    match state {
+        State::Up => tracing::info!(target: "viaduct::dispatcher", set, uri, "up"),
+        State::Down => tracing::warn!(target: "viaduct::dispatcher", set, uri, "down"),
+        State::Disabled => tracing::info!(target: "viaduct::dispatcher", set, uri, "disabled"),
     }
 }
 

@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, State};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
 use viaduct_engine::{
     AorKey, Bounds, Change, CommitFault, ConnId, Engine, Flow, Input, Listener, Location, Now,
-    Output, Settings, TimerValues, Token, Transport,
+    Output, Settings, Shared, TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService};
 use viaduct_policy::testing::{
@@ -79,7 +80,7 @@ type Commit = (Token, Result<(), CommitFault>);
 
 impl VirtualRouter {
     fn new(catalog: &Arc<PolicyCatalog>) -> anyhow::Result<VirtualRouter> {
-        let settings = settings()?;
+        let settings = virtual_settings()?;
         let location = Arc::new(LocationService::open(&Config::default(), START_MS)?);
         let probe = Probe::default();
         let policy = Recording::new(catalog.worker(WorkerOptions::default())?, probe.clone());
@@ -160,7 +161,8 @@ impl VirtualRouter {
     }
 }
 
-fn settings() -> anyhow::Result<Settings> {
+/// The settings of the router under test.
+pub(crate) fn virtual_settings() -> anyhow::Result<Settings> {
     let addr = SocketAddr::from(LISTENER);
     Ok(Settings {
         worker: 0,
@@ -182,6 +184,7 @@ fn settings() -> anyhow::Result<Settings> {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [0x5a; 16],
+        shared: Shared::default(),
     })
 }
 
@@ -277,6 +280,29 @@ impl RouterUnderTest for VirtualRouter {
         let domain = domain.to_ascii_lowercase();
         self.change_settings(|settings| settings.domains.push(domain.into()));
         Ok(())
+    }
+
+    fn set_destination(&mut self, config: DestinationConfig, up: bool) -> Result<(), String> {
+        let old = Arc::clone(&self.settings.shared.dispatcher);
+        let all = old.sets().iter().flat_map(|set| set.destinations());
+        let same = |known: &DestinationConfig| known.set == config.set && known.uri == config.uri;
+        let others = all.map(|known| known.config().clone()).filter(|known| !same(known));
+        let others: Vec<DestinationConfig> = others.collect();
+        let (set, uri) = (config.set.clone(), config.uri.clone());
+        let new = Dispatcher::new(others.into_iter().chain([config]), old.thresholds());
+        let new = new.succeeding(&old);
+        if let Some(changed) = new.set(&set).and_then(|set| set.find(&uri)) {
+            changed.set_state(if up { State::Up } else { State::Down });
+        }
+        self.change_settings(|settings| settings.shared.dispatcher = Arc::new(new));
+        Ok(())
+    }
+
+    fn destinations_up(&mut self, set: &str) -> Vec<String> {
+        let set = self.settings.shared.dispatcher.set(set);
+        let all = set.map(|set| set.destinations()).unwrap_or_default().iter();
+        let up = all.filter(|destination| destination.state() == State::Up);
+        up.map(|destination| destination.config().uri.to_string()).collect()
     }
 
     fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {

@@ -1,6 +1,11 @@
 //! The wiring: location service, policies, resolver and worker threads made from a configuration,
 //! and the [`Control`] over them.
 
+mod policies;
+pub(crate) mod record;
+
+pub(crate) use policies::parts_of;
+
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,15 +15,19 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
 use viaduct_engine::auth::{Account, Auth, Credentials, Replay};
+use viaduct_engine::dispatcher::Prober;
 use viaduct_engine::path::PathKeys;
-use viaduct_engine::{CommitFault, Engine, Event, Location, Transport};
+use viaduct_engine::table::Tables;
+use viaduct_engine::{CommitFault, Engine, Event, Location, Settings, Transport};
 use viaduct_location::{LocationService, Trouble};
-use viaduct_policy::{CatalogError, PolicyCatalog, PolicyInfo, WorkerOptions};
+use viaduct_policy::record::Header;
+use viaduct_policy::{PolicyCatalog, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
-    AorEntry, AuthStatus, BindingEntry, Control, Page, PolicyEntry, Refusal, Status,
+    AorEntry, AuthStatus, BindingEntry, Control, Page, PolicyEntry, PolicyOrder, PolicyParts,
+    RecordPart, RecordRequest, Refusal, Status,
 };
 use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
@@ -64,6 +73,10 @@ pub struct Router {
     /// Nonces that were used; kept over reloads.
     replay: Arc<Replay>,
     secret: [u8; 16],
+    /// First line of records.
+    record_header: Header,
+    /// What policies of all workers share.
+    shared: Mutex<viaduct_engine::Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     draining: AtomicBool,
     hurry: AtomicBool,
@@ -89,8 +102,8 @@ impl Router {
             None => None,
         };
         let replay = open_replay(config, clock.now().unix_ms)?;
-        let catalog = open_policies(config)?;
-        warn_of_policy_without_auth(users.is_some(), &catalog);
+        let catalog = policies::open(config)?;
+        policies::warn_without_auth(users.is_some(), &catalog);
         let location = Arc::new(open_location(config, clock.now().unix_ms)?);
         let sockets = open_sockets(config)?;
         let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
@@ -107,6 +120,8 @@ impl Router {
             users,
             replay,
             secret,
+            record_header: record::header(config),
+            shared: Mutex::new(open_shared(config)?),
             threads: Mutex::new(Vec::new()),
             draining: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
@@ -120,7 +135,9 @@ impl Router {
         for (index, sockets) in sockets.into_iter().enumerate() {
             router.spawn_worker(&shared, index as u8, sockets)?;
         }
+        router.probe(config);
         router.spawn_expiry()?;
+        policies::spawn_guard(&router.catalog, &router.metrics, config.policy.guard)?;
         Ok(router)
     }
 
@@ -147,18 +164,14 @@ impl Router {
             }
         });
         let catalog = Arc::clone(&self.catalog);
-        self.metrics.watch_policies(move || entries(catalog.list()));
+        self.metrics.watch_policies(move || policies::entries(catalog.list()));
     }
 
     fn spawn_worker(&self, shared: &Shared<'_>, index: u8, sockets: Sockets) -> anyhow::Result<()> {
         let mut seed = [0u8; 8];
         crate::random::fill(&mut seed).context("no randomness from the kernel")?;
-        let settings = Arc::new(shared.config.settings(
-            index,
-            shared.keys.clone(),
-            shared.auth.clone(),
-            self.secret,
-        ));
+        let (keys, auth) = (shared.keys.clone(), shared.auth.clone());
+        let settings = self.settings(shared.config, index, keys, auth);
         let options = WorkerOptions { worker: usize::from(index), ..WorkerOptions::default() };
         let policy = self.catalog.worker(options)?;
         let (service, streams) = (Arc::clone(&self.location), Arc::clone(&shared.streams));
@@ -192,6 +205,31 @@ impl Router {
             })?;
         self.lock_threads().push(thread);
         Ok(())
+    }
+
+    fn settings(
+        &self,
+        config: &Config,
+        index: u8,
+        keys: PathKeys,
+        auth: Option<Auth>,
+    ) -> Arc<Settings> {
+        let settings = config.settings(index, keys, auth, self.secret);
+        Arc::new(Settings { shared: self.shared().clone(), ..settings })
+    }
+
+    fn shared(&self) -> std::sync::MutexGuard<'_, viaduct_engine::Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The first worker asks the destinations whether they live.
+    fn probe(&self, config: &Config) {
+        let dispatcher = Arc::clone(&self.shared().dispatcher);
+        let probing = config.dispatcher.probing.clone();
+        let prober = Prober::new(dispatcher, probing, self.clock.now().mono_us);
+        if let Some(first) = self.workers.first() {
+            first.post_surely(Mail::Probe(prober));
+        }
     }
 
     /// How the workers authenticate; `None`: they do not.
@@ -231,27 +269,13 @@ impl Router {
     }
 }
 
-/// The deployed policies. The configured component is deployed where it is new: never taken before,
-/// or built again since. Otherwise what was deployed last stays, whatever its origin.
-fn open_policies(config: &Config) -> anyhow::Result<Arc<PolicyCatalog>> {
-    let catalog = PolicyCatalog::open(&config.policy.deployed_dir)?;
-    let file = &config.policy.file;
-    let taken = config.state_dir.join("policy-file.wasm");
-    let bytes = match std::fs::read(file) {
-        Ok(bytes) => bytes,
-        // It may be gone once it has been deployed.
-        Err(_) if catalog.live().is_some() => return Ok(catalog),
-        Err(error) => return Err(error).with_context(|| format!("policy.file {}", file.display())),
-    };
-    let known = std::fs::read(&taken).is_ok_and(|last| last == bytes);
-    if !known || catalog.live().is_none() {
-        catalog.deploy(&bytes).with_context(|| format!("policy {}", file.display()))?;
-        let draft = taken.with_extension("new");
-        std::fs::write(&draft, &bytes)
-            .and_then(|()| std::fs::rename(&draft, &taken))
-            .with_context(|| format!("{}", taken.display()))?;
-    }
-    Ok(catalog)
+fn open_shared(config: &Config) -> anyhow::Result<viaduct_engine::Shared> {
+    let mut seed = [0u8; 8];
+    crate::random::fill(&mut seed).context("no randomness from the kernel")?;
+    Ok(viaduct_engine::Shared {
+        tables: Arc::new(Tables::new(config.tables.entries, u64::from_le_bytes(seed))),
+        dispatcher: Arc::new(config.dispatcher.build()),
+    })
 }
 
 /// A database that cannot be reached is no reason not to route: it may be back any moment.
@@ -275,19 +299,6 @@ fn open_replay(config: &Config, unix_ms: u64) -> anyhow::Result<Arc<Replay>> {
     crate::random::fill(&mut seed).context("no randomness from the kernel")?;
     let most = config.auth.as_ref().map_or(1, |auth| auth.nonces);
     Ok(Arc::new(Replay::new(most, unix_ms, u64::from_le_bytes(seed))))
-}
-
-/// Users protect nothing where the policy does not ask who sends a request.
-fn warn_of_policy_without_auth(users: bool, catalog: &PolicyCatalog) {
-    use viaduct_policy::manifest::Interface;
-    let Some(live) = catalog.live().filter(|_| users) else { return };
-    if !live.manifest().grants.allows(Interface::Auth) {
-        let policy = &live.manifest().name;
-        tracing::warn!(
-            target: "viaduct::auth", %policy,
-            "[auth] has users, but the policy has no grant `auth`: it authenticates nobody"
-        );
-    }
 }
 
 fn open_sockets(config: &Config) -> anyhow::Result<Vec<Sockets>> {
@@ -357,21 +368,24 @@ impl Control for Router {
     }
 
     fn policies(&self) -> Vec<PolicyEntry> {
-        entries(self.catalog.list())
+        policies::entries(self.catalog.list())
     }
 
-    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal> {
-        let deployed = self.catalog.deploy(&component).map_err(refusal)?;
-        tracing::info!(policy = deployed.name, version = deployed.version, "deployed");
-        warn_of_policy_without_auth(self.users.is_some(), &self.catalog);
-        self.entry_of(deployed.serial)
+    fn change_policy(&self, order: PolicyOrder) -> Result<PolicyEntry, Refusal> {
+        policies::change(&self.catalog, order, self.users.is_some())
     }
 
-    fn rollback(&self) -> Result<PolicyEntry, Refusal> {
-        let deployed = self.catalog.rollback().map_err(refusal)?;
-        tracing::info!(policy = deployed.name, version = deployed.version, "rolled back");
-        warn_of_policy_without_auth(self.users.is_some(), &self.catalog);
-        self.entry_of(deployed.serial)
+    fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal> {
+        policies::parts(&self.catalog, serial)
+    }
+
+    fn record(&self, request: &RecordRequest) -> Result<Header, Refusal> {
+        record::begin(&self.catalog, request, self.clock.now().unix_ms)?;
+        Ok(self.record_header.clone())
+    }
+
+    fn take_record(&self, stop: bool) -> Result<RecordPart, Refusal> {
+        record::take(&self.catalog, stop, self.clock.now().unix_ms)
     }
 
     fn auth(&self) -> AuthStatus {
@@ -392,10 +406,16 @@ impl Control for Router {
             users.reload(auth).map_err(|fault| Refusal::Invalid(format!("{fault:#}")))?;
         }
         let auth = self.engine_auth(config);
-        for (index, worker) in self.workers.iter().enumerate() {
-            let settings = config.settings(index as u8, keys.clone(), auth.clone(), self.secret);
-            worker.post_surely(Mail::Reconfigure(Arc::new(settings)));
+        {
+            let mut shared = self.shared();
+            let dispatcher = config.dispatcher.build().succeeding(&shared.dispatcher);
+            shared.dispatcher = Arc::new(dispatcher);
         }
+        for (index, worker) in self.workers.iter().enumerate() {
+            let settings = self.settings(config, index as u8, keys.clone(), auth.clone());
+            worker.post_surely(Mail::Reconfigure(settings));
+        }
+        self.probe(config);
         Ok(())
     }
 
@@ -439,38 +459,6 @@ impl Control for Router {
     fn hurry(&self) {
         self.hurry.store(true, Ordering::Relaxed);
     }
-}
-
-impl Router {
-    fn entry_of(&self, serial: u64) -> Result<PolicyEntry, Refusal> {
-        let found = self.policies().into_iter().find(|entry| entry.serial == serial);
-        found.ok_or_else(|| Refusal::Failed("the version is gone".to_owned()))
-    }
-}
-
-fn refusal(error: CatalogError) -> Refusal {
-    match error {
-        CatalogError::Load(error) => Refusal::Invalid(error.to_string()),
-        CatalogError::NothingEarlier | CatalogError::Empty => Refusal::Conflict(error.to_string()),
-        CatalogError::NoSuchVersion(_) => Refusal::NotFound(error.to_string()),
-        error => Refusal::Failed(error.to_string()),
-    }
-}
-
-fn entries(infos: Vec<PolicyInfo>) -> Vec<PolicyEntry> {
-    let entry = |info: PolicyInfo| PolicyEntry {
-        serial: info.serial,
-        name: info.name,
-        version: info.version,
-        hash: info.hash,
-        live: info.live,
-        next_rollback: info.next_rollback,
-        loaded: info.loaded,
-        runs: info.counts.runs,
-        failures: info.counts.failures(),
-        last_failure: info.last_failure,
-    };
-    infos.into_iter().map(entry).collect()
 }
 
 fn entry(aor: &[u8], set: &viaduct_engine::registrar::BindingSet, unix_ms: u64) -> AorEntry {

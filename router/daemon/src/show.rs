@@ -143,6 +143,10 @@ impl<W: Write> Show<W> {
             Event::PolicyLog { text, .. } => {
                 (Colour::Grey, format!("policy        {}", plain(text)))
             }
+            Event::Destination { set, uri, state } => {
+                let state = format!("{state:?}").to_lowercase();
+                (Colour::Yellow, format!("destination   {uri} of {set} is {state}"))
+            }
             Event::PolicyCount { .. } => return None,
         })
     }

@@ -31,6 +31,8 @@ pub struct Counters {
     pub auth_accepted: u64,
     /// Credentials that were wrong.
     pub auth_refused: u64,
+    /// Changes of shared tables that found no room any more.
+    pub table_full: u64,
     /// Questions put for runs that needed what was not in memory.
     pub asked: u64,
     /// Requests answered by a fallback, as there was no answer.

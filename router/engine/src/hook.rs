@@ -84,6 +84,12 @@ pub trait Policy {
     /// The version new transactions begin with.
     fn current(&mut self) -> Self::Version;
 
+    /// The version this new transaction begins with, where several are live.
+    fn choose(&mut self, run: &Run) -> Self::Version {
+        let _ = run;
+        self.current()
+    }
+
     /// Does that version want to be asked in that phase?
     fn wants(&self, version: &Self::Version, phase: Phase) -> bool;
 

@@ -75,6 +75,8 @@ pub struct Ping {
     pub target: Target,
     /// Send OPTIONS; else four zero bytes, where the target is an address on UDP.
     pub options: bool,
+    /// Open a connection where there is none. Never to a phone (R-P9).
+    pub may_open: bool,
     /// URI of From.
     pub from: Arc<str>,
 }
@@ -128,10 +130,12 @@ pub enum Output {
         /// What to look for.
         question: Question,
     },
-    /// A ping was answered, with whatever status.
+    /// A ping was answered.
     Pong {
         /// From [`Input::Ping`].
         id: PingId,
+        /// Final status.
+        status: u16,
     },
     /// Find out what a policy's run needs, then say [`Input::Answered`].
     Ask {
@@ -234,6 +238,15 @@ pub enum Event {
         level: u8,
         /// What.
         text: String,
+    },
+    /// A destination of a dispatcher set has come up or gone down.
+    Destination {
+        /// Its set.
+        set: Box<str>,
+        /// Its URI.
+        uri: Box<str>,
+        /// What it is now.
+        state: crate::dispatcher::State,
     },
     /// A policy counted something.
     PolicyCount {

@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod counters;
+pub mod dispatcher;
 pub mod engine;
 pub mod flow;
 pub mod hook;
@@ -20,6 +21,7 @@ mod reject;
 pub mod run;
 pub mod settings;
 pub mod shard;
+pub mod table;
 pub mod time;
 pub mod timer;
 pub mod transaction;
@@ -33,5 +35,5 @@ pub use io::{Event, Hop, Input, Output, Ping, PingId, Question, Token};
 pub use location::{AorKey, Change, CommitFault, Location, Snapshot};
 pub use query::{Fact, Query, QueryFault};
 pub use run::Run;
-pub use settings::{Bounds, Listener, Network, Settings, TimerValues};
+pub use settings::{Bounds, Listener, Network, Settings, Shared, TimerValues};
 pub use time::Now;

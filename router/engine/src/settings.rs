@@ -2,14 +2,17 @@
 
 use std::hash::Hasher as _;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use siphasher::sip::SipHasher13;
 use viaduct_message::{Host, Uri};
 
 use crate::auth::Auth;
+use crate::dispatcher::Dispatcher;
 use crate::flow::Transport;
 use crate::path::PathKeys;
 use crate::registrar::Registrar;
+use crate::table::Tables;
 
 /// Keeps this use of the secret apart.
 const START_DOMAIN: u8 = 0x22;
@@ -136,6 +139,17 @@ pub struct Settings {
     pub bounds: Bounds,
     /// Random per start, the same for all workers: To-tags of stateless replies, branch hashes.
     pub secret: [u8; 16],
+    /// What policies of all workers share.
+    pub shared: Shared,
+}
+
+/// What policies of all workers share: the same in all settings of a router.
+#[derive(Clone, Default)]
+pub struct Shared {
+    /// Tables policies write to.
+    pub tables: Arc<Tables>,
+    /// Sets of destinations.
+    pub dispatcher: Arc<Dispatcher>,
 }
 
 impl Settings {
@@ -247,6 +261,7 @@ pub(crate) mod tests {
             timers: TimerValues::default(),
             bounds: Bounds::default(),
             secret: [9; 16],
+            shared: Shared::default(),
         }
     }
 

@@ -306,7 +306,7 @@ fn r_o3_a_temporary_gruu_is_404_once_its_registration_has_ended() {
 
 fn ping(target: Target, options: bool) -> Input<'static> {
     let id = PingId { slot: 5, generation: 9 };
-    Input::Ping(Ping { id, target, options, from: "sip:ping@example.com".into() })
+    Input::Ping(Ping { id, target, options, may_open: false, from: "sip:ping@example.com".into() })
 }
 
 #[test]

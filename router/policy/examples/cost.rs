@@ -18,11 +18,11 @@ const BATCHES: usize = 200;
 const RUNS: usize = 500;
 
 const IMPORTS: &str = r#"
-  (import "viaduct:policy/usrloc@0.1.0" "save"
+  (import "viaduct:policy/usrloc@1.0.0" "save"
     (func $save (param i32 i32 i32 i32 i32 i32 i32 i32)))
-  (import "viaduct:policy/message@0.1.0" "get" (func $get (param i32 i32)))
-  (import "viaduct:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))
-  (import "viaduct:policy/routing@0.1.0" "record-route" (func $rr))"#;
+  (import "viaduct:policy/message@1.0.0" "get" (func $get (param i32 i32)))
+  (import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
+  (import "viaduct:policy/routing@1.0.0" "record-route" (func $rr))"#;
 const DATA: &str = r#"(data (i32.const 200) "locationpath-lazy, path-receivedContent-Length")"#;
 
 fn guest(body: &str, manifest_rest: &str) -> PolicyHost {

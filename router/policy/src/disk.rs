@@ -1,7 +1,7 @@
 //! Deployed components on disk, so that a restart comes up with the same versions.
 //!
-//! One file a version, `<serial>-<name>-<version>-<hash>.wasm`, and the file `active`: serial
-//! numbers of the versions activated, oldest first, one a line. Each is written to a temporary
+//! One file a version, `<serial>-<name>-<version>-<hash>.wasm`, and the file `active`: which are
+//! live where (`catalog/plan.rs`). Each is written to a temporary
 //! file, flushed, and renamed, so a crash leaves the old state or the new one.
 
 use std::fs::{self, File};
@@ -35,7 +35,7 @@ impl Disk {
 
     /// Versions in order of their serials, and what was active. Removes what a crash has left half
     /// written; leaves files it does not know alone.
-    pub(crate) fn scan(&self) -> io::Result<(Vec<Stored>, Vec<u64>)> {
+    pub(crate) fn scan(&self) -> io::Result<(Vec<Stored>, String)> {
         let mut found = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
@@ -48,8 +48,8 @@ impl Disk {
         }
         found.sort_by_key(|stored| stored.serial);
         let active = match fs::read_to_string(self.dir.join(ACTIVE)) {
-            Ok(text) => text.lines().filter_map(|line| line.trim().parse().ok()).collect(),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(error),
         };
         Ok((found, active))
@@ -62,8 +62,7 @@ impl Disk {
         Ok(path)
     }
 
-    pub(crate) fn write_active(&self, serials: &[u64]) -> io::Result<()> {
-        let text: String = serials.iter().map(|serial| format!("{serial}\n")).collect();
+    pub(crate) fn write_active(&self, text: &str) -> io::Result<()> {
         self.replace(&self.dir.join(ACTIVE), text.as_bytes())
     }
 

@@ -9,7 +9,7 @@ use viaduct_engine::run::{EditFault, ReplyLines};
 use wasmtime::ResourceLimiter;
 
 use crate::deadline::Deadline;
-use crate::manifest::{Access, Manifest};
+use crate::manifest::{Access, Interface, Manifest};
 
 /// Host calls one run may make.
 pub const MAX_CALLS: u32 = 1000;
@@ -28,8 +28,8 @@ pub(crate) type Overrides = BTreeMap<Box<str>, Option<Box<str>>>;
 /// guest is hostile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
-    #[error("not-granted: policy `{policy}` may not {access} location table `{table}`")]
-    NotGranted { policy: Box<str>, access: &'static str, table: String },
+    #[error("not-granted: policy `{policy}` may not {access} `{table}` of `{interface}`")]
+    NotGranted { policy: Box<str>, access: &'static str, interface: &'static str, table: String },
     #[error("a text of {0} bytes; a policy may pass {MAX_TEXT_BYTES}")]
     TextTooLong(usize),
     #[error("more than {MAX_CALLS} host calls in a run")]
@@ -87,7 +87,7 @@ impl Guest {
     pub(crate) fn restore_vars(&mut self, run: &mut Run) {
         while let Some((name, value)) = self.changed_vars.pop() {
             // It was there before, so it fits.
-            let _ = run.set_var(&name, value.as_deref());
+            let _ = run.put_var(&name, value.as_deref());
         }
     }
 
@@ -102,16 +102,17 @@ impl Guest {
         self.run.as_deref_mut().ok_or(Refused::NoRun)
     }
 
-    /// [`Guest::call`] for a location table, which must be granted. Gives the flags too.
+    /// [`Guest::call`] for a table or set that must be granted by name. Gives the flags too.
     pub(crate) fn call_table(
         &mut self,
+        interface: Interface,
         table: &str,
         access: Access,
         texts: &[&str],
     ) -> Result<(&mut Run, &mut TextCache), Refused> {
         self.check(texts)?;
-        if !self.manifest.grants.allows_table(table, access) {
-            return Err(self.not_granted(table, access));
+        if !self.manifest.grants.allows_table(interface, table, access) {
+            return Err(self.not_granted(interface, table, access));
         }
         let run = self.run.as_deref_mut().ok_or(Refused::NoRun)?;
         Ok((run, &mut self.texts))
@@ -153,13 +154,14 @@ impl Guest {
     }
 
     #[cold]
-    fn not_granted(&self, table: &str, access: Access) -> Refused {
+    fn not_granted(&self, interface: Interface, table: &str, access: Access) -> Refused {
         let access = match access {
             Access::Read => "read",
             Access::Write => "write",
         };
         let table = table.chars().take(64).filter(|c| !c.is_control()).collect();
-        Refused::NotGranted { policy: self.manifest.name.clone(), access, table }
+        let (policy, interface) = (self.manifest.name.clone(), interface.name());
+        Refused::NotGranted { policy, access, interface, table }
     }
 }
 

@@ -9,6 +9,7 @@
 //! then [`host`] (what a policy can ask). [`package`] makes one deployable file of a core module
 //! and its [`manifest`]; [`testing`] runs the tests of a policy.
 
+mod aot;
 mod bindings;
 pub mod catalog;
 pub mod counts;
@@ -19,16 +20,22 @@ mod guest;
 pub mod host;
 pub mod manifest;
 pub mod package;
+pub mod record;
 pub mod sandbox;
+pub mod scope;
 pub mod testing;
 mod verdict;
 pub mod version;
+mod words;
 pub mod worker;
 
-pub use catalog::{CatalogError, Deployed, PolicyCatalog, PolicyInfo};
+pub use catalog::{
+    CatalogError, Deployed, Guard, GuardLimits, Guarded, PolicyCatalog, PolicyInfo, ShadowCounts,
+};
 pub use counts::Counts;
 pub use manifest::{Manifest, ManifestError};
 pub use package::PackageError;
 pub use sandbox::{Sandbox, SandboxError};
+pub use scope::{Scope, ScopeError};
 pub use version::{LoadError, PolicyVersion};
 pub use worker::{PinnedVersion, PolicyHost, WorkerOptions};

@@ -80,6 +80,32 @@ pub fn manifest_text(component: &[u8]) -> Result<&str, PackageError> {
     }
 }
 
+/// Names of what a component imports, in its order.
+pub fn imports(component: &[u8]) -> Result<Vec<String>, PackageError> {
+    let fault = |error: wasmparser::BinaryReaderError| PackageError::NotWasm(error.to_string());
+    let (mut names, mut depth) = (Vec::new(), 0usize);
+    for payload in Parser::new(0).parse_all(component) {
+        match payload.map_err(fault)? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => {
+                depth = depth.saturating_add(1);
+            }
+            Payload::End(_) => depth = depth.saturating_sub(1),
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    names.push(import.map_err(fault)?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(names)
+}
+
+/// First 16 hexadecimal digits of the SHA-256 of a component: how versions are told apart.
+pub fn hash(component: &[u8]) -> String {
+    crate::version::hash(component).into()
+}
+
 fn size(component: &[u8]) -> Result<(), PackageError> {
     if component.len() > MAX_BYTES { Err(PackageError::TooLarge(component.len())) } else { Ok(()) }
 }

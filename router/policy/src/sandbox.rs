@@ -1,13 +1,17 @@
 //! The WebAssembly engine all policies of a router share, and its clock.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use wasmtime::component::Component;
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig,
 };
+
+use crate::aot::AotCache;
 
 /// One tick of the wall-clock backstop, milliseconds.
 pub const TICK_MS: u64 = 10;
@@ -30,6 +34,8 @@ pub struct SandboxError(String);
 /// The engine with its ticker. Cheap to share; the ticker ends with the last owner.
 pub struct Sandbox {
     engine: Engine,
+    /// Machine code from before.
+    cache: Option<AotCache>,
     // Dropped with the sandbox, which stops the thread.
     _ticker: EpochTicker,
 }
@@ -40,7 +46,44 @@ impl Sandbox {
         let engine = Engine::new(&config()).map_err(|error| SandboxError(format!("{error:#}")))?;
         let ticker = EpochTicker::start(engine.clone())
             .map_err(|error| SandboxError(format!("its ticker: {error}")))?;
-        Ok(Arc::new(Sandbox { engine, _ticker: ticker }))
+        Ok(Arc::new(Sandbox { engine, cache: None, _ticker: ticker }))
+    }
+
+    /// The same with a folder for machine code, so that a component is compiled once. One that
+    /// cannot be used is told and left.
+    pub(crate) fn with_cache(dir: &Path) -> Result<Arc<Sandbox>, SandboxError> {
+        let mut sandbox = Sandbox::new()?;
+        match AotCache::open(dir) {
+            Ok(cache) => {
+                if let Some(sandbox) = Arc::get_mut(&mut sandbox) {
+                    sandbox.cache = Some(cache);
+                }
+            }
+            Err(error) => tracing::warn!("compiled policies are not kept: {error}"),
+        }
+        Ok(sandbox)
+    }
+
+    /// Compiles a component, or takes what was compiled before.
+    pub(crate) fn compile(&self, content: &[u8]) -> wasmtime::Result<Component> {
+        let Some(cache) = &self.cache else {
+            return Component::from_binary(&self.engine, content);
+        };
+        if let Some(component) = cache.load(&self.engine, content) {
+            return Ok(component);
+        }
+        let component = Component::from_binary(&self.engine, content)?;
+        if let Err(error) = cache.store(content, &component) {
+            tracing::warn!("a compiled policy is not kept: {error}");
+        }
+        Ok(component)
+    }
+
+    /// Removes the machine code of a component that is about to be removed.
+    pub(crate) fn forget(&self, component: &Path) {
+        if let (Some(cache), Ok(content)) = (&self.cache, std::fs::read(component)) {
+            cache.remove(&content);
+        }
     }
 
     pub(crate) fn engine(&self) -> &Engine {

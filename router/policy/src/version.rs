@@ -17,7 +17,7 @@ use crate::worker::instance::Instance;
 
 /// The contract's package and version, as imports and exports spell it.
 const PACKAGE: &str = "viaduct:policy/";
-const CONTRACT: &str = "0.1.0";
+const CONTRACT: &str = "1.0.0";
 
 /// Why a component is refused. The version that was live stays live.
 #[derive(Debug, thiserror::Error)]
@@ -108,8 +108,9 @@ impl PolicyVersion {
     ) -> Result<Arc<PolicyVersion>, LoadError> {
         let manifest = Manifest::parse(package::manifest_text(bytes)?)?;
         let policy = &manifest.name;
-        let component = Component::from_binary(sandbox.engine(), bytes).map_err(|error| {
-            LoadError::Compile { policy: policy.clone(), reason: format!("{error:#}") }
+        let component = sandbox.compile(bytes).map_err(|error| LoadError::Compile {
+            policy: policy.clone(),
+            reason: format!("{error:#}"),
         })?;
         check_imports(&component, &manifest)?;
         let pre = link(&component, &manifest)?;
@@ -209,7 +210,7 @@ fn check_imports(component: &Component, manifest: &Manifest) -> Result<(), LoadE
             return Err(unknown(if import.starts_with("wasi:") { wasi } else { "" }));
         };
         if version != CONTRACT {
-            return Err(unknown("; it speaks contract viaduct:policy@0.1.0"));
+            return Err(unknown("; it speaks contract viaduct:policy@1.0.0"));
         }
         // Names of types are shared by both sides and let nobody do anything.
         if name == "types" {

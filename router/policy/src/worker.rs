@@ -9,16 +9,18 @@ use std::sync::Arc;
 
 use viaduct_engine::{Phase, Policy, PolicyFailure, Run, Verdict};
 
-use crate::catalog::PolicyCatalog;
+use crate::catalog::{Compared, Live, PolicyCatalog};
 use crate::failure::Failure;
 use crate::guest::{Overrides, TextCache};
 use crate::manifest::{Fallback, Isolation};
+use crate::record::Session;
 use crate::version::PolicyVersion;
+use crate::words::{effects_in_words, phase_name, verdict_in_words};
 use instance::Instance;
 
-/// Versions a worker keeps idle instances of; transactions pinned to older ones still run, with an
-/// instance made for each message.
-const MAX_SLOTS: usize = 8;
+/// Versions a worker keeps idle instances of, beside those that are live; transactions pinned to
+/// older ones still run, with an instance made for each message.
+const MAX_OLD: usize = 8;
 
 /// Options of a worker's host.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,11 @@ pub struct PolicyHost {
     catalog: Arc<PolicyCatalog>,
     options: WorkerOptions,
     generation: u64,
-    /// Never empty; the first is the live version's.
+    /// What is live now.
+    live: Arc<Live>,
+    /// Where runs are recorded.
+    session: Option<Arc<Session>>,
+    /// Never empty; the first is that of the version live for all.
     slots: Vec<Slot>,
     overrides: Arc<Overrides>,
 }
@@ -91,20 +97,26 @@ impl Slot {
 }
 
 impl PolicyHost {
-    /// The host of one worker; `live` is the version it begins with.
+    /// The host of one worker; `live` is what it begins with.
     pub(crate) fn new(
         catalog: Arc<PolicyCatalog>,
         options: WorkerOptions,
         generation: u64,
-        live: Arc<PolicyVersion>,
+        live: Arc<Live>,
     ) -> PolicyHost {
-        PolicyHost {
+        let first = Slot::new(Arc::clone(&live.all));
+        let mut host = PolicyHost {
             catalog,
             options,
             generation,
-            slots: vec![Slot::new(live)],
+            live,
+            session: None,
+            slots: vec![first],
             overrides: Arc::default(),
-        }
+        };
+        host.make_slots();
+        host.session = host.catalog.session();
+        host
     }
 
     /// Settings that count instead of the manifest's, from the next run on.
@@ -120,34 +132,60 @@ impl PolicyHost {
         let generation = self.catalog.generation();
         if generation != self.generation {
             self.generation = generation;
-            if let Some(live) = self.catalog.live() {
+            if let Some(live) = self.catalog.all_live() {
                 self.take_up(live);
             }
+            self.session = self.catalog.session();
         }
         if self.slots.len() > 1 {
             self.drop_unused();
         }
     }
 
-    fn take_up(&mut self, live: Arc<PolicyVersion>) {
-        let known = self.slots.iter().position(|slot| slot.version.is(&live));
+    fn take_up(&mut self, live: Arc<Live>) {
+        let known = self.slots.iter().position(|slot| slot.version.is(&live.all));
         match known {
             Some(at) => self.slots.swap(0, at),
-            None => self.slots.insert(0, Slot::new(live)),
+            None => self.slots.insert(0, Slot::new(Arc::clone(&live.all))),
         }
-        self.slots.truncate(MAX_SLOTS);
+        self.live = live;
+        self.make_slots();
+        let (mut old, live) = (0, &self.live);
+        self.slots.retain(|slot| {
+            let is_live = live.versions().any(|version| slot.version.is(version));
+            old += usize::from(!is_live);
+            is_live || old <= MAX_OLD
+        });
     }
 
-    /// Lets go of versions that no transaction of this worker holds any more (R-G3), but for the
-    /// one the live version falls back to.
+    /// A slot for each live version; those only kept for a fallback get theirs when needed.
+    fn make_slots(&mut self) {
+        let live = Arc::clone(&self.live);
+        let kept = |version: &Arc<PolicyVersion>| {
+            live.previous.iter().any(|previous| Arc::ptr_eq(previous, version))
+        };
+        for version in live.versions().filter(|version| !kept(version)) {
+            if !self.slots.iter().any(|slot| slot.version.is(version)) {
+                self.slots.push(Slot::new(Arc::clone(version)));
+            }
+        }
+    }
+
+    /// Lets go of versions that no transaction of this worker holds any more (R-G3), but for live
+    /// ones and those they fall back to.
     fn drop_unused(&mut self) {
-        let mut live = true;
-        let previous = self.slots.first().and_then(|slot| slot.version.previous());
+        let live = &self.live;
         self.slots.retain(|slot| {
-            let first = std::mem::replace(&mut live, false);
-            let fallback = previous.as_ref().is_some_and(|p| slot.version.is(p));
-            first || fallback || !slot.version.is_idle()
+            !slot.version.is_idle() || live.versions().any(|version| slot.version.is(version))
         });
+    }
+
+    /// Several are live: the one a request belongs to.
+    #[cold]
+    fn route(&self, run: &Run) -> Option<PinnedVersion> {
+        let version = self.live.of(run);
+        let slot = self.slots.iter().find(|slot| slot.version.is(version));
+        slot.map(|slot| slot.version.clone())
     }
 
     fn attempt(
@@ -162,7 +200,7 @@ impl PolicyHost {
         }
         let mut slot = Slot::new(Arc::clone(&version.0.version));
         let ended = slot.run(&self.options, &self.overrides, phase, run);
-        if self.slots.len() < MAX_SLOTS {
+        if self.slots.len() < self.live.scopes.len().saturating_add(MAX_OLD) {
             slot.version = version.clone();
             self.slots.push(slot);
         }
@@ -216,6 +254,11 @@ impl Policy for PolicyHost {
         }
     }
 
+    fn choose(&mut self, run: &Run) -> PinnedVersion {
+        let all = self.current();
+        if self.live.is_plain() { all } else { self.route(run).unwrap_or(all) }
+    }
+
     fn wants(&self, version: &PinnedVersion, phase: Phase) -> bool {
         PolicyVersion::wants(version, phase)
     }
@@ -226,11 +269,104 @@ impl Policy for PolicyHost {
         phase: Phase,
         run: Box<Run>,
     ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        if self.session.is_some() {
+            return self.decide_on_record(version, phase, run);
+        }
+        self.decide_perhaps_beside_shadow(version, phase, run)
+    }
+}
+
+impl PolicyHost {
+    fn decide_alone(
+        &mut self,
+        version: &PinnedVersion,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
         match self.attempt(version, phase, run) {
             (run, Ok(verdict)) => (run, Ok(verdict)),
             (run, Err(failure)) => self.fall_back(version, phase, run, failure),
         }
     }
+
+    #[cold]
+    fn decide_on_record(
+        &mut self,
+        version: &PinnedVersion,
+        phase: Phase,
+        mut run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        let session = self.session.clone();
+        let over = session.as_ref().is_some_and(|s| s.is_over(run.now().unix_ms));
+        let recording = session.as_ref().and_then(|session| session.begin(version, &mut run));
+        let (mut run, verdict) = self.decide_perhaps_beside_shadow(version, phase, run);
+        if let (Some(session), Some(recording)) = (&session, recording) {
+            session.end(recording, &mut run, &verdict);
+        } else if over {
+            self.session = None;
+        }
+        (run, verdict)
+    }
+
+    fn decide_perhaps_beside_shadow(
+        &mut self,
+        version: &PinnedVersion,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        if self.live.shadow.is_some() && version.is(&self.live.all) {
+            return self.decide_beside_shadow(version, phase, run);
+        }
+        self.decide_alone(version, phase, run)
+    }
+
+    /// The shadow decides on a copy of the run, which is then thrown away.
+    #[cold]
+    fn decide_beside_shadow(
+        &mut self,
+        version: &PinnedVersion,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        let copy = run.rehearsal();
+        let (run, verdict) = self.decide_alone(version, phase, run);
+        let shadow = self.live.shadow.clone().filter(|shadow| shadow.version.wants(phase));
+        if let Some(shadow) = shadow {
+            let pinned = self.pin(Arc::clone(&shadow.version));
+            let (copy, other) = self.attempt(&pinned, phase, copy);
+            if let Err(failure) = &other {
+                report(&pinned, self.options.worker, failure);
+            }
+            shadow.counts.count(compare(phase, (&run, &verdict), (&copy, &other)));
+        }
+        (run, verdict)
+    }
+}
+
+/// Does a shadow decide what the live version has decided?
+fn compare(
+    phase: Phase,
+    (run, verdict): (&Run, &Result<Verdict, PolicyFailure>),
+    (copy, other): (&Run, &Result<Verdict, Failure>),
+) -> Compared {
+    let (Ok(verdict), Ok(other)) = (verdict, other) else {
+        return if other.is_err() { Compared::Failed } else { Compared::Undecided };
+    };
+    let asks = |verdict: &Verdict| matches!(verdict, Verdict::Ask { .. });
+    if asks(verdict) || asks(other) {
+        return Compared::Undecided;
+    }
+    let words = |run: &Run, verdict| {
+        let effects = effects_in_words(&run.effects);
+        [verdict_in_words(verdict)].into_iter().chain(effects).collect::<Vec<_>>().join("; ")
+    };
+    let (live, shadow) = (words(run, verdict), words(copy, other));
+    if live == shadow {
+        return Compared::Same;
+    }
+    let call_id = String::from_utf8_lossy(run.message().call_id().unwrap_or_default());
+    let phase = phase_name(phase);
+    Compared::Different(format!("{phase}, Call-ID {call_id}: live: {live} | shadow: {shadow}"))
 }
 
 impl Slot {

@@ -14,11 +14,11 @@ use viaduct_engine::{Policy as _, Query, Run, Settings, Verdict};
 use viaduct_policy::PolicyHost;
 
 const IMPORTS: &str = r#"
-  (import "viaduct:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))
-  (import "viaduct:policy/vars@0.1.0" "set"
+  (import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
+  (import "viaduct:policy/vars@1.0.0" "set"
     (func $set (param i32 i32 i32 i32 i32 i32)))
-  (import "viaduct:policy/auth@0.1.0" "check" (func $check (param i32 i32 i32 i32 i32)))
-  (import "viaduct:policy/auth@0.1.0" "challenge"
+  (import "viaduct:policy/auth@1.0.0" "check" (func $check (param i32 i32 i32 i32 i32)))
+  (import "viaduct:policy/auth@1.0.0" "challenge"
     (func $challenge (param i32 i32 i32 i32 i32 i32)))"#;
 
 /// Sets a variable, checks as a registrar, logs the user; without one, challenges.

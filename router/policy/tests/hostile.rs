@@ -57,8 +57,8 @@ fn with_fuel_for_long_the_wall_clock_ends_the_loop() {
 
 #[test]
 fn a_trap_leaves_nothing_behind() {
-    let imports = r#"(import "viaduct:policy/routing@0.1.0" "record-route" (func $rr))
-        (import "viaduct:policy/vars@0.1.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
+    let imports = r#"(import "viaduct:policy/routing@1.0.0" "record-route" (func $rr))
+        (import "viaduct:policy/vars@1.0.0" "set" (func $set (param i32 i32 i32 i32 i32 i32)))"#;
     let body = "(call $rr)
         (call $set (i32.const 200) (i32.const 1) (i32.const 1) (i32.const 201) (i32.const 1)
           (i32.const 32))
@@ -134,7 +134,7 @@ fn a_verdict_that_is_none_is_garbage() {
     }
 }
 
-const LOG: &str = r#"(import "viaduct:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
+const LOG: &str = r#"(import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))"#;
 const LOG_GRANT: &str = "fallback = \"503\"\n[grants]\nlog = true\n";
 
 #[test]
@@ -183,9 +183,9 @@ fn a_flood_of_host_calls_ends_after_a_thousand() {
 
 #[test]
 fn a_table_that_is_not_granted_ends_the_run_by_name() {
-    let imports = r#"(import "viaduct:policy/usrloc@0.1.0" "remove"
+    let imports = r#"(import "viaduct:policy/usrloc@1.0.0" "remove"
         (func $remove (param i32) (result i32)))
-      (import "viaduct:policy/usrloc@0.1.0" "is-registered"
+      (import "viaduct:policy/usrloc@1.0.0" "is-registered"
         (func $is (param i32) (result i32)))"#;
     // Table, AoR and a filter that fits all are too many for registers: they lie in memory.
     let rest = r#"(data (i32.const 200) "locationotherbob@example.com")
@@ -197,7 +197,7 @@ fn a_table_that_is_not_granted_ends_the_run_by_name() {
     ends_as(&mut host, FailureKind::Trap);
     let version = host.current();
     let failure = version.last_failure().unwrap();
-    let wanted = "not-granted: policy `guest` may not write location table `location`";
+    let wanted = "not-granted: policy `guest` may not write `location` of `usrloc`";
     assert!(failure.contains(wanted), "{failure}");
 
     let other = "(drop (call $is (i32.const 700)))";
@@ -234,4 +234,50 @@ fn without_a_free_instance_a_run_is_unavailable_and_the_next_may_succeed() {
     assert_eq!(ask(&mut late, invite()).1, Err(failure));
     hosts.pop();
     assert_eq!(ask(&mut late, invite()).1, Ok(Verdict::Relay));
+}
+
+#[test]
+fn growth_to_four_gigabytes_ends_at_the_limit() {
+    let grow = "(drop (memory.grow (i32.const 65534)))";
+    let mut host = misbehaving(grow, "", "", FALLBACK);
+    ends_as(&mut host, FailureKind::Memory);
+}
+
+#[test]
+fn a_core_table_that_is_grown_without_end_is_stopped() {
+    let rest = "(table $t 1 funcref)";
+    let grow = "(loop $l (drop (table.grow $t (ref.null func) (i32.const 4096))) (br $l))";
+    let mut host = misbehaving(grow, "", rest, FALLBACK);
+    ends_as(&mut host, FailureKind::Memory);
+}
+
+#[test]
+fn a_module_of_500_megabytes_is_refused_by_its_size() {
+    let huge = vec![0u8; 500 << 20];
+    let catalog = viaduct_policy::PolicyCatalog::in_memory().unwrap();
+    let refusal = catalog.deploy(&huge).err().unwrap().to_string();
+    assert!(refusal.contains("524288000 bytes; a policy may have"), "{refusal}");
+}
+
+/// A flood of writes to a shared table: the run's own bound holds, and so does the table's.
+#[test]
+fn a_flood_of_table_writes_ends_at_the_bounds() {
+    let imports = r#"(import "viaduct:policy/table@1.0.0" "add"
+        (func $add (param i32 i32 i32 i32 i64 i32 i32)))"#;
+    let body = format!(
+        "(local.set $n (i32.const 900))
+        (loop $l
+          (i32.store8 (i32.const 201) (i32.and (local.get $n) (i32.const 127)))
+          (call $add (i32.const 200) (i32.const 1) (i32.const 201) (i32.const 1)
+            (i64.const 1) (i32.const 60) (i32.const 16))
+          (br_if $l (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
+        {RELAY}"
+    );
+    let rest = r#"(data (i32.const 200) "t")"#;
+    let locals = "(local $n i32)";
+    let guest = Guest { imports, locals, on_request: &body, rest, ..Guest::default() };
+    let mut host = host(&guest.build(&manifest("[grants]\ntable = { t = \"write\" }")));
+    let (run, verdict) = ask(&mut host, invite());
+    assert_eq!(verdict, Ok(Verdict::Relay));
+    assert_eq!(run.effects.tables.len(), 32);
 }

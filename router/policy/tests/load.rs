@@ -26,7 +26,7 @@ fn by_hand(component: &str) -> Vec<u8> {
 
 #[test]
 fn an_import_without_grant_is_refused_by_name() {
-    let imports = r#"(import "viaduct:policy/nat@0.1.0" "force-rport" (func))"#;
+    let imports = r#"(import "viaduct:policy/nat@1.0.0" "force-rport" (func))"#;
     let guest = Guest { imports, ..Guest::default() };
     let error = refusal(&guest.build(&manifest("[grants]\nlog = true")));
     assert_eq!(
@@ -50,8 +50,8 @@ fn imports_of_others_are_refused_by_name() {
             (export "write" (func (param "text" string))))))"#,
     );
     wanted(&refusal(&newer), "`viaduct:policy/log@0.2.0`, which this router does not have; it");
-    let unknown = by_hand(r#"(component (import "viaduct:policy/media@0.1.0" (instance)))"#);
-    wanted(&refusal(&unknown), "imports `viaduct:policy/media@0.1.0`");
+    let unknown = by_hand(r#"(component (import "viaduct:policy/media@1.0.0" (instance)))"#);
+    wanted(&refusal(&unknown), "imports `viaduct:policy/media@1.0.0`");
     let bare = by_hand(r#"(component (import "run" (func)))"#);
     wanted(&refusal(&bare), "imports `run`");
 }
@@ -59,13 +59,13 @@ fn imports_of_others_are_refused_by_name() {
 #[test]
 fn another_world_is_refused() {
     let empty = by_hand("(component)");
-    wanted(&refusal(&empty), "does not fit world `policy` of viaduct:policy@0.1.0");
+    wanted(&refusal(&empty), "does not fit world `policy` of viaduct:policy@1.0.0");
     wanted(&refusal(&empty), "viaduct:policy/handler");
     let tests = core(
         r#"(module (memory (export "memory") 1)
           (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) unreachable)
-          (func (export "viaduct:policy/tests@0.1.0#names") (result i32) unreachable)
-          (func (export "viaduct:policy/tests@0.1.0#run") (param i32 i32)))"#,
+          (func (export "viaduct:policy/tests@1.0.0#names") (result i32) unreachable)
+          (func (export "viaduct:policy/tests@1.0.0#run") (param i32 i32)))"#,
         "policy-tests",
     );
     let tests = package::build(&tests, &manifest("")).unwrap();
@@ -76,7 +76,7 @@ fn another_world_is_refused() {
 fn an_import_of_another_type_is_refused() {
     let odd = package::build(
         &wat::parse_str(
-            r#"(component (import "viaduct:policy/log@0.1.0" (instance
+            r#"(component (import "viaduct:policy/log@1.0.0" (instance
                 (export "write" (func (param "text" string))))))"#,
         )
         .unwrap(),
@@ -162,7 +162,7 @@ fn a_module_that_does_not_fit_the_contract_is_not_built() {
     let module = core("(module (memory (export \"memory\") 1))", "policy");
     let error = package::build(&module, &manifest("")).unwrap_err().to_string();
     wanted(&error, "not a module of the policy contract");
-    wanted(&error, "viaduct:policy/handler@0.1.0");
+    wanted(&error, "viaduct:policy/handler@1.0.0");
     let bare = wat::parse_str("(module (import \"env\" \"puts\" (func)))").unwrap();
     let error = package::build(&bare, &manifest("")).unwrap_err().to_string();
     wanted(&error, "not a module of the policy contract");

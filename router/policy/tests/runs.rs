@@ -9,7 +9,7 @@ use viaduct_engine::run::HeaderEdit;
 use viaduct_engine::{Phase, Policy, Run, Verdict};
 use viaduct_policy::PolicyHost;
 
-const LOG: &str = r#"(import "viaduct:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))"#;
+const LOG: &str = r#"(import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))"#;
 
 /// A guest that runs `body` on a request and then relays; it may use `$log` and imports of its own.
 fn guest(imports: &str, body: &str, rest: &str, manifest_rest: &str) -> PolicyHost {
@@ -105,7 +105,7 @@ fn the_facts_travel_with_the_call() {
 
 #[test]
 fn every_field_of_the_message_can_be_read() {
-    let imports = r#"(import "viaduct:policy/message@0.1.0" "get" (func $get (param i32 i32)))"#;
+    let imports = r#"(import "viaduct:policy/message@1.0.0" "get" (func $get (param i32 i32)))"#;
     let body = format!(
         "(loop $l (call $get (local.get $n) (i32.const 16)) {LOG_TEXT}
            (local.set $n (i32.add (local.get $n) (i32.const 1)))
@@ -146,8 +146,8 @@ fn every_field_of_the_message_can_be_read() {
 #[test]
 fn headers_are_found_in_any_case() {
     let imports = r#"
-      (import "viaduct:policy/message@0.1.0" "header" (func $header (param i32 i32 i32)))
-      (import "viaduct:policy/message@0.1.0" "headers" (func $headers (param i32 i32 i32)))"#;
+      (import "viaduct:policy/message@1.0.0" "header" (func $header (param i32 i32 i32)))
+      (import "viaduct:policy/message@1.0.0" "headers" (func $headers (param i32 i32 i32)))"#;
     let rest = format!(r#"{NONE} (data (i32.const 200) "X-NOTE" "i" "X-None")"#);
     let body = format!(
         "(call $header (i32.const 200) (i32.const 6) (i32.const 16)) {LOG_OPTION}
@@ -169,12 +169,12 @@ fn headers_are_found_in_any_case() {
 #[test]
 fn edits_are_staged_and_the_routers_own_headers_are_refused() {
     let imports = r#"
-      (import "viaduct:policy/message@0.1.0" "add-header" (func $add (param i32 i32 i32 i32 i32)))
-      (import "viaduct:policy/routing@0.1.0" "record-route" (func $rr))
-      (import "viaduct:policy/routing@0.1.0" "add-target"
+      (import "viaduct:policy/message@1.0.0" "add-header" (func $add (param i32 i32 i32 i32 i32)))
+      (import "viaduct:policy/routing@1.0.0" "record-route" (func $rr))
+      (import "viaduct:policy/routing@1.0.0" "add-target"
         (func $target (param i32 i32 i32 i32)))
-      (import "viaduct:policy/nat@0.1.0" "force-rport" (func $rport))
-      (import "viaduct:policy/metrics@0.1.0" "add" (func $count (param i32 i32 i64)))"#;
+      (import "viaduct:policy/nat@1.0.0" "force-rport" (func $rport))
+      (import "viaduct:policy/metrics@1.0.0" "add" (func $count (param i32 i32 i64)))"#;
     let rest = r#"(data (i32.const 200) "X-AViasip:a@192.0.2.9")"#;
     let body = "(call $rr) (call $rport)
         (call $count (i32.const 200) (i32.const 3) (i64.const 5))
@@ -200,7 +200,7 @@ fn edits_are_staged_and_the_routers_own_headers_are_refused() {
     assert_eq!(effects.edits, [add]);
 }
 
-const SAVE: &str = r#"(import "viaduct:policy/usrloc@0.1.0" "save"
+const SAVE: &str = r#"(import "viaduct:policy/usrloc@1.0.0" "save"
     (func $save (param i32 i32 i32 i32 i32 i32 i32 i32)))"#;
 const SAVE_GRANTS: &str = "[grants]\nlog = true\nusrloc = { location = \"write\" }";
 
@@ -245,9 +245,9 @@ fn flags_that_mean_nothing_are_an_error_of_the_contract() {
 #[test]
 fn lookup_and_bindings_read_the_granted_table() {
     let imports = r#"
-      (import "viaduct:policy/usrloc@0.1.0" "lookup"
+      (import "viaduct:policy/usrloc@1.0.0" "lookup"
         (func $lookup (param i32 i32 i32 i32 i32 i32 i32 i32)))
-      (import "viaduct:policy/usrloc@0.1.0" "bindings"
+      (import "viaduct:policy/usrloc@1.0.0" "bindings"
         (func $bindings (param i32 i32)))"#;
     // Table, AoR and a filter that fits all are too many for registers: they lie in memory.
     let rest = r#"(data (i32.const 200) "locationbob@example.com")
@@ -279,9 +279,9 @@ fn lookup_and_bindings_read_the_granted_table() {
 #[test]
 fn settings_and_variables() {
     let imports = r#"
-      (import "viaduct:policy/settings@0.1.0" "get" (func $setting (param i32 i32 i32)))
-      (import "viaduct:policy/vars@0.1.0" "get" (func $var (param i32 i32 i32)))
-      (import "viaduct:policy/vars@0.1.0" "set"
+      (import "viaduct:policy/settings@1.0.0" "get" (func $setting (param i32 i32 i32)))
+      (import "viaduct:policy/vars@1.0.0" "get" (func $var (param i32 i32 i32)))
+      (import "viaduct:policy/vars@1.0.0" "set"
         (func $set (param i32 i32 i32 i32 i32 i32)))"#;
     let rest = format!(r#"{NONE} (data (i32.const 200) "moden")"#);
     let body = format!(

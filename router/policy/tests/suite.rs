@@ -10,6 +10,7 @@ use std::sync::Arc;
 use common::{Guest, core, host, invite, manifest};
 use parking_lot::Mutex;
 use viaduct_engine::Policy;
+use viaduct_engine::dispatcher::DestinationConfig;
 use viaduct_policy::testing::{
     ChallengeAnswer, Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage,
     TestRunner, selected,
@@ -19,10 +20,10 @@ use viaduct_policy::{Sandbox, package};
 /// Tests `a::one` (uses the router), `a::two` (says why, then traps), `b::three` (traps),
 /// `b::four` (never ends), `b::five` (hands in a bad source).
 const SUITE: &str = r#"(module
-  (import "viaduct:policy/router@0.1.0" "receive" (func $receive (param i32 i32 i32 i32 i32)))
-  (import "viaduct:policy/router@0.1.0" "set-setting" (func $set (param i32 i32 i32 i32 i32)))
-  (import "viaduct:policy/router@0.1.0" "runs" (func $runs (param i32)))
-  (import "viaduct:policy/router@0.1.0" "fail" (func $fail (param i32 i32)))
+  (import "viaduct:policy/router@1.0.0" "receive" (func $receive (param i32 i32 i32 i32 i32)))
+  (import "viaduct:policy/router@1.0.0" "set-setting" (func $set (param i32 i32 i32 i32 i32)))
+  (import "viaduct:policy/router@1.0.0" "runs" (func $runs (param i32)))
+  (import "viaduct:policy/router@1.0.0" "fail" (func $fail (param i32 i32)))
   (memory (export "memory") 1)
   (global $heap (mut i32) (i32.const 4096))
   (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32)
@@ -30,10 +31,10 @@ const SUITE: &str = r#"(module
     (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.set $heap (i32.add (local.get $at) (local.get 3)))
     (local.get $at))
-  (func (export "viaduct:policy/tests@0.1.0#names") (result i32)
+  (func (export "viaduct:policy/tests@1.0.0#names") (result i32)
     (i32.store (i32.const 0) (i32.const 300)) (i32.store (i32.const 4) (i32.const 5))
     (i32.const 0))
-  (func (export "viaduct:policy/tests@0.1.0#run") (param $name i32) (param $bytes i32)
+  (func (export "viaduct:policy/tests@1.0.0#run") (param $name i32) (param $bytes i32)
     (local $letter i32)
     ;; The letter after the first of the function's name tells them apart: oNe, tWo, tHree ...
     (local.set $letter (i32.load8_u offset=4 (local.get $name)))
@@ -82,6 +83,12 @@ impl RouterUnderTest for Fake {
     }
     fn add_domain(&mut self, _: &str) -> Result<(), String> {
         Ok(())
+    }
+    fn set_destination(&mut self, _: DestinationConfig, _: bool) -> Result<(), String> {
+        Ok(())
+    }
+    fn destinations_up(&mut self, _: &str) -> Vec<String> {
+        Vec::new()
     }
     fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<(), String> {
         self.0.lock().push(format!("{name} = {value:?}"));
@@ -166,9 +173,9 @@ fn a_policy_is_no_test_suite() {
 }
 
 const WATCHED: &str = r#"
-  (import "viaduct:policy/log@0.1.0" "write" (func $log (param i32 i32 i32)))
-  (import "viaduct:policy/settings@0.1.0" "get" (func $get (param i32 i32 i32)))
-  (import "viaduct:policy/routing@0.1.0" "record-route" (func $rr))"#;
+  (import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
+  (import "viaduct:policy/settings@1.0.0" "get" (func $get (param i32 i32 i32)))
+  (import "viaduct:policy/routing@1.0.0" "record-route" (func $rr))"#;
 
 #[test]
 fn runs_are_recorded_in_words_and_settings_can_be_changed() {

@@ -6,6 +6,8 @@
 
 mod auth;
 mod guard;
+mod policies;
+mod record;
 mod routes;
 mod socket;
 #[cfg(test)]

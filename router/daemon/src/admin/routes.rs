@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{StatusCode, Uri, header};
 use axum::middleware::{self, Next};
@@ -12,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Token, users};
+use super::{Api, Token, policies, record, users};
 use crate::control::{Control, Refusal};
 use crate::metrics::Metrics;
 
@@ -30,8 +29,9 @@ pub(super) fn router(api: Api, token: Option<Token>) -> Router {
         .route("/v1/location", get(page))
         .route("/v1/location/{aor}", get(bindings).delete(remove))
         .route("/v1/auth", get(users::status).delete(users::flush))
-        .route("/v1/policy", get(policies).post(deploy))
-        .route("/v1/policy/rollback", post(rollback))
+        .route("/v1/policy", get(policies::list).post(policies::deploy))
+        .route("/v1/policy/{what}", get(policies::parts).post(policies::change))
+        .route("/v1/record", get(record::take).post(record::begin).delete(record::stop))
         .route("/v1/reload", post(reload))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MOST_COMPONENT_BYTES))
@@ -209,32 +209,6 @@ async fn remove(
         ask(&api, PLACE, move |control| control.remove(&table, &aor, contact.as_deref())).await?;
     let removed = result.map_err(|refusal| Fault::refused("aor", refusal))?;
     Ok(Json(Removed { removed }))
-}
-
-async fn policies(State(api): State<Api>) -> Result<impl IntoResponse, Fault> {
-    ask(&api, "/v1/policy", |control| control.policies()).await.map(Json)
-}
-
-async fn deploy(
-    State(api): State<Api>,
-    body: Result<Bytes, BytesRejection>,
-) -> Result<impl IntoResponse, Fault> {
-    const PLACE: &str = "/v1/policy";
-    let bytes = body.map_err(|fault| match fault.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let error = format!("longer than {MOST_COMPONENT_BYTES} bytes");
-            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, PLACE, error)
-        }
-        status => Fault::new(status, PLACE, fault.body_text()),
-    })?;
-    let result = ask(&api, PLACE, move |control| control.deploy(bytes.into())).await?;
-    result.map(Json).map_err(|refusal| Fault::refused(PLACE, refusal))
-}
-
-async fn rollback(State(api): State<Api>) -> Result<impl IntoResponse, Fault> {
-    const PLACE: &str = "/v1/policy/rollback";
-    let result = ask(&api, PLACE, |control| control.rollback()).await?;
-    result.map(Json).map_err(|refusal| Fault::refused(PLACE, refusal))
 }
 
 #[derive(Serialize, Deserialize)]

@@ -11,8 +11,12 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::config::Config;
-use crate::control::{AorEntry, AuthStatus, BindingEntry, Page, PolicyEntry, Status};
+use crate::control::{
+    AorEntry, AuthStatus, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart,
+    RecordRequest, Status,
+};
 use crate::scratch::Scratch;
+use viaduct_policy::record::{Header, Setup};
 
 /// Remembers what it was told to do.
 #[derive(Default)]
@@ -53,15 +57,35 @@ impl Control for Fake {
     fn policies(&self) -> Vec<PolicyEntry> {
         vec![PolicyEntry { serial: 1, live: true, ..Default::default() }]
     }
-    fn deploy(&self, component: Vec<u8>) -> Result<PolicyEntry, Refusal> {
-        self.note(format!("deploy {}", component.len()));
-        if component == b"bad" {
-            return Err(Refusal::Invalid("import usrloc is not granted".into()));
+    fn change_policy(&self, order: PolicyOrder) -> Result<PolicyEntry, Refusal> {
+        match &order {
+            PolicyOrder::Deploy(component, scope) => {
+                self.note(format!("deploy {} {scope}", component.len()));
+                if component == b"bad" {
+                    return Err(Refusal::Invalid("import usrloc is not granted".into()));
+                }
+                Ok(PolicyEntry { serial: 2, ..Default::default() })
+            }
+            PolicyOrder::Rollback(_) => {
+                Err(Refusal::Conflict("there is no earlier version".into()))
+            }
+            other => {
+                self.note(format!("{other:?}"));
+                Ok(PolicyEntry::default())
+            }
         }
-        Ok(PolicyEntry { serial: 2, ..Default::default() })
     }
-    fn rollback(&self) -> Result<PolicyEntry, Refusal> {
-        Err(Refusal::Conflict("there is no earlier version".into()))
+    fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal> {
+        self.note(format!("parts {serial}"));
+        Ok(PolicyParts { bytes: 9, ..Default::default() })
+    }
+    fn record(&self, request: &RecordRequest) -> Result<Header, Refusal> {
+        self.note(format!("record {} {}", request.cases, request.seconds));
+        Ok(Header { format: "f".into(), setup: Setup::default() })
+    }
+    fn take_record(&self, stop: bool) -> Result<RecordPart, Refusal> {
+        let more = !stop;
+        Ok(RecordPart { cases: vec!["{}".into()], more, lost: 0 })
     }
     fn auth(&self) -> AuthStatus {
         AuthStatus { on: true, cached_users: 3, ..AuthStatus::default() }

@@ -6,9 +6,12 @@
 mod auth;
 mod build;
 mod client;
+mod diff;
 mod location;
 mod new;
 mod policy;
+mod record;
+mod replay;
 mod status;
 mod table;
 mod test;
@@ -20,6 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
+use viaduct_policy::Scope;
 
 use crate::config::Config;
 use crate::serve::{self, Start};
@@ -82,6 +86,10 @@ enum Command {
     /// Write, test and deploy policies
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Record what policies decide, to replay it with other versions
+    Record(RecordArguments),
+    /// Run a policy over what was recorded, and show what it would decide otherwise
+    Replay(ReplayArguments),
     /// Make a running router read its configuration again
     Reload,
     /// Print the version
@@ -180,9 +188,49 @@ enum PolicyCommand {
     Deploy {
         /// What `viaduct policy build` has made
         file: PathBuf,
+        #[command(flatten)]
+        scope: ScopeArgument,
     },
     /// Go back to the version before
-    Rollback,
+    Rollback {
+        #[command(flatten)]
+        scope: ScopeArgument,
+    },
+    /// Make a version of the list live again
+    Activate {
+        /// Number of the version
+        serial: u64,
+        #[command(flatten)]
+        scope: ScopeArgument,
+    },
+    /// Let nothing change the live version: no deploy, no rollback, not even its failures
+    Pin {
+        #[command(flatten)]
+        scope: ScopeArgument,
+    },
+    /// Let the live version be changed again
+    Unpin {
+        #[command(flatten)]
+        scope: ScopeArgument,
+    },
+    /// Give a domain's or a listener's requests back to the policy of all
+    Withdraw {
+        #[command(flatten)]
+        scope: ScopeArgument,
+    },
+    /// Show how two versions differ: manifests, imports, sizes
+    Diff {
+        /// Number of a version, or a component's file
+        from: String,
+        /// Number of a version, or a component's file
+        to: String,
+    },
+    /// Try a component with a share of the new calls and requests
+    #[command(subcommand)]
+    Canary(CanaryCommand),
+    /// Run a component beside the live one and compare what they decide
+    #[command(subcommand)]
+    Shadow(ShadowCommand),
     /// Begin a policy in a new folder
     New {
         /// Name: a-z, 0-9 and -
@@ -208,6 +256,82 @@ enum PolicyCommand {
         /// Only tests whose name holds this
         filter: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+struct ScopeArgument {
+    /// Requests it is about: all, domain:example.com, listener:udp:192.0.2.1:5060
+    #[arg(long, default_value = "all", value_name = "SCOPE")]
+    scope: Scope,
+}
+
+#[derive(Debug, Args)]
+struct RecordArguments {
+    /// File to write, one run a line; passwords' proofs are left out, bodies unless they are wanted
+    file: PathBuf,
+    /// How long, seconds
+    #[arg(long = "for", default_value_t = 60, value_name = "SECONDS")]
+    seconds: u64,
+    /// Most runs
+    #[arg(long, default_value_t = 10_000)]
+    cases: u64,
+    /// Most bytes of the file
+    #[arg(long, default_value_t = 256 << 20, value_name = "BYTES")]
+    max_bytes: u64,
+    /// Only this method; may be given several times
+    #[arg(long = "method", value_name = "METHOD")]
+    methods: Vec<String>,
+    /// Only requests to or from this domain
+    #[arg(long)]
+    domain: Option<String>,
+    /// Only this share of the calls and registrations, by Call-ID, percent
+    #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
+    share: f64,
+    /// Keep message bodies
+    #[arg(long)]
+    bodies: bool,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    /// What `viaduct record` has written
+    file: PathBuf,
+    /// Component to run over it
+    #[arg(long, value_name = "FILE")]
+    policy: PathBuf,
+    /// Show this case alone, whole: its number, from 1
+    #[arg(long, value_name = "NO")]
+    case: Option<usize>,
+    /// Write that case as a unit test into the folder `cases` of this policy
+    #[arg(long, value_name = "DIR", requires = "case")]
+    save_test: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum CanaryCommand {
+    /// Begin: requests are chosen by a hash of their Call-ID
+    Start {
+        /// What `viaduct policy build` has made
+        file: PathBuf,
+        /// Share of new transactions, percent, 0.1 to 99.9
+        #[arg(long, default_value_t = 5.0, value_name = "PERCENT")]
+        share: f64,
+    },
+    /// Make it live for all
+    Promote,
+    /// End it
+    Stop,
+}
+
+#[derive(Debug, Subcommand)]
+enum ShadowCommand {
+    /// Begin; nothing it decides takes effect
+    Start {
+        /// What `viaduct policy build` has made
+        file: PathBuf,
+    },
+    /// End it
+    Stop,
 }
 
 /// Where `run` and `check` look without `--config`.
@@ -251,6 +375,8 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Location(command) => location::run(common, command),
         Command::Auth(command) => auth::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
+        Command::Record(arguments) => record::run(common, arguments),
+        Command::Replay(arguments) => replay::run(common, arguments),
         Command::Reload => status::reload(common),
         Command::Version => print(&format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))),
     }
@@ -263,8 +389,17 @@ fn policy_command(
 ) -> anyhow::Result<bool> {
     match command {
         PolicyCommand::List => policy::list(common),
-        PolicyCommand::Deploy { file } => policy::deploy(common, file),
-        PolicyCommand::Rollback => policy::rollback(common),
+        PolicyCommand::Deploy { file, scope } => policy::deploy(common, file, &scope.scope),
+        PolicyCommand::Rollback { scope } => policy::in_scope(common, "rollback", &scope.scope),
+        PolicyCommand::Activate { serial, scope } => {
+            policy::activate(common, *serial, &scope.scope)
+        }
+        PolicyCommand::Pin { scope } => policy::in_scope(common, "pin", &scope.scope),
+        PolicyCommand::Unpin { scope } => policy::in_scope(common, "unpin", &scope.scope),
+        PolicyCommand::Withdraw { scope } => policy::in_scope(common, "withdraw", &scope.scope),
+        PolicyCommand::Diff { from, to } => diff::run(common, from, to),
+        PolicyCommand::Canary(command) => policy::canary(common, command),
+        PolicyCommand::Shadow(command) => policy::shadow(common, command),
         PolicyCommand::New { name, sdk } => new::run(name, sdk.as_deref()),
         PolicyCommand::Build { dir, out } => {
             let made = build::component(dir, out.as_deref())?;

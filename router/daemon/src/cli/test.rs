@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::{build, print};
+use viaduct_policy::record::Case;
+
+use super::{build, print, replay};
 
 /// What a policy's tests are run with.
 pub struct TestRun<'a> {
@@ -25,7 +27,8 @@ pub(super) fn run(dir: &Path, filter: Option<&str>, host: PolicyTests) -> anyhow
     build::parse_manifest(dir, &manifest)?;
     let component = build::shipped(dir, &manifest)?;
     let tests = build::tests(dir)?;
-    report(&TestRun { component: &component, tests: &tests, filter }, host, &mut |text| {
+    let cases = replay::saved_cases(dir)?;
+    report(&TestRun { component: &component, tests: &tests, filter }, host, &cases, &mut |text| {
         print(text).map(drop)
     })
 }
@@ -34,13 +37,14 @@ pub(super) fn run(dir: &Path, filter: Option<&str>, host: PolicyTests) -> anyhow
 fn report(
     run: &TestRun<'_>,
     host: PolicyTests,
+    cases: &[(String, Case)],
     out: &mut dyn FnMut(&str) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
     let start = Instant::now();
     let mut passed = 0u64;
     let mut failures: Vec<(String, String)> = Vec::new();
     let mut broken = Ok(());
-    host(run, &mut |name, result| {
+    let mut tell = |name: &str, result: Result<(), String>| {
         let verdict = if result.is_ok() { "ok" } else { "FAILED" };
         if broken.is_ok() {
             broken = out(&format!("test {name} ... {verdict}\n"));
@@ -49,7 +53,9 @@ fn report(
             Ok(()) => passed = passed.saturating_add(1),
             Err(fault) => failures.push((name.to_owned(), fault)),
         }
-    })?;
+    };
+    host(run, &mut tell)?;
+    replay::run_cases(run.component, cases, run.filter, &mut tell)?;
     broken?;
     for (name, fault) in &failures {
         out(&format!("\n---- {name} ----\n{}\n", fault.trim_end()))?;
@@ -80,7 +86,7 @@ mod tests {
     fn printed(filter: Option<&str>) -> (bool, String) {
         let mut text = String::new();
         let run = TestRun { component: &[], tests: &[], filter };
-        let passed = report(&run, host, &mut |line| {
+        let passed = report(&run, host, &[], &mut |line| {
             text.push_str(line);
             Ok(())
         });

@@ -7,12 +7,13 @@ use toml::de::DeTable;
 use viaduct_engine::registrar::{PathMode, Registrar};
 use viaduct_engine::{Listener, Network, TimerValues};
 use viaduct_message::Uri;
+use viaduct_policy::GuardLimits;
 
 use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
-    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth, listen,
-    location, network, registrar, size,
+    AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth,
+    dispatcher, listen, location, network, registrar, size,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -78,6 +79,8 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         policy: policy(top, folder, &state_dir),
         location: location::read(top, &listeners, folder, &state_dir),
         keepalive: keepalive(top, &listeners),
+        dispatcher: dispatcher::read(top, &listeners),
+        tables: dispatcher::tables(top),
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
         timers: timers(top),
@@ -177,6 +180,10 @@ fn policy(top: &mut Section<'_, '_>, folder: &Path, state_dir: &Path) -> PolicyC
     let config = PolicyConfig {
         file: path(&mut section, "file", "/usr/share/viaduct/registrar.wasm", folder),
         deployed_dir: state_path(&mut section, "deployed_dir", "policy", folder, state_dir),
+        guard: GuardLimits {
+            failures: section.number("rollback_failures_per_s", 0..=1_000_000, 20),
+            percent: section.number("rollback_percent", 1..=100, 20),
+        },
     };
     section.close();
     config

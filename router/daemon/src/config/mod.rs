@@ -6,6 +6,7 @@
 //! path keys ([`path_keys`]), which are made when they are missing.
 
 mod auth;
+mod dispatcher;
 pub mod error;
 mod keys;
 mod listen;
@@ -24,9 +25,11 @@ use std::path::{Path, PathBuf};
 use viaduct_engine::auth::Auth;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
-use viaduct_engine::{Bounds, Listener, Network, Settings, TimerValues};
+use viaduct_engine::{Bounds, Listener, Network, Settings, Shared, TimerValues};
+use viaduct_policy::GuardLimits;
 
 pub use auth::{AuthCacheConfig, AuthConfig, PostgresUsersConfig};
+pub use dispatcher::{DispatcherConfig, TableConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
@@ -65,6 +68,10 @@ pub struct Config {
     pub location: LocationConfig,
     /// Pings to contacts.
     pub keepalive: KeepaliveConfig,
+    /// Sets of destinations.
+    pub dispatcher: DispatcherConfig,
+    /// Tables of policies.
+    pub tables: TableConfig,
     /// Registrar.
     pub registrar: Registrar,
     /// File with the keys that sign our Path values.
@@ -88,6 +95,8 @@ pub struct PolicyConfig {
     pub file: PathBuf,
     /// Folder of deployed components.
     pub deployed_dir: PathBuf,
+    /// When a version is rolled back by itself.
+    pub guard: GuardLimits,
 }
 
 /// `[keepalive]`
@@ -224,6 +233,7 @@ impl Config {
                 datagram_bytes: self.limits.udp_request_bytes,
             },
             secret,
+            shared: Shared::default(),
         }
     }
 

@@ -8,6 +8,7 @@ mod process;
 pub mod render;
 mod worker;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -44,6 +45,8 @@ pub struct Metrics {
     location: Source<LocationNumbers>,
     policies: Source<Vec<PolicyEntry>>,
     started_unix_s: u64,
+    /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
+    guarded: [AtomicU64; 2],
 }
 
 impl Metrics {
@@ -55,6 +58,7 @@ impl Metrics {
             location: OnceLock::new(),
             policies: OnceLock::new(),
             started_unix_s: started.as_secs(),
+            guarded: Default::default(),
         })
     }
 
@@ -72,6 +76,12 @@ impl Metrics {
     /// Says whom to ask about the policies' versions; the first call counts.
     pub fn watch_policies(&self, ask: impl Fn() -> Vec<PolicyEntry> + Send + Sync + 'static) {
         let _ = self.policies.set(Box::new(ask));
+    }
+
+    /// Counts a version that kept failing: rolled back, or left as there was no earlier one.
+    pub fn count_guarded(&self, rolled_back: bool) {
+        let [done, stuck] = &self.guarded;
+        (if rolled_back { done } else { stuck }).fetch_add(1, Ordering::Relaxed);
     }
 
     /// The location service now.

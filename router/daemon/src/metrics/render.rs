@@ -98,6 +98,26 @@ impl Scrape {
         self.rows(out, "malformed", help, "fault", &names::FAULTS, |w| &w.malformed)
     }
 
+    fn shadows(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let name = "viaduct_policy_shadow";
+        let help = "Decisions of the shadow, compared with the live version's";
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for shadow in self.0.policies().into_iter().filter_map(|version| version.shadow) {
+            for (outcome, count) in [
+                ("same", shadow.same),
+                ("different", shadow.different),
+                ("failed", shadow.failed),
+                ("undecided", shadow.undecided),
+            ] {
+                let labels = [("outcome", outcome)];
+                metric
+                    .encode_family(&labels)?
+                    .encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+            }
+        }
+        Ok(())
+    }
+
     fn policies(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (name, help) = ("viaduct_policy_version_runs", "Policy runs by version");
         let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -110,6 +130,14 @@ impl Scrape {
             let runs = version.runs;
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&runs, None)?;
         }
+        let name = "viaduct_policy_guarded";
+        let help = "Policy versions that kept failing";
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (outcome, count) in ["rolled-back", "stays"].into_iter().zip(&self.0.guarded) {
+            let (labels, count) = ([("outcome", outcome)], count.load(Ordering::Relaxed));
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        self.shadows(out)?;
         let help = "Policy runs that ended by the fallback";
         self.rows(out, "policy_failures", help, "kind", &names::FAILURES, |w| &w.policy_failures)?;
         let mut counters: BTreeMap<String, u64> = BTreeMap::new();

@@ -196,6 +196,7 @@ impl WorkerStats {
             | Event::Bye { .. }
             | Event::AuthRefused { .. }
             | Event::QueryFailed { .. }
+            | Event::Destination { .. }
             | Event::PolicyLog { .. } => {}
         }
     }

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use viaduct_engine::dispatcher::Prober;
 use viaduct_engine::{
     Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Query, QueryFault, Token,
     Transport, shard,
@@ -66,6 +67,8 @@ pub(crate) struct Core {
     pub(crate) deadline_us: Option<u64>,
     /// Keep-alives, where there are any.
     pub(crate) pings: Option<Pings>,
+    /// Probes of destinations, on one worker.
+    pub(crate) prober: Option<Prober>,
     /// Commits that were decided at once, to be told when the engine has been drained.
     decided: Vec<(Token, Result<(), CommitFault>)>,
 }
@@ -78,7 +81,7 @@ impl Core {
         now: Now,
     ) -> Core {
         let (send, decided) = (SendBatch::new(), Vec::new());
-        Core { engine, send, around, now, deadline_us: None, pings, decided }
+        Core { engine, send, around, now, deadline_us: None, pings, prober: None, decided }
     }
 
     /// One datagram: keep-alives go nowhere, another worker's message goes to it.
@@ -160,7 +163,7 @@ impl Core {
                         self.around.resolver.ask(me, token, question);
                     }
                 }
-                Output::Pong { id } => self.pong(id),
+                Output::Pong { id, status } => self.pong(id, status),
                 Output::Ask { token, query } => self.ask(token, query),
                 Output::Event(event) => self.event(event),
                 Output::Idle { deadline_us } => {

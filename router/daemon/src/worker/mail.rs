@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use viaduct_engine::dispatcher::Prober;
 use viaduct_engine::{
     AorKey, Change, CommitFault, ConnId, Fact, Flow, Hop, QueryFault, Settings, Token,
 };
@@ -34,6 +35,8 @@ pub(crate) enum Mail {
     Undelivered { flow: Flow, bytes: Box<[u8]> },
     /// New settings.
     Reconfigure(Arc<Settings>),
+    /// Probe these destinations from now on.
+    Probe(Option<Prober>),
     /// Take no new connections.
     Drain,
     /// End now.

@@ -159,8 +159,8 @@ impl Worker {
     /// Sleeps until something happens or a timer is due.
     fn wait(&mut self, events: &mut Events) -> io::Result<()> {
         let now_us = self.clock.now().mono_us;
-        let pings_us = self.core.pings_due_us();
-        let deadlines = [self.core.deadline_us, self.tcp.next_deadline_us(), pings_us];
+        let (pings_us, probes_us) = (self.core.pings_due_us(), self.core.probes_due_us());
+        let deadlines = [self.core.deadline_us, self.tcp.next_deadline_us(), pings_us, probes_us];
         let deadline_us = deadlines.into_iter().flatten().min();
         let sleep_us = deadline_us
             .map_or(LONGEST_SLEEP_US, |at| at.saturating_sub(now_us))
@@ -186,6 +186,7 @@ impl Worker {
         self.take_streams();
         self.core.tick();
         self.core.ping();
+        self.core.probe();
         self.flush();
         // Commits that were made at once have come back as mail; their answers belong to this turn.
         for _ in 0..MAIL_ROUNDS {
@@ -223,6 +224,7 @@ impl Worker {
                     self.core.input(Input::Undelivered { flow, bytes: &bytes });
                 }
                 Mail::Reconfigure(settings) => self.core.engine.reconfigure(settings),
+                Mail::Probe(prober) => self.core.prober = prober,
                 Mail::Drain => {
                     self.draining = true;
                     self.tcp.stop_listening();

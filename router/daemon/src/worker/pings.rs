@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
+use viaduct_engine::dispatcher::{Destination, DestinationConfig, Prober};
 use viaduct_engine::registrar::target_of;
 use viaduct_engine::{Input, Ping, PingId};
 use viaduct_location::{Due, Keepalive};
 
 use super::core::Core;
 use crate::config::KeepaliveConfig;
+
+fn tell(destination: &Destination) {
+    let DestinationConfig { set, uri, .. } = destination.config();
+    crate::events::tell_destination(set, uri, destination.state());
+}
 
 /// Pings sent in one turn.
 const PINGS_PER_TURN: usize = 64;
@@ -61,7 +67,8 @@ impl Core {
                         pings.book.sent(id);
                     }
                     let from = Arc::clone(&from);
-                    self.input(Input::Ping(Ping { id, target, options, from }));
+                    let may_open = false;
+                    self.input(Input::Ping(Ping { id, target, options, may_open, from }));
                 }
                 Due::Dead(key, contact) => {
                     let aor = String::from_utf8_lossy(&key.aor);
@@ -72,9 +79,31 @@ impl Core {
         }
     }
 
-    /// A contact has answered.
-    pub(crate) fn pong(&mut self, id: PingId) {
+    /// Sends the probes of destinations that are due.
+    pub(crate) fn probe(&mut self) {
+        let now_us = self.now.mono_us;
+        let Some(prober) = &mut self.prober else { return };
+        if prober.next_us() > now_us {
+            return;
+        }
+        for ping in prober.due(now_us, &mut tell) {
+            self.input(Input::Ping(ping));
+        }
+    }
+
+    /// When probes want the next turn, in `mono_us`.
+    pub(crate) fn probes_due_us(&self) -> Option<u64> {
+        self.prober.as_ref().map(Prober::next_us)
+    }
+
+    /// A contact or a destination has answered.
+    pub(crate) fn pong(&mut self, id: PingId, status: u16) {
         let mono_us = self.now.mono_us;
+        if let Some(prober) = &mut self.prober
+            && prober.answered(id, status, &mut tell)
+        {
+            return;
+        }
         if let Some(pings) = &mut self.pings {
             pings.book.answered(id, &self.around.location, mono_us);
         }

@@ -73,6 +73,9 @@ impl<P: Policy> Engine<P> {
                     self.out.push(Output::Event(Event::PolicyCount { name, by }));
                 }
                 self.count_auth(&mut run);
+                if !run.effects.tables.is_empty() || !run.effects.dispatcher.is_empty() {
+                    self.share(&mut run);
+                }
             }
             Err(failure) => {
                 run.discard();
@@ -81,6 +84,26 @@ impl<P: Policy> Engine<P> {
             }
         }
         (run, verdict)
+    }
+
+    /// What a run that has ended well changes in what all workers share.
+    #[cold]
+    fn share(&mut self, run: &mut Run) {
+        let shared = &self.settings.shared;
+        for change in run.effects.tables.drain(..) {
+            if !shared.tables.apply(&change, self.now.unix_ms) {
+                self.counters.table_full = self.counters.table_full.wrapping_add(1);
+            }
+        }
+        for change in run.effects.dispatcher.drain(..) {
+            if let Some(destination) = shared.dispatcher.apply(&change) {
+                self.out.push(Output::Event(Event::Destination {
+                    set: destination.config().set.clone(),
+                    uri: destination.config().uri.clone(),
+                    state: destination.state(),
+                }));
+            }
+        }
     }
 
     /// Stages become effects: changes are committed first, and what follows waits for them. `id`:

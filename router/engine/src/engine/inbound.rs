@@ -158,7 +158,7 @@ impl<P: Policy> Engine<P> {
 
     /// Asks the policy, or refuses by the rules before any policy is asked.
     fn begin(&mut self, incoming: Incoming, traits: Result<Traits, Reject>, mut run: Box<Run>) {
-        let version = self.policy.current();
+        let version = self.policy.choose(&run);
         match traits {
             Ok(traits) => {
                 run.traits = traits;

@@ -94,8 +94,7 @@ impl<P: Policy> Engine<P> {
         }
         .write(&settings.secret, &mut branch);
         let (tag, call) = (self.next_random(), self.next_random());
-        // No connection is opened to a phone (R-P9), nor to keep a proxy's alive.
-        self.out.transmit(flow, Token::default(), false, |out| {
+        self.out.transmit(flow, Token::default(), ping.may_open, |out| {
             out.extend_from_slice(b"OPTIONS ");
             write_request_uri(&ping.target.uri, out);
             let via = listener.transport.via_name();
@@ -123,7 +122,7 @@ impl<P: Policy> Engine<P> {
         }
         if response.status() >= 200 {
             let id = PingId { slot: own.slot & !PING_SLOT, generation: own.generation };
-            self.out.push(Output::Pong { id });
+            self.out.push(Output::Pong { id, status: response.status() });
         }
         true
     }

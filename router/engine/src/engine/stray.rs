@@ -107,7 +107,7 @@ impl<P: Policy> Engine<P> {
         run.now = self.now;
         run.seed = self.next_random();
         run.traits = traits;
-        let version = self.policy.current();
+        let version = self.policy.choose(&run);
         let (mut run, verdict) = self.run_policy(&version, Phase::Request, run);
         let relayed = matches!(verdict, Ok(Verdict::Relay));
         plan.destination = run.effects.destination.take();

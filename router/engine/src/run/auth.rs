@@ -40,6 +40,18 @@ impl Run {
     /// Who sends this request, by digest? `realm`: the configured one, or the domain of To
     /// (REGISTER) or From. What was used of Proxy-Authorization is not forwarded.
     pub fn check_auth(&mut self, role: Role, realm: Option<&str>) -> Result<Identity, AuthFault> {
+        if self.witness.is_none() {
+            return self.check_now(role, realm);
+        }
+        if let Some(recorded) = self.recorded_check(role, realm) {
+            return recorded;
+        }
+        let result = self.check_now(role, realm);
+        self.note_check(role, realm, &result);
+        result
+    }
+
+    fn check_now(&mut self, role: Role, realm: Option<&str>) -> Result<Identity, AuthFault> {
         if self.settings.auth.is_none() {
             return Err(AuthFault::Off);
         }
@@ -180,7 +192,7 @@ impl Run {
 
     /// Uses the nonce, once for all runs that decide this request.
     fn take(&mut self, auth: &Auth, nonce: Nonce, count: u32) -> Result<(), AuthFault> {
-        if self.taken == Some((nonce, count)) {
+        if self.rehearsal || self.taken == Some((nonce, count)) {
             return Ok(());
         }
         let attempt = Attempt {

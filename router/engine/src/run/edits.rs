@@ -93,7 +93,16 @@ impl Run {
     }
 
     /// Sets a variable of the transaction; `None` removes it. At most 32 variables, 16 KiB in all.
+    /// Names that begin with `viaduct.` are the router's.
     pub fn set_var(&mut self, name: &str, value: Option<&str>) -> Result<(), EditFault> {
+        if name.starts_with(super::dispatcher::RESERVED) {
+            return Err(EditFault::Forbidden);
+        }
+        self.put_var(name, value)
+    }
+
+    /// [`Run::set_var`], of the router's own variables too.
+    pub fn put_var(&mut self, name: &str, value: Option<&str>) -> Result<(), EditFault> {
         let Some(value) = value else {
             self.vars.retain(|(n, _)| &**n != name);
             return Ok(());

@@ -1,7 +1,9 @@
 //! What a run stages. Nothing of it has happened yet.
 
+use crate::dispatcher::DispatcherChange;
 use crate::location::Change;
 use crate::registrar::Target;
+use crate::table::TableChange;
 
 /// Why a header edit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -133,6 +135,10 @@ pub struct Effects {
     pub counters: Vec<(String, u64)>,
     /// `save` has removed bindings, or found none to remove.
     pub(crate) took_back: bool,
+    /// Changes of shared tables.
+    pub tables: Vec<TableChange>,
+    /// What dispatcher sets are told.
+    pub dispatcher: Vec<DispatcherChange>,
     /// Credentials were found right.
     pub(crate) authenticated: bool,
     /// Credentials that were wrong, for whoever keeps attackers out.
@@ -159,6 +165,8 @@ impl Effects {
         self.logs.clear();
         self.counters.clear();
         self.took_back = false;
+        self.tables.clear();
+        self.dispatcher.clear();
         self.authenticated = false;
         self.refused = None;
         self.registered = None;

@@ -4,16 +4,22 @@
 //! [`effects`] lists what can be staged, the other files hold the methods by subject.
 
 mod auth;
+mod dispatcher;
 mod edits;
 pub mod effects;
 mod nat;
 mod path;
+mod replay;
+mod table;
 mod usrloc;
 
+pub use dispatcher::{SelectBy, SelectFault};
 pub use edits::ReplyLines;
 pub use effects::{
     AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
 };
+
+pub use replay::{AuthWitness, RunInputs, Witness};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -102,6 +108,10 @@ pub struct Run {
     pub(crate) asked: Option<Query>,
     /// The nonce this request has used.
     pub(crate) taken: Option<auth::Taken>,
+    /// Nothing it decides takes effect: it uses no nonce either.
+    pub(crate) rehearsal: bool,
+    /// Notes what the run is told, where it is recorded.
+    pub(crate) witness: Option<Box<Witness>>,
     /// What is staged.
     pub effects: Effects,
 }
@@ -222,6 +232,32 @@ impl Run {
         Ok(Box::new(run))
     }
 
+    /// A copy with nothing staged, for a policy whose decision will not take effect.
+    #[must_use]
+    pub fn rehearsal(&self) -> Box<Run> {
+        let location = Arc::clone(&self.location);
+        let mut copy = Run::new(Arc::clone(&self.settings), location, self.flow);
+        copy.bytes.clone_from(&self.bytes);
+        // It was scanned before with these bounds, so it scans again.
+        let _ = copy.head.scan(&copy.bytes, &self.settings.bounds.message);
+        copy.now = self.now;
+        copy.seed = self.seed;
+        copy.traits = self.traits;
+        copy.phase = self.phase;
+        copy.original = self.original.as_ref().and_then(|original| {
+            let mut head = Head::new();
+            head.scan(&original.bytes, &self.settings.bounds.message).ok()?;
+            let bytes = original.bytes.clone();
+            Some(Box::new(Original { bytes, head, ..**original }))
+        });
+        copy.status = self.status;
+        copy.vars.clone_from(&self.vars);
+        copy.facts.clone_from(&self.facts);
+        copy.taken = self.taken;
+        copy.rehearsal = true;
+        Box::new(copy)
+    }
+
     /// An empty run, to be filled for each message.
     pub(crate) fn new(settings: Arc<Settings>, location: Arc<dyn Location>, flow: Flow) -> Run {
         Run {
@@ -243,6 +279,8 @@ impl Run {
             facts: Vec::new(),
             asked: None,
             taken: None,
+            rehearsal: false,
+            witness: None,
             effects: Effects::default(),
         }
     }

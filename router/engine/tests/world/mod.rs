@@ -16,7 +16,7 @@ use viaduct_engine::registrar::{BindingSet, Registrar};
 use viaduct_engine::{
     Bounds, Change, CommitFault, ConnId, Engine, Event, Fact, Flow, Hop, Input, Listener, Location,
     Network, Now, Output, Phase, PingId, Policy, PolicyFailure, Query, QueryFault, Run, Settings,
-    Snapshot, TimerValues, Token, Transport, Verdict,
+    Shared, Snapshot, TimerValues, Token, Transport, Verdict,
 };
 
 pub const US: &str = "192.0.2.1:5060";
@@ -164,6 +164,7 @@ pub fn settings() -> Settings {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [9; 16],
+        shared: Shared::default(),
     }
 }
 
@@ -277,7 +278,7 @@ impl World {
                     let hops = self.names.get(&*question.host).cloned().unwrap_or_default();
                     self.pending_answer(token, hops, &mut sent);
                 }
-                Output::Pong { id } => self.pongs.push(id),
+                Output::Pong { id, .. } => self.pongs.push(id),
                 Output::Ask { token, query } => self.asked(token, query, &mut sent),
                 Output::Event(event) => self.events.push(event),
                 Output::Idle { .. } => return sent,

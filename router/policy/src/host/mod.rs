@@ -5,6 +5,7 @@
 //! (a table not granted, a text too long, too many calls) ends the run.
 
 mod auth;
+mod dispatcher;
 mod log;
 mod message;
 mod metrics;
@@ -12,6 +13,7 @@ mod nat;
 mod path;
 mod routing;
 mod settings;
+mod table;
 mod usrloc;
 mod vars;
 

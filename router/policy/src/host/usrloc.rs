@@ -8,7 +8,7 @@ use crate::bindings::policy::viaduct::policy::usrloc::{
     Binding, Filter, Host, LookupError, Refusal, SaveCode, SaveError,
 };
 use crate::guest::Guest;
-use crate::manifest::Access;
+use crate::manifest::{Access, Interface};
 
 /// Most bindings handed to a policy.
 const MAX_BINDINGS: usize = 64;
@@ -21,7 +21,7 @@ impl Host for Guest {
         aor: Option<String>,
     ) -> wasmtime::Result<Result<SaveCode, SaveError>> {
         let texts = [&*table, &*flags, or_empty(&aor)];
-        let (run, cache) = self.call_table(&table, Access::Write, &texts)?;
+        let (run, cache) = self.call_table(Interface::Usrloc, &table, Access::Write, &texts)?;
         let flags = match cache.save(&flags) {
             Ok(flags) => flags,
             Err(error) => return Ok(Err(SaveError::BadFlags(error.to_string()))),
@@ -45,7 +45,7 @@ impl Host for Guest {
         aor: Option<String>,
     ) -> wasmtime::Result<Result<u32, LookupError>> {
         let texts = [&*table, &*flags, or_empty(&aor)];
-        let (run, cache) = self.call_table(&table, Access::Read, &texts)?;
+        let (run, cache) = self.call_table(Interface::Usrloc, &table, Access::Read, &texts)?;
         let flags = match cache.lookup(&flags) {
             Ok(flags) => flags,
             Err(error) => return Ok(Err(LookupError::BadFlags(error.to_string()))),
@@ -72,7 +72,12 @@ impl Host for Guest {
         aor: String,
         filter: Filter,
     ) -> wasmtime::Result<Vec<Binding>> {
-        let (run, _) = self.call_table(&table, Access::Read, &texts(&table, &aor, &filter))?;
+        let (run, _) = self.call_table(
+            Interface::Usrloc,
+            &table,
+            Access::Read,
+            &texts(&table, &aor, &filter),
+        )?;
         let Some(filter) = lift(&filter) else { return Ok(Vec::new()) };
         let Some(set) = run.bindings(&table, &aor) else { return Ok(Vec::new()) };
         let unix_ms = run.now().unix_ms;
@@ -86,14 +91,24 @@ impl Host for Guest {
         aor: String,
         filter: Filter,
     ) -> wasmtime::Result<bool> {
-        let (run, _) = self.call_table(&table, Access::Read, &texts(&table, &aor, &filter))?;
+        let (run, _) = self.call_table(
+            Interface::Usrloc,
+            &table,
+            Access::Read,
+            &texts(&table, &aor, &filter),
+        )?;
         let Some(filter) = lift(&filter) else { return Ok(false) };
         let set = run.bindings(&table, &aor);
         Ok(set.is_some_and(|set| set.live(run.now().unix_ms).any(|b| filter.fits(b))))
     }
 
     fn remove(&mut self, table: String, aor: String, filter: Filter) -> wasmtime::Result<u32> {
-        let (run, _) = self.call_table(&table, Access::Write, &texts(&table, &aor, &filter))?;
+        let (run, _) = self.call_table(
+            Interface::Usrloc,
+            &table,
+            Access::Write,
+            &texts(&table, &aor, &filter),
+        )?;
         let Some(filter) = lift(&filter) else { return Ok(0) };
         let removed = run.remove(&table, &aor, &filter);
         Ok(u32::try_from(removed).unwrap_or(u32::MAX))

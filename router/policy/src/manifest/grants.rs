@@ -27,11 +27,15 @@ pub enum Interface {
     Metrics,
     /// Settings of the manifest.
     Settings,
+    /// Sets of destinations.
+    Dispatcher,
+    /// Tables all workers share.
+    Table,
 }
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Interface; 10] = [
+    pub const ALL: [Interface; 12] = [
         Interface::Message,
         Interface::Usrloc,
         Interface::Path,
@@ -42,6 +46,8 @@ impl Interface {
         Interface::Log,
         Interface::Metrics,
         Interface::Settings,
+        Interface::Dispatcher,
+        Interface::Table,
     ];
 
     /// Name in the contract and in `[grants]`.
@@ -57,7 +63,14 @@ impl Interface {
             Interface::Log => "log",
             Interface::Metrics => "metrics",
             Interface::Settings => "settings",
+            Interface::Dispatcher => "dispatcher",
+            Interface::Table => "table",
         }
+    }
+
+    /// Is it granted table by table?
+    fn is_by_name(self) -> bool {
+        matches!(self, Interface::Usrloc | Interface::Dispatcher | Interface::Table)
     }
 
     /// The interface of that name.
@@ -66,13 +79,13 @@ impl Interface {
     }
 }
 
-/// What may be done with a location table.
+/// What may be done with a location table, a shared table or a set of destinations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
-    /// lookup, bindings, is-registered.
+    /// lookup, bindings, is-registered; get; all but report.
     #[default]
     Read,
-    /// Those, and save and remove.
+    /// Those, and save and remove; set, add and hit; report.
     Write,
 }
 
@@ -82,7 +95,7 @@ pub struct Grants {
     /// One bit per [`Interface`].
     interfaces: u16,
     /// Few: searched one by one.
-    tables: Vec<(Box<str>, Access)>,
+    tables: Vec<(Interface, Box<str>, Access)>,
 }
 
 impl Grants {
@@ -91,9 +104,12 @@ impl Grants {
         self.interfaces & (1 << interface as u8) != 0
     }
 
-    /// May the policy use the location table so?
-    pub fn allows_table(&self, table: &str, access: Access) -> bool {
-        self.tables.iter().any(|(name, granted)| &**name == table && *granted >= access)
+    /// May the policy use the table (or the set) of that interface so?
+    pub fn allows_table(&self, interface: Interface, table: &str, access: Access) -> bool {
+        let fits = |(of, name, granted): &(Interface, Box<str>, Access)| {
+            *of == interface && &**name == table && *granted >= access
+        };
+        self.tables.iter().any(fits)
     }
 
     fn add(&mut self, interface: Interface) {
@@ -109,8 +125,8 @@ pub(super) fn read(root: &mut Reader<'_>) -> Result<Grants, ManifestError> {
     let mut grants = Grants::default();
     let Some(mut table) = root.table("grants")? else { return Ok(grants) };
     for interface in Interface::ALL {
-        if interface == Interface::Usrloc {
-            read_tables(&mut table, &mut grants)?;
+        if interface.is_by_name() {
+            read_tables(interface, &mut table, &mut grants)?;
         } else if table.boolean(interface.name())? {
             grants.add(interface);
         }
@@ -120,20 +136,26 @@ pub(super) fn read(root: &mut Reader<'_>) -> Result<Grants, ManifestError> {
 }
 
 /// `usrloc = { location = "write" }`
-fn read_tables(grants_table: &mut Reader<'_>, grants: &mut Grants) -> Result<(), ManifestError> {
-    let name = Interface::Usrloc.name();
+fn read_tables(
+    interface: Interface,
+    grants_table: &mut Reader<'_>,
+    grants: &mut Grants,
+) -> Result<(), ManifestError> {
+    let name = interface.name();
     let Some(mut tables) = grants_table.table(name)? else { return Ok(()) };
+    let before = grants.tables.len();
     for key in tables.keys() {
         if key.len() > MAX_TABLE_BYTES || grants.tables.len() >= MAX_TABLES {
             return Err(tables.error(&key, "at most 32 tables with names of at most 64 bytes"));
         }
         let access = [("read", Access::Read), ("write", Access::Write)];
         let access = tables.choice(&key, &access)?;
-        grants.tables.push((key.into(), access));
+        grants.tables.push((interface, key.into(), access));
     }
-    if grants.tables.is_empty() {
-        return Err(grants_table.error(name, "name the tables: { location = \"read\" }"));
+    if grants.tables.len() == before {
+        let example = "name them, with what is granted: { NAME = \"read\" }, or \"write\"";
+        return Err(grants_table.error(name, example));
     }
-    grants.add(Interface::Usrloc);
+    grants.add(interface);
     Ok(())
 }

@@ -44,10 +44,10 @@ fn a_whole_manifest_is_read() {
     let grants = &manifest.grants;
     assert!(grants.allows(Interface::Message) && grants.allows(Interface::Usrloc));
     assert!(!grants.allows(Interface::Log) && !grants.allows(Interface::Nat));
-    assert!(grants.allows_table("location", Access::Write));
-    assert!(grants.allows_table("aliases", Access::Read));
-    assert!(!grants.allows_table("aliases", Access::Write));
-    assert!(!grants.allows_table("other", Access::Read));
+    assert!(grants.allows_table(Interface::Usrloc, "location", Access::Write));
+    assert!(grants.allows_table(Interface::Usrloc, "aliases", Access::Read));
+    assert!(!grants.allows_table(Interface::Usrloc, "aliases", Access::Write));
+    assert!(!grants.allows_table(Interface::Table, "location", Access::Read));
 }
 
 #[test]

@@ -13,6 +13,8 @@ pub use runner::{Outcome, TestError, TestResult, TestRunner, selected};
 
 use std::net::SocketAddr;
 
+use viaduct_engine::dispatcher::DestinationConfig;
+
 /// A message the router has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentMessage {
@@ -65,6 +67,10 @@ pub trait RouterUnderTest {
     fn add_trusted(&mut self, network: &str) -> Result<(), String>;
     /// Makes a host one of our domains.
     fn add_domain(&mut self, domain: &str) -> Result<(), String>;
+    /// Adds a destination to a dispatcher set, or changes one.
+    fn set_destination(&mut self, config: DestinationConfig, up: bool) -> Result<(), String>;
+    /// URIs of a set's destinations that are up.
+    fn destinations_up(&mut self, set: &str) -> Vec<String>;
     /// Another value for a key of the manifest's `[settings]`, from the next message on; `None`
     /// removes it. See [`Probe::set_setting`].
     fn set_setting(&mut self, name: &str, value: Option<&str>) -> Result<(), String>;

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use viaduct_engine::dispatcher::DestinationConfig;
+
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Error, Result as Trappable, Store, StoreLimits, StoreLimitsBuilder};
 
@@ -217,6 +219,26 @@ impl Host for Bench {
 
     fn set_setting(&mut self, name: String, value: Option<String>) -> Trappable<()> {
         self.router()?.set_setting(&name, value.as_deref()).map_err(fault)
+    }
+
+    fn set_destination(
+        &mut self,
+        set: String,
+        uri: String,
+        weight: u16,
+        priority: u16,
+        up: bool,
+    ) -> Trappable<()> {
+        if !viaduct_message::Uri::parse(uri.as_bytes()).is_ok_and(|uri| uri.is_sip()) {
+            return Err(fault(format!("`{uri}` is no SIP URI")));
+        }
+        let (set, uri) = (set.into(), uri.into());
+        let config = DestinationConfig { set, uri, weight, priority, attributes: "".into() };
+        self.router()?.set_destination(config, up).map_err(fault)
+    }
+
+    fn destinations_up(&mut self, set: String) -> Trappable<Vec<String>> {
+        Ok(self.router()?.destinations_up(&set))
     }
 
     fn receive(&mut self, source: String, message: String) -> Trappable<Vec<Sent>> {

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
 use viaduct_engine::{
-    Bounds, ConnId, Flow, Location, Now, Phase, Policy, PolicyFailure, Run, Settings, Snapshot,
-    TimerValues, Transport, Verdict,
+    Bounds, ConnId, Flow, Location, Now, Phase, Policy, PolicyFailure, Run, Settings, Shared,
+    Snapshot, TimerValues, Transport, Verdict,
 };
 use viaduct_policy::{PolicyCatalog, PolicyHost, WorkerOptions, package};
 use wit_component::StringEncoding;
@@ -78,14 +78,14 @@ impl Guest<'_> {
     (local.set $at (i32.and (i32.add (global.get $heap) (i32.const 7)) (i32.const -8)))
     (global.set $heap (i32.add (local.get $at) (local.get 3)))
     (local.get $at))
-  (func (export "viaduct:policy/handler@0.1.0#on-request") {facts} (result i32)
+  (func (export "viaduct:policy/handler@1.0.0#on-request") {facts} (result i32)
     {locals}
     (global.set $heap (i32.const 4096))
     {request})
-  (func (export "viaduct:policy/handler@0.1.0#on-branch") {facts} (result i32) {branch})
-  (func (export "viaduct:policy/handler@0.1.0#on-reply") {facts} (param $status i32) (result i32)
+  (func (export "viaduct:policy/handler@1.0.0#on-branch") {facts} (result i32) {branch})
+  (func (export "viaduct:policy/handler@1.0.0#on-reply") {facts} (param $status i32) (result i32)
     {reply})
-  (func (export "viaduct:policy/handler@0.1.0#on-failure") {facts} (param $status i32) (result i32)
+  (func (export "viaduct:policy/handler@1.0.0#on-failure") {facts} (param $status i32) (result i32)
     {failure})
   {rest})"#,
             imports = self.imports,
@@ -146,6 +146,7 @@ pub fn settings() -> Arc<Settings> {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [0; 16],
+        shared: Shared::default(),
     })
 }
 
