@@ -13,8 +13,9 @@ VIADUCT := $(TARGET_DIR)/release/viaduct
 PACKAGES := tests/setup/packages.sh
 WASM_TOOLCHAIN := tests/setup/wasm-toolchain.sh
 
-# A policy is a folder under policies/ with a manifest.
-POLICIES ?= $(patsubst policies/%/policy.toml,%,$(wildcard policies/*/policy.toml))
+# A policy in Rust is a folder under policies/ with a crate; that in Python has a target of its own.
+POLICIES ?= $(patsubst policies/%/Cargo.toml,%,$(wildcard policies/*/Cargo.toml))
+PYTHON_POLICY := policies/python-registrar
 # The example configuration, and the copy of it that `make run` uses and you may edit.
 RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
 RUN_CONFIG ?= run/viaduct.toml
@@ -28,7 +29,7 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies build clean-run
+.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
@@ -37,6 +38,7 @@ help:
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
+	@echo 'make python-policy  a registrar in Python, built and tested'
 	@echo 'make setup    only the set-up'
 
 setup:
@@ -54,6 +56,18 @@ policies: build
 	for policy in $(POLICIES); do \
 		VIADUCT_WASM_RUSTC=$$rustc $(VIADUCT) policy build policies/$$policy; \
 	done
+
+# A registrar in Python: its tools from PyPI into a folder of their own, built, packed, tested.
+python-policy: build
+	@$(PACKAGES) python
+	@test -x $(TARGET_DIR)/python/bin/componentize-py || \
+		{ python3 -m venv $(TARGET_DIR)/python && \
+		  $(TARGET_DIR)/python/bin/pip install --quiet componentize-py==0.25.1; }
+	cd $(PYTHON_POLICY) && $(TARGET_DIR)/python/bin/componentize-py \
+		-d $(abspath guest-sdk/wit) -w policy componentize --stub-wasi app -p . \
+		-o $(TARGET_DIR)/python/app.wasm
+	$(VIADUCT) policy pack $(TARGET_DIR)/python/app.wasm $(PYTHON_POLICY)
+	$(VIADUCT) policy test $(PYTHON_POLICY) --component $(PYTHON_POLICY)/python-registrar.wasm
 
 run: policies $(RUN_CONFIG)
 	$(VIADUCT) run --config $(RUN_CONFIG)

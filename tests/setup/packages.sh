@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages of the named groups, and only those that are missing.
 #
-# usage: packages.sh GROUP...        groups: build wasm test bench fuzz kernel
+# usage: packages.sh GROUP...        groups: build wasm test bench fuzz kernel python
 #
 # Does nothing, quickly, when everything is there. Refreshes the package lists only when something
 # is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
@@ -20,7 +20,8 @@ group() {
         fuzz)  echo g++ ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
             iproute2 libelf1 dwarves ;;
-        *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel)" ;;
+        python) echo python3-venv ;;
+        *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel python)" ;;
     esac
 }
 

@@ -119,9 +119,15 @@ pub struct RecordRequest {
     pub domain: Option<String>,
     /// Share of the Call-IDs, thousandths, 1 to 1000.
     pub share: u16,
+    /// Call-ID, or user of Request-URI, From or To; none: all.
+    #[serde(default)]
+    pub party: Option<String>,
     /// Keep bodies.
     #[serde(default)]
     pub bodies: bool,
+    /// Keep the messages that pass, too.
+    #[serde(default)]
+    pub messages: bool,
     /// Most cases, 1 to 1,000,000.
     pub cases: u64,
     /// It ends by itself after so long, 1 to 86,400 s.

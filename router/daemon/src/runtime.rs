@@ -380,12 +380,12 @@ impl Control for Router {
     }
 
     fn record(&self, request: &RecordRequest) -> Result<Header, Refusal> {
-        record::begin(&self.catalog, request, self.clock.now().unix_ms)?;
+        record::begin(&self.catalog, &self.workers, request, self.clock.now().unix_ms)?;
         Ok(self.record_header.clone())
     }
 
     fn take_record(&self, stop: bool) -> Result<RecordPart, Refusal> {
-        record::take(&self.catalog, stop, self.clock.now().unix_ms)
+        record::take(&self.catalog, &self.workers, stop, self.clock.now().unix_ms)
     }
 
     fn auth(&self) -> AuthStatus {

@@ -44,6 +44,8 @@ pub(crate) enum Refused {
 pub(crate) struct Guest {
     run: Option<Box<Run>>,
     calls_left: u32,
+    /// The run wants its host calls noted.
+    traced: bool,
     pub(crate) manifest: Arc<Manifest>,
     overrides: Arc<Overrides>,
     pub(crate) deadline: Deadline,
@@ -61,6 +63,7 @@ impl Guest {
         Guest {
             run: None,
             calls_left: 0,
+            traced: false,
             manifest,
             overrides,
             deadline,
@@ -72,6 +75,7 @@ impl Guest {
 
     /// Lends the guest a run.
     pub(crate) fn begin(&mut self, run: Box<Run>) {
+        self.traced = run.is_watched();
         self.run = Some(run);
         self.calls_left = MAX_CALLS;
         self.memory.refused = false;
@@ -92,8 +96,8 @@ impl Guest {
     }
 
     /// Begins a host call: counts it, checks the texts passed.
-    pub(crate) fn call(&mut self, texts: &[&str]) -> Result<&mut Run, Refused> {
-        self.check(texts)?;
+    pub(crate) fn call(&mut self, name: &'static str, texts: &[&str]) -> Result<&mut Run, Refused> {
+        self.check(name, texts)?;
         self.current()
     }
 
@@ -105,12 +109,13 @@ impl Guest {
     /// [`Guest::call`] for a table or set that must be granted by name. Gives the flags too.
     pub(crate) fn call_table(
         &mut self,
+        name: &'static str,
         interface: Interface,
         table: &str,
         access: Access,
         texts: &[&str],
     ) -> Result<(&mut Run, &mut TextCache), Refused> {
-        self.check(texts)?;
+        self.check(name, texts)?;
         if !self.manifest.grants.allows_table(interface, table, access) {
             return Err(self.not_granted(interface, table, access));
         }
@@ -121,9 +126,10 @@ impl Guest {
     /// [`Guest::call`], with what has been parsed before.
     pub(crate) fn call_with_cache(
         &mut self,
+        name: &'static str,
         texts: &[&str],
     ) -> Result<(&mut Run, &mut TextCache), Refused> {
-        self.check(texts)?;
+        self.check(name, texts)?;
         let run = self.run.as_deref_mut().ok_or(Refused::NoRun)?;
         Ok((run, &mut self.texts))
     }
@@ -141,15 +147,25 @@ impl Guest {
         self.changed_vars.push((name.to_owned(), old));
     }
 
-    fn check(&mut self, texts: &[&str]) -> Result<(), Refused> {
+    fn check(&mut self, name: &'static str, texts: &[&str]) -> Result<(), Refused> {
         self.calls_left = self.calls_left.checked_sub(1).ok_or(if self.run.is_some() {
             Refused::TooManyCalls
         } else {
             Refused::NoRun
         })?;
+        if self.traced {
+            self.trace(name, texts);
+        }
         match texts.iter().find(|text| text.len() > MAX_TEXT_BYTES) {
             Some(text) => Err(Refused::TextTooLong(text.len())),
             None => Ok(()),
+        }
+    }
+
+    #[cold]
+    fn trace(&mut self, name: &str, texts: &[&str]) {
+        if let Some(run) = self.run.as_deref_mut() {
+            run.note_call(name, texts);
         }
     }
 

@@ -10,8 +10,8 @@ use wit_component::ComponentEncoder;
 
 use crate::manifest::{MAX_BYTES as MAX_MANIFEST_BYTES, Manifest, ManifestError};
 
-/// Largest component, bytes.
-pub const MAX_BYTES: usize = 16 << 20;
+/// Largest component, bytes. One of Python brings its interpreter: 18 MB.
+pub const MAX_BYTES: usize = 32 << 20;
 
 /// Name of the custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "viaduct:manifest";

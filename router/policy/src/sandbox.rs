@@ -116,9 +116,10 @@ fn config() -> Config {
 fn pool() -> PoolingAllocationConfig {
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(MAX_INSTANCES)
-        // A component made by wit-component has its module, a shim and a fix-up module.
+        // A component made by wit-component has its module, a shim and a fix-up module; one of
+        // Python has its interpreter and libraries in about 45.
         .total_core_instances(MAX_INSTANCES * 4)
-        .max_core_instances_per_component(16)
+        .max_core_instances_per_component(64)
         .total_memories(MAX_INSTANCES)
         .max_memories_per_component(1)
         .total_tables(MAX_INSTANCES * 4)

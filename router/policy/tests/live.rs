@@ -221,7 +221,9 @@ fn a_pinned_version_and_the_only_one_stay_whatever_they_do() {
     let catalog = PolicyCatalog::in_memory().unwrap();
     catalog.deploy(&trapping()).unwrap();
     let mut host = catalog.worker(WorkerOptions::default()).unwrap();
-    let fail = |host: &mut PolicyHost| (0..9).for_each(|_| drop(begun(host, invite())));
+    let fail = |host: &mut PolicyHost| {
+        (0..9).for_each(|_| assert_eq!(begun(host, invite()), 500));
+    };
     fail(&mut host);
     let done = Guard::default().look(&catalog, LIMITS);
     assert!(done[0].to.as_ref().unwrap_err().contains("no earlier version"));

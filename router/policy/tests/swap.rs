@@ -268,6 +268,7 @@ fn old_versions_are_removed_but_never_the_live_one() {
     }
     assert_eq!(catalog.list().len(), 16);
     assert_eq!(live(&catalog), 20);
-    assert_eq!(dir.files().len(), 17, "16 versions and `active`");
+    assert_eq!(dir.files().len(), 18, "16 versions, `active`, and machine code in `code`");
+    assert_eq!(std::fs::read_dir(dir.0.join("code")).unwrap().count(), 16);
     assert_eq!(catalog.rollback().unwrap().serial, 19);
 }

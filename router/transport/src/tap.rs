@@ -5,7 +5,7 @@
 //! [`FaultyLink`] loses, repeats and reorders what is sent, the same way for the same seed.
 
 mod faulty;
-mod pcap;
+pub mod pcap;
 
 pub use faulty::{Faults, FaultyLink};
 pub use pcap::PcapTap;

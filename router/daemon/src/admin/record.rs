@@ -1,8 +1,10 @@
 //! Recording runs of policies.
 
 use axum::Json;
+use axum::body::Bytes;
 use axum::extract::State;
-use axum::extract::rejection::JsonRejection;
+use axum::extract::rejection::BytesRejection;
+use axum::http::StatusCode;
 use axum::response::IntoResponse;
 
 use super::Api;
@@ -13,10 +15,11 @@ const PLACE: &str = "/v1/record";
 
 pub(super) async fn begin(
     State(api): State<Api>,
-    body: Result<Json<RecordRequest>, JsonRejection>,
+    body: Result<Bytes, BytesRejection>,
 ) -> Result<impl IntoResponse, Fault> {
-    let Json(request) =
-        body.map_err(|fault| Fault::new(fault.status(), PLACE, fault.body_text()))?;
+    let body = body.map_err(|fault| Fault::new(fault.status(), PLACE, fault.body_text()))?;
+    let request: RecordRequest = serde_json::from_slice(&body)
+        .map_err(|fault| Fault::new(StatusCode::BAD_REQUEST, PLACE, fault))?;
     let result = ask(&api, PLACE, move |control| control.record(&request)).await?;
     result.map(Json).map_err(|refusal| Fault::refused(PLACE, refusal))
 }

@@ -16,7 +16,7 @@ use crate::control::{Control, Refusal};
 use crate::metrics::Metrics;
 
 /// Longest component that is taken, bytes.
-pub const MOST_COMPONENT_BYTES: usize = 16 * 1024 * 1024;
+pub const MOST_COMPONENT_BYTES: usize = viaduct_policy::package::MAX_BYTES;
 /// AoRs of one page: default and most.
 const PAGE: usize = 100;
 const MOST_PAGE: usize = 1000;

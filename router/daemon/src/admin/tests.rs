@@ -200,6 +200,15 @@ fn what_is_asked_reaches_the_router_and_its_answer_comes_back() {
     assert_eq!(body["serial"], 2);
     let (_, body) = served.json("GET", "/v1/policy", &[]);
     assert_eq!(body[0]["live"], true);
+    let (_, body) = served.json("GET", "/v1/policy/3", &[]);
+    assert_eq!(body["bytes"], 9);
+    served.json("POST", "/v1/policy/pin?scope=domain%3Aa.example", &[]);
+    served.json("POST", "/v1/policy/canary?share=50", b"c");
+    let request = br#"{"share": 1000, "cases": 5, "seconds": 6}"#;
+    let (_, body) = served.json("POST", "/v1/record", request);
+    assert_eq!(body["format"], "f");
+    let (_, body) = served.json("DELETE", "/v1/record", &[]);
+    assert_eq!(body, json!({"cases": ["{}"], "more": false, "lost": 0}));
     let (_, body) = served.json("POST", "/v1/reload", &[]);
     assert_eq!(body, json!({"needs_restart": ["workers"]}));
     let expected = [
@@ -207,7 +216,11 @@ fn what_is_asked_reaches_the_router_and_its_answer_comes_back() {
         "page location 0 5",
         "page location 4 100",
         "remove location a@b Some(\"sip:alice@192.0.2.4;x=1\")",
-        "deploy 9",
+        "deploy 9 all",
+        "parts 3",
+        "Pin(Domain(\"a.example\"), true)",
+        "Canary([99], 50)",
+        "record 5 6",
     ];
     assert_eq!(served.fake.orders(), expected);
     let (status, text) = served.ask("GET", "/metrics", "", &[]);
@@ -227,6 +240,10 @@ fn refusals_are_json_with_the_reason_and_the_place() {
         ("GET", "/v1/location?what=1", b"", 400, "unknown field", "/v1/location"),
         ("POST", "/v1/policy", b"bad", 422, "usrloc is not granted", "/v1/policy"),
         ("POST", "/v1/policy/rollback", b"", 409, "no earlier version", "/v1/policy/rollback"),
+        ("POST", "/v1/policy/pin?scope=nowhere", b"", 400, "is no scope", "scope"),
+        ("POST", "/v1/policy/activate", b"", 400, "is missing", "serial"),
+        ("POST", "/v1/policy/fly", b"", 404, "no such resource", "/v1/policy/fly"),
+        ("POST", "/v1/record", b"{}", 400, "missing field", "/v1/record"),
         ("POST", "/v1/status", b"", 405, "no such method", "/v1/status"),
         ("GET", "/v2", b"", 404, "no such resource", "/v2"),
     ];
@@ -239,13 +256,13 @@ fn refusals_are_json_with_the_reason_and_the_place() {
 }
 
 #[test]
-fn a_component_longer_than_16_mib_is_not_taken() {
+fn a_component_longer_than_32_mib_is_not_taken() {
     let served = serve_api(None);
     let (status, _) = served.json("POST", "/v1/policy", &vec![0; MOST_COMPONENT_BYTES]);
     assert_eq!(status, 200);
     let (status, fault) = served.json("POST", "/v1/policy", &vec![0; MOST_COMPONENT_BYTES + 1]);
     assert_eq!(status, 413, "{fault}");
-    assert_eq!(served.fake.orders(), [format!("deploy {MOST_COMPONENT_BYTES}")]);
+    assert_eq!(served.fake.orders(), [format!("deploy {MOST_COMPONENT_BYTES} all")]);
 }
 
 #[test]

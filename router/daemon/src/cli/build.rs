@@ -48,6 +48,21 @@ pub(super) fn component(dir: &Path, out: Option<&Path>) -> anyhow::Result<Made> 
     Ok(Made { manifest, file, bytes: component.len() })
 }
 
+/// Puts the manifest of a folder into a component (or core module) another toolchain has made.
+pub(super) fn pack(code: &Path, dir: &Path, out: Option<&Path>) -> anyhow::Result<Made> {
+    let text = manifest_text(dir)?;
+    let manifest = parse_manifest(dir, &text)?;
+    let place = || code.display().to_string();
+    let bytes = std::fs::read(code).with_context(place)?;
+    let component = package::build(&bytes, &text).with_context(place)?;
+    let file = match out {
+        Some(file) => file.to_owned(),
+        None => dir.join(format!("{}.wasm", manifest.name)),
+    };
+    write_whole(&file, &component)?;
+    Ok(Made { manifest, file, bytes: component.len() })
+}
+
 /// The bytes of the component that ships.
 pub(super) fn shipped(dir: &Path, manifest: &str) -> anyhow::Result<Vec<u8>> {
     let module = module(dir, &[])?;

@@ -15,6 +15,7 @@ mod replay;
 mod status;
 mod table;
 mod test;
+mod trace;
 mod transfer;
 
 use std::io::Write;
@@ -88,6 +89,8 @@ enum Command {
     Policy(PolicyCommand),
     /// Record what policies decide, to replay it with other versions
     Record(RecordArguments),
+    /// Show calls as a ladder, and what the policy called and decided at each message
+    Trace(TraceArguments),
     /// Run a policy over what was recorded, and show what it would decide otherwise
     Replay(ReplayArguments),
     /// Make a running router read its configuration again
@@ -248,6 +251,17 @@ enum PolicyCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Put a manifest into a component that another language's tools have made
+    Pack {
+        /// The component
+        code: PathBuf,
+        /// Folder with policy.toml
+        #[arg(default_value = ".")]
+        dir: PathBuf,
+        /// Where to put it [default: DIR/NAME.wasm]
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Run a policy's tests in the real host
     Test {
         /// The policy's folder
@@ -255,6 +269,9 @@ enum PolicyCommand {
         dir: PathBuf,
         /// Only tests whose name holds this
         filter: Option<String>,
+        /// Test this component, instead of one built from the folder's Rust
+        #[arg(long, value_name = "FILE")]
+        component: Option<PathBuf>,
     },
 }
 
@@ -287,6 +304,30 @@ struct RecordArguments {
     /// Only this share of the calls and registrations, by Call-ID, percent
     #[arg(long, default_value_t = 100.0, value_name = "PERCENT")]
     share: f64,
+    /// Only this Call-ID, or this user of Request-URI, From or To
+    #[arg(long, value_name = "CALL-ID|USER")]
+    party: Option<String>,
+    /// Keep the messages that pass too, for `viaduct trace`
+    #[arg(long)]
+    messages: bool,
+    /// Keep message bodies
+    #[arg(long)]
+    bodies: bool,
+}
+
+#[derive(Debug, Args)]
+struct TraceArguments {
+    /// Call-ID, or user of Request-URI, From or To; in a record, without it: everything
+    party: Option<String>,
+    /// Read a record made with --messages, instead of looking on live
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// Look on for so long, seconds
+    #[arg(long = "for", default_value_t = 60, value_name = "SECONDS")]
+    seconds: u64,
+    /// Write the messages as a capture, for sngrep and Wireshark
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
     /// Keep message bodies
     #[arg(long)]
     bodies: bool,
@@ -376,6 +417,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Auth(command) => auth::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Record(arguments) => record::run(common, arguments),
+        Command::Trace(arguments) => trace::run(common, arguments),
         Command::Replay(arguments) => replay::run(common, arguments),
         Command::Reload => status::reload(common),
         Command::Version => print(&format!("viaduct {}\n", env!("CARGO_PKG_VERSION"))),
@@ -405,7 +447,13 @@ fn policy_command(
             let made = build::component(dir, out.as_deref())?;
             print(&format!("{made}\n"))
         }
-        PolicyCommand::Test { dir, filter } => test::run(dir, filter.as_deref(), wiring.test),
+        PolicyCommand::Pack { code, dir, out } => {
+            let made = build::pack(code, dir, out.as_deref())?;
+            print(&format!("{made}\n"))
+        }
+        PolicyCommand::Test { dir, filter, component } => {
+            test::run(dir, filter.as_deref(), component.as_deref(), wiring.test)
+        }
     }
 }
 

@@ -25,7 +25,9 @@ pub(super) fn run(common: &Common, arguments: &RecordArguments) -> anyhow::Resul
         methods: arguments.methods.clone(),
         domain: arguments.domain.clone(),
         share: share as u16,
+        party: arguments.party.clone(),
         bodies: arguments.bodies,
+        messages: arguments.messages,
         cases: arguments.cases,
         seconds: arguments.seconds,
     };

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 use viaduct_engine::Settings;
-use viaduct_policy::record::case::FORMAT;
+use viaduct_policy::record::case::{FORMAT, Line, Passed};
 use viaduct_policy::record::{Case, Header, Replay, Replayed};
 use viaduct_policy::{Manifest, PolicyCatalog, WorkerOptions};
 
@@ -22,9 +22,10 @@ const SHOWN: usize = 20;
 const MOST_LINE_BYTES: u64 = 4 << 20;
 
 /// What was recorded.
-struct Record {
-    header: Header,
-    cases: Vec<Case>,
+pub(super) struct Record {
+    pub(super) header: Header,
+    pub(super) cases: Vec<Case>,
+    pub(super) messages: Vec<Passed>,
 }
 
 pub(super) fn run(common: &Common, arguments: &ReplayArguments) -> anyhow::Result<bool> {
@@ -49,11 +50,12 @@ pub(super) fn run(common: &Common, arguments: &ReplayArguments) -> anyhow::Resul
     Ok(replayed.same)
 }
 
-fn read(file: &Path) -> anyhow::Result<Record> {
+pub(super) fn read(file: &Path) -> anyhow::Result<Record> {
     let place = |line: usize| format!("{} line {line}", file.display());
     let opened = File::open(file).with_context(|| file.display().to_string())?;
     let mut reader = BufReader::new(opened);
-    let (mut header, mut cases, mut number) = (None, Vec::new(), 0usize);
+    let (mut header, mut cases, mut messages) = (None, Vec::new(), Vec::new());
+    let mut number = 0usize;
     loop {
         let mut line = String::new();
         number = number.saturating_add(1);
@@ -69,11 +71,14 @@ fn read(file: &Path) -> anyhow::Result<Record> {
             }
             header = Some(first);
         } else if !line.is_empty() {
-            cases.push(Case::parse(line).with_context(|| place(number))?);
+            match Line::parse(line).with_context(|| place(number))? {
+                Line::Case(case) => cases.push(*case),
+                Line::Passed(passed) => messages.push(*passed),
+            }
         }
     }
     let header = header.ok_or_else(|| anyhow!("{}: is empty", file.display()))?;
-    Ok(Record { header, cases })
+    Ok(Record { header, cases, messages })
 }
 
 /// The configuration's settings, where one is named; as they were where it was recorded.

@@ -11,12 +11,14 @@ use viaduct_policy::record::{Filter, Header, RecordLimits, Session, Setup};
 
 use crate::config::{Config, network};
 use crate::control::{RecordPart, RecordRequest, Refusal};
+use crate::worker::mail::{Address, Mail};
 
 /// Bytes of cases that wait to be fetched.
 const WAITING_BYTES: usize = 64 << 20;
 
 pub(super) fn begin(
     catalog: &PolicyCatalog,
+    workers: &[Address],
     request: &RecordRequest,
     unix_ms: u64,
 ) -> Result<(), Refusal> {
@@ -31,20 +33,28 @@ pub(super) fn begin(
         methods: request.methods.clone(),
         domain: request.domain.clone(),
         share: request.share,
+        party: request.party.clone(),
         bodies: request.bodies,
+        messages: request.messages,
     };
     let limits = RecordLimits {
         cases: request.cases,
         waiting_bytes: WAITING_BYTES,
         until_ms: unix_ms.saturating_add(request.seconds.saturating_mul(1000)),
     };
-    catalog.record(Some(Arc::new(Session::new(filter, limits))));
+    let session = Arc::new(Session::new(filter, limits));
+    let tap = session.wants_messages().then(|| Arc::clone(&session));
+    for worker in workers {
+        worker.post_surely(Mail::Tap(tap.clone()));
+    }
+    catalog.record(Some(session));
     tracing::info!(seconds = request.seconds, cases = request.cases, "recording");
     Ok(())
 }
 
 pub(super) fn take(
     catalog: &PolicyCatalog,
+    workers: &[Address],
     stop: bool,
     unix_ms: u64,
 ) -> Result<RecordPart, Refusal> {
@@ -56,6 +66,9 @@ pub(super) fn take(
     let (cases, more) = session.take(unix_ms);
     if !more {
         catalog.record(None);
+        for worker in workers {
+            worker.post_surely(Mail::Tap(None));
+        }
     }
     Ok(RecordPart { cases, more, lost: session.lost() })
 }

@@ -13,6 +13,7 @@ use viaduct_location::LocationService;
 use viaduct_message::framing::{Datagram, datagram};
 use viaduct_message::{Fault, stun};
 use viaduct_policy::PolicyHost;
+use viaduct_policy::record::Session;
 use viaduct_transport::SendBatch;
 
 use super::mail::{Address, Mail, Streams};
@@ -69,6 +70,8 @@ pub(crate) struct Core {
     pub(crate) pings: Option<Pings>,
     /// Probes of destinations, on one worker.
     pub(crate) prober: Option<Prober>,
+    /// Who is shown the messages that pass, while that is wanted.
+    pub(crate) tap: Option<Arc<Session>>,
     /// Commits that were decided at once, to be told when the engine has been drained.
     decided: Vec<(Token, Result<(), CommitFault>)>,
 }
@@ -81,7 +84,17 @@ impl Core {
         now: Now,
     ) -> Core {
         let (send, decided) = (SendBatch::new(), Vec::new());
-        Core { engine, send, around, now, deadline_us: None, pings, prober: None, decided }
+        Core {
+            engine,
+            send,
+            around,
+            now,
+            deadline_us: None,
+            pings,
+            prober: None,
+            tap: None,
+            decided,
+        }
     }
 
     /// One datagram: keep-alives go nowhere, another worker's message goes to it.
@@ -114,6 +127,9 @@ impl Core {
     /// A message of this worker's own.
     pub(crate) fn own_message(&mut self, flow: Flow, bytes: &[u8]) {
         self.around.stats.received(bytes);
+        if self.tap.is_some() {
+            self.show(true, flow, bytes);
+        }
         self.input(Input::Message { flow, bytes });
     }
 
@@ -177,10 +193,21 @@ impl Core {
         }
     }
 
+    /// Shows a message to whoever traces. A recording that is over is shown nothing.
+    #[cold]
+    fn show(&self, came: bool, flow: Flow, bytes: &[u8]) {
+        if let Some(tap) = &self.tap {
+            tap.passed(came, flow, bytes, self.now.unix_ms, self.now.mono_us);
+        }
+    }
+
     /// Makes the bytes just written a message to send, by this worker or by the one that owns the
     /// connection.
     fn transmit(&mut self, mut flow: Flow, token: Token, may_open: bool) {
         self.around.stats.sent(self.send.uncommitted());
+        if self.tap.is_some() {
+            self.show(false, flow, self.send.uncommitted());
+        }
         if flow.transport == Transport::Udp {
             return self.send.commit(flow, token);
         }

@@ -11,6 +11,7 @@ use viaduct_engine::dispatcher::Prober;
 use viaduct_engine::{
     AorKey, Change, CommitFault, ConnId, Fact, Flow, Hop, QueryFault, Settings, Token,
 };
+use viaduct_policy::record::Session;
 
 /// Mail that may wait for a worker before [`Address::post`] refuses: what is refused there is lost
 /// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked
@@ -35,6 +36,8 @@ pub(crate) enum Mail {
     Undelivered { flow: Flow, bytes: Box<[u8]> },
     /// New settings.
     Reconfigure(Arc<Settings>),
+    /// Show this recording the messages that pass; none: show them to nobody.
+    Tap(Option<Arc<Session>>),
     /// Probe these destinations from now on.
     Probe(Option<Prober>),
     /// Take no new connections.

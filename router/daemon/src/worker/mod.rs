@@ -224,6 +224,7 @@ impl Worker {
                     self.core.input(Input::Undelivered { flow, bytes: &bytes });
                 }
                 Mail::Reconfigure(settings) => self.core.engine.reconfigure(settings),
+                Mail::Tap(tap) => self.core.tap = tap,
                 Mail::Probe(prober) => self.core.prober = prober,
                 Mail::Drain => {
                     self.draining = true;

@@ -10,6 +10,8 @@ use crate::registrar::Target;
 const MAX_EDITS: usize = 64;
 /// Bytes of all header edits of one run, and of all variables of a transaction.
 const MAX_BYTES: usize = 16 * 1024;
+/// Longest URI of a target, a next hop, a Request-URI: longer ones fit no datagram with the rest.
+const MAX_URI_BYTES: usize = 4096;
 /// Variables of one transaction.
 const MAX_VARS: usize = 32;
 
@@ -66,7 +68,7 @@ impl Run {
 
     /// Stages a new Request-URI.
     pub fn set_request_uri(&mut self, uri: &str) -> Result<(), EditFault> {
-        Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)?;
+        check_uri(uri)?;
         self.effects.request_uri = Some(uri.as_bytes().into());
         Ok(())
     }
@@ -153,7 +155,8 @@ fn check_header(name: &str, value: &str) -> Result<(), EditFault> {
     if name.is_empty() || !name.bytes().all(token) {
         return Err(EditFault::Syntax);
     }
-    if value.bytes().any(|c| c == b'\r' || c == b'\n' || c == 0) {
+    // RFC 3261 25.1: no control character stands in a header, but for the tab.
+    if value.chars().any(|c| c.is_control() && c != '\t') {
         return Err(EditFault::Syntax);
     }
     use HeaderName::{
@@ -166,7 +169,14 @@ fn check_header(name: &str, value: &str) -> Result<(), EditFault> {
     }
 }
 
+fn check_uri(uri: &str) -> Result<Uri<'_>, EditFault> {
+    if uri.len() > MAX_URI_BYTES {
+        return Err(EditFault::TooLarge);
+    }
+    Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)
+}
+
 fn check_sip_uri(uri: &str) -> Result<(), EditFault> {
-    let parsed = Uri::parse(uri.as_bytes()).map_err(|_| EditFault::Syntax)?;
+    let parsed = check_uri(uri)?;
     if parsed.is_sip() { Ok(()) } else { Err(EditFault::Syntax) }
 }

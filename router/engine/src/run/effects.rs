@@ -8,14 +8,14 @@ use crate::table::TableChange;
 /// Why a header edit is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EditFault {
-    /// Name is no token, or the value holds CR, LF or NUL.
+    /// Name is no token, the value holds a control character, or the URI is none.
     #[error("invalid syntax")]
     Syntax,
     /// The header is the engine's: Via, CSeq, Call-ID, From, To, Content-Length, Max-Forwards,
     /// Route, Record-Route, Path.
     #[error("forbidden")]
     Forbidden,
-    /// Over the limit of 64 edits or 16 KiB a run.
+    /// Over the limit of 64 edits or 16 KiB a run, or a URI over 4 KiB.
     #[error("too large")]
     TooLarge,
 }

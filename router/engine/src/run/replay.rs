@@ -19,6 +19,8 @@ pub struct Witness {
     pub auth: Vec<AuthWitness>,
     /// Entries of tables it read: table, key, what stood there.
     pub tables: Vec<(Box<str>, Box<str>, Option<Value>)>,
+    /// Host functions it called, with their texts.
+    pub calls: Vec<String>,
     /// Names of the dispatcher sets it used.
     pub sets: Vec<Box<str>>,
     /// The checks are answered from `auth`, and nothing is noted.
@@ -118,6 +120,24 @@ impl Run {
     /// From now on it is noted what the run is told.
     pub fn watch(&mut self) {
         self.witness = Some(Box::default());
+    }
+
+    /// Is it noted what the run is told?
+    pub fn is_watched(&self) -> bool {
+        self.witness.is_some()
+    }
+
+    /// Notes a call of a host function, for whoever looks on. At most 100 of a run.
+    pub fn note_call(&mut self, name: &str, texts: &[&str]) {
+        const MOST_CALLS: usize = 100;
+        const MOST_TEXT_CHARS: usize = 80;
+        let Some(witness) = self.noting().filter(|w| w.calls.len() < MOST_CALLS) else { return };
+        let short = |text: &&str| {
+            let short: String = text.chars().take(MOST_TEXT_CHARS).collect();
+            format!("{short:?}")
+        };
+        let texts: Vec<String> = texts.iter().map(short).collect();
+        witness.calls.push(format!("{name}({})", texts.join(", ")));
     }
 
     /// Checks of credentials are answered so, in the order of the list.

@@ -13,7 +13,7 @@ impl Host for Guest {
         role: Role,
         realm: Option<String>,
     ) -> wasmtime::Result<Result<Identity, AuthError>> {
-        let run = self.call(&[or_empty(&realm)])?;
+        let run = self.call("auth.check", &[or_empty(&realm)])?;
         match run.check_auth(asked(role), realm.as_deref()) {
             Ok(found) => Ok(Ok(Identity {
                 user: found.user.into_string(),
@@ -31,7 +31,7 @@ impl Host for Guest {
         realm: Option<String>,
         stale: bool,
     ) -> wasmtime::Result<Result<(), AuthError>> {
-        let run = self.call(&[or_empty(&realm)])?;
+        let run = self.call("auth.challenge", &[or_empty(&realm)])?;
         match run.challenge(asked(role), realm.as_deref(), stale) {
             Ok(()) => Ok(Ok(())),
             Err(fault) => Ok(Err(auth_error(fault)?)),

@@ -19,7 +19,7 @@ impl Host for Guest {
         by: Algorithm,
         most: u32,
     ) -> wasmtime::Result<Result<Destination, DispatcherError>> {
-        self.call_table(Interface::Dispatcher, &set, Access::Read, &[&set])?;
+        self.call_table("dispatcher.select", Interface::Dispatcher, &set, Access::Read, &[&set])?;
         self.note_var(viaduct_engine::Run::dispatch_var());
         let most = usize::try_from(most).unwrap_or(usize::MAX);
         let chosen = self.current()?.dispatch(&set, lift(by), most);
@@ -27,29 +27,41 @@ impl Host for Guest {
     }
 
     fn next(&mut self) -> wasmtime::Result<Result<Destination, DispatcherError>> {
-        self.call(&[])?;
+        self.call("dispatcher.next", &[])?;
         self.note_var(viaduct_engine::Run::dispatch_var());
         Ok(self.current()?.dispatch_next().map(|config| up(&config)).map_err(lower))
     }
 
     fn report(&mut self, alive: bool) -> wasmtime::Result<Result<(), DispatcherError>> {
-        let run = self.call(&[])?;
+        let run = self.call("dispatcher.report", &[])?;
         let set = run.dispatched_set().unwrap_or_default().to_owned();
         if !set.is_empty() {
-            self.call_table(Interface::Dispatcher, &set, Access::Write, &[])?;
+            self.call_table("dispatcher.report", Interface::Dispatcher, &set, Access::Write, &[])?;
         }
         Ok(self.current()?.dispatch_report(alive).map_err(lower))
     }
 
     fn destinations(&mut self, set: String) -> wasmtime::Result<Vec<Destination>> {
-        let (run, _) = self.call_table(Interface::Dispatcher, &set, Access::Read, &[&set])?;
+        let (run, _) = self.call_table(
+            "dispatcher.destinations",
+            Interface::Dispatcher,
+            &set,
+            Access::Read,
+            &[&set],
+        )?;
         let found = run.dispatcher_set(&set).map(|set| set.destinations()).unwrap_or_default();
         let all = found.iter().take(MAX_DESTINATIONS);
         Ok(all.map(|one| destination(one.config(), one.state())).collect())
     }
 
     fn source(&mut self, set: String) -> wasmtime::Result<Option<Destination>> {
-        let (run, _) = self.call_table(Interface::Dispatcher, &set, Access::Read, &[&set])?;
+        let (run, _) = self.call_table(
+            "dispatcher.source",
+            Interface::Dispatcher,
+            &set,
+            Access::Read,
+            &[&set],
+        )?;
         let Some(config) = run.dispatch_source(&set) else { return Ok(None) };
         let known = run.dispatcher_set(&set).and_then(|set| set.find(&config.uri));
         let state = known.map(|known| known.state()).unwrap_or_default();

@@ -12,7 +12,7 @@ impl Host for Guest {
             Level::Debug => 3,
             Level::Trace => 4,
         };
-        self.call(&[&text])?.log(level, &text);
+        self.call("log.write", &[&text])?.log(level, &text);
         Ok(())
     }
 }

@@ -13,26 +13,26 @@ const MAX_HEADERS: usize = 256;
 
 impl Host for Guest {
     fn get(&mut self, field: Field) -> wasmtime::Result<String> {
-        Ok(get(self.call(&[])?, field))
+        Ok(get(self.call("message.get", &[])?, field))
     }
 
     fn header(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        let run = self.call(&[&name])?;
+        let run = self.call("message.header", &[&name])?;
         Ok(run.message().value_by_label(name.as_bytes()).map(text))
     }
 
     fn headers(&mut self, name: String) -> wasmtime::Result<Vec<String>> {
-        let message = self.call(&[&name])?.message();
+        let message = self.call("message.headers", &[&name])?.message();
         let same = message.lines_by_label(name.as_bytes());
         Ok(same.take(MAX_HEADERS).map(|line| text(line.value.of(message.bytes()))).collect())
     }
 
     fn body(&mut self) -> wasmtime::Result<Vec<u8>> {
-        Ok(self.call(&[])?.message().body().to_vec())
+        Ok(self.call("message.body", &[])?.message().body().to_vec())
     }
 
     fn is_our_domain(&mut self, host: String) -> wasmtime::Result<bool> {
-        Ok(self.call(&[&host])?.is_our_domain(&host))
+        Ok(self.call("message.is-our-domain", &[&host])?.is_our_domain(&host))
     }
 
     fn add_header(
@@ -40,16 +40,19 @@ impl Host for Guest {
         name: String,
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&name, &value])?.add_header(&name, &value).map_err(edit_error))
+        Ok(self
+            .call("message.add-header", &[&name, &value])?
+            .add_header(&name, &value)
+            .map_err(edit_error))
     }
 
     fn remove_header(&mut self, name: String) -> wasmtime::Result<Result<u32, EditError>> {
-        let removed = self.call(&[&name])?.remove_header(&name);
+        let removed = self.call("message.remove-header", &[&name])?.remove_header(&name);
         Ok(removed.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(edit_error))
     }
 
     fn set_request_uri(&mut self, uri: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&uri])?.set_request_uri(&uri).map_err(edit_error))
+        Ok(self.call("message.set-request-uri", &[&uri])?.set_request_uri(&uri).map_err(edit_error))
     }
 }
 

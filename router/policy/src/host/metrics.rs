@@ -5,7 +5,7 @@ use crate::guest::Guest;
 
 impl Host for Guest {
     fn add(&mut self, name: String, by: u64) -> wasmtime::Result<()> {
-        self.call(&[&name])?.count(&name, by);
+        self.call("metrics.add", &[&name])?.count(&name, by);
         Ok(())
     }
 }

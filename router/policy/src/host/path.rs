@@ -20,7 +20,7 @@ impl Host for Guest {
     }
 
     fn add_flow(&mut self, mode: Mode) -> wasmtime::Result<Result<(), PathError>> {
-        Ok(lower(self.call(&[])?.add_path_flow(lift(mode))))
+        Ok(lower(self.call("path.add-flow", &[])?.add_path_flow(lift(mode))))
     }
 }
 
@@ -30,7 +30,7 @@ fn add(
     user: Option<String>,
     received: bool,
 ) -> wasmtime::Result<Result<(), PathError>> {
-    let run = guest.call(&[or_empty(&user)])?;
+    let run = guest.call("path.add", &[or_empty(&user)])?;
     Ok(lower(run.add_path(lift(mode), user.as_deref(), received)))
 }
 

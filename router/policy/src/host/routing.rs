@@ -7,25 +7,25 @@ use crate::guest::Guest;
 
 impl Host for Guest {
     fn record_route(&mut self) -> wasmtime::Result<()> {
-        self.call(&[])?.record_route();
+        self.call("routing.record-route", &[])?.record_route();
         Ok(())
     }
 
     fn record_route_flows(&mut self, sides: Sides) -> wasmtime::Result<bool> {
         let (caller, callee) = (sides.contains(Sides::CALLER), sides.contains(Sides::CALLEE));
-        Ok(self.call(&[])?.record_route_flows(caller, callee))
+        Ok(self.call("routing.record-route-flows", &[])?.record_route_flows(caller, callee))
     }
 
     fn add_target(&mut self, uri: String, q_milli: u16) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&uri])?.add_target(&uri, q_milli).map_err(edit_error))
+        Ok(self.call("routing.add-target", &[&uri])?.add_target(&uri, q_milli).map_err(edit_error))
     }
 
     fn set_destination(&mut self, uri: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&uri])?.set_destination(&uri).map_err(edit_error))
+        Ok(self.call("routing.set-destination", &[&uri])?.set_destination(&uri).map_err(edit_error))
     }
 
     fn add_reply_headers(&mut self, lines: String) -> wasmtime::Result<Result<(), EditError>> {
-        let (run, cache) = self.call_with_cache(&[&lines])?;
+        let (run, cache) = self.call_with_cache("routing.add-reply-headers", &[&lines])?;
         let checked = cache.reply_lines(&lines);
         Ok(checked.and_then(|lines| run.add_reply_headers(lines)).map_err(edit_error))
     }
@@ -35,7 +35,7 @@ impl Host for Guest {
         name: String,
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
-        let run = self.call(&[&name, &value])?;
+        let run = self.call("routing.add-reply-header", &[&name, &value])?;
         Ok(run.add_reply_header(&name, &value).map_err(edit_error))
     }
 }

@@ -5,7 +5,7 @@ use crate::guest::Guest;
 
 impl Host for Guest {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        self.call(&[&name])?;
+        self.call("settings.get", &[&name])?;
         Ok(self.setting(&name).map(str::to_owned))
     }
 }

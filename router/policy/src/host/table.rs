@@ -10,7 +10,8 @@ use crate::manifest::{Access, Interface};
 impl Host for Guest {
     fn get(&mut self, table: String, key: String) -> wasmtime::Result<Option<String>> {
         let texts = [&*table, &*key];
-        let (run, _) = self.call_table(Interface::Table, &table, Access::Read, &texts)?;
+        let (run, _) =
+            self.call_table("table.get", Interface::Table, &table, Access::Read, &texts)?;
         Ok(run.table_get(&table, &key).map(String::from))
     }
 
@@ -22,7 +23,8 @@ impl Host for Guest {
         expires_s: u32,
     ) -> wasmtime::Result<Result<(), TableError>> {
         let texts = [&*table, &*key, or_empty(&value)];
-        let (run, _) = self.call_table(Interface::Table, &table, Access::Write, &texts)?;
+        let (run, _) =
+            self.call_table("table.set", Interface::Table, &table, Access::Write, &texts)?;
         Ok(run.table_set(&table, &key, value.as_deref(), expires_s).map_err(lower))
     }
 
@@ -34,7 +36,8 @@ impl Host for Guest {
         expires_s: u32,
     ) -> wasmtime::Result<Result<i64, TableError>> {
         let texts = [&*table, &*key];
-        let (run, _) = self.call_table(Interface::Table, &table, Access::Write, &texts)?;
+        let (run, _) =
+            self.call_table("table.add", Interface::Table, &table, Access::Write, &texts)?;
         Ok(run.table_add(&table, &key, by, expires_s).map_err(lower))
     }
 
@@ -45,7 +48,8 @@ impl Host for Guest {
         window_s: u32,
     ) -> wasmtime::Result<Result<u32, TableError>> {
         let texts = [&*table, &*key];
-        let (run, _) = self.call_table(Interface::Table, &table, Access::Write, &texts)?;
+        let (run, _) =
+            self.call_table("table.hit", Interface::Table, &table, Access::Write, &texts)?;
         Ok(run.table_hit(&table, &key, window_s).map_err(lower))
     }
 }

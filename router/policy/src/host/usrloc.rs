@@ -21,7 +21,8 @@ impl Host for Guest {
         aor: Option<String>,
     ) -> wasmtime::Result<Result<SaveCode, SaveError>> {
         let texts = [&*table, &*flags, or_empty(&aor)];
-        let (run, cache) = self.call_table(Interface::Usrloc, &table, Access::Write, &texts)?;
+        let (run, cache) =
+            self.call_table("usrloc.save", Interface::Usrloc, &table, Access::Write, &texts)?;
         let flags = match cache.save(&flags) {
             Ok(flags) => flags,
             Err(error) => return Ok(Err(SaveError::BadFlags(error.to_string()))),
@@ -45,7 +46,8 @@ impl Host for Guest {
         aor: Option<String>,
     ) -> wasmtime::Result<Result<u32, LookupError>> {
         let texts = [&*table, &*flags, or_empty(&aor)];
-        let (run, cache) = self.call_table(Interface::Usrloc, &table, Access::Read, &texts)?;
+        let (run, cache) =
+            self.call_table("usrloc.lookup", Interface::Usrloc, &table, Access::Read, &texts)?;
         let flags = match cache.lookup(&flags) {
             Ok(flags) => flags,
             Err(error) => return Ok(Err(LookupError::BadFlags(error.to_string()))),
@@ -73,6 +75,7 @@ impl Host for Guest {
         filter: Filter,
     ) -> wasmtime::Result<Vec<Binding>> {
         let (run, _) = self.call_table(
+            "usrloc.bindings",
             Interface::Usrloc,
             &table,
             Access::Read,
@@ -92,6 +95,7 @@ impl Host for Guest {
         filter: Filter,
     ) -> wasmtime::Result<bool> {
         let (run, _) = self.call_table(
+            "usrloc.is-registered",
             Interface::Usrloc,
             &table,
             Access::Read,
@@ -104,6 +108,7 @@ impl Host for Guest {
 
     fn remove(&mut self, table: String, aor: String, filter: Filter) -> wasmtime::Result<u32> {
         let (run, _) = self.call_table(
+            "usrloc.remove",
             Interface::Usrloc,
             &table,
             Access::Write,

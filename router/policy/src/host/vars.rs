@@ -7,7 +7,7 @@ use crate::guest::Guest;
 
 impl Host for Guest {
     fn get(&mut self, name: String) -> wasmtime::Result<Option<String>> {
-        Ok(self.call(&[&name])?.var(&name).map(str::to_owned))
+        Ok(self.call("vars.get", &[&name])?.var(&name).map(str::to_owned))
     }
 
     fn set(
@@ -15,7 +15,7 @@ impl Host for Guest {
         name: String,
         value: Option<String>,
     ) -> wasmtime::Result<Result<(), EditError>> {
-        self.call(&[&name, or_empty(&value)])?;
+        self.call("vars.set", &[&name, or_empty(&value)])?;
         self.note_var(&name);
         Ok(self.current()?.set_var(&name, value.as_deref()).map_err(edit_error))
     }

@@ -28,6 +28,36 @@ pub enum CaseError {
     Message(String),
 }
 
+/// A message that passed, beside the runs it caused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passed {
+    /// Microseconds since 1970 UTC.
+    pub at_us: u64,
+    /// It came in; else it went out.
+    pub came: bool,
+    /// How.
+    pub way: Way,
+    /// The message, redacted.
+    pub message: Bytes,
+}
+
+/// One line of a record after the first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// A message.
+    Passed(Box<Passed>),
+    /// A run.
+    Case(Box<Case>),
+}
+
+impl Line {
+    /// Reads one line.
+    pub fn parse(line: &str) -> Result<Line, CaseError> {
+        serde_json::from_str(line).map_err(|error| CaseError::Json(error.to_string()))
+    }
+}
+
 /// First line of a file of records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Header {
@@ -128,6 +158,9 @@ pub struct Case {
     /// Destinations of the sets it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<DestinationFact>,
+    /// Host functions it called, with their texts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<String>,
     /// Name, version and hash of the policy that decided.
     pub policy: String,
     /// What it decided, in words.
@@ -274,6 +307,7 @@ impl Case {
             auth: Vec::new(),
             tables: Vec::new(),
             destinations: Vec::new(),
+            calls: Vec::new(),
             policy,
             verdict: String::new(),
             effects: Vec::new(),
@@ -323,7 +357,7 @@ impl Case {
     }
 }
 
-fn way(flow: Flow) -> Way {
+pub(crate) fn way(flow: Flow) -> Way {
     Way {
         transport: flow.transport.param_name().to_owned(),
         local: flow.local,

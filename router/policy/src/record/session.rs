@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use viaduct_engine::run::{Effects, Witness};
-use viaduct_engine::{PolicyFailure, Run, Verdict};
-use viaduct_message::{HeaderName, Message, Uri};
+use viaduct_engine::{Flow, PolicyFailure, Run, Verdict};
+use viaduct_message::{Head, HeaderName, Limits, Message, Uri};
 
-use super::case::{AuthFact, Case, DestinationFact, TableFact};
+use super::case::{AuthFact, Bytes, Case, DestinationFact, Passed, TableFact, way};
 use super::tap::Tap;
 use crate::version::PolicyVersion;
 use crate::words::{effects_in_words, verdict_in_words};
@@ -24,8 +24,12 @@ pub struct Filter {
     pub domain: Option<String>,
     /// Share of the Call-IDs, thousandths; 1000: all.
     pub share: u16,
+    /// Call-ID, or user of Request-URI, From or To; none: all.
+    pub party: Option<String>,
     /// Keep bodies.
     pub bodies: bool,
+    /// Keep the messages that pass, too.
+    pub messages: bool,
 }
 
 /// How much is kept.
@@ -136,10 +140,37 @@ impl Session {
         case.verdict = verdict;
         case.effects = kept(&run.effects);
         self.fill(&mut case, witness, run);
-        let line = case.to_line();
-        if self.taken.fetch_add(1, Ordering::Relaxed) >= self.limits.cases {
+        if self.taken.fetch_add(1, Ordering::Relaxed) < self.limits.cases {
+            self.push(case.to_line());
+        }
+    }
+
+    /// A message has come or is about to go, where messages are kept: `bytes` need not be SIP.
+    pub fn passed(&self, came: bool, flow: Flow, bytes: &[u8], unix_ms: u64, mono_us: u64) {
+        let mut head = Head::new();
+        if self.is_over(unix_ms) || head.scan(bytes, &Limits::default()).is_err() {
             return;
         }
+        let message = Message::new(bytes, &head);
+        if !self.fits(message) {
+            return;
+        }
+        let passed = Passed {
+            // The calendar has milliseconds; the other clock what lies between them.
+            at_us: unix_ms.saturating_mul(1000).saturating_add(mono_us % 1000),
+            came,
+            way: way(flow),
+            message: Bytes::from(&*redacted(message, self.filter.bodies)),
+        };
+        self.push(serde_json::to_string(&passed).unwrap_or_default());
+    }
+
+    /// Does it keep messages?
+    pub fn wants_messages(&self) -> bool {
+        self.filter.messages
+    }
+
+    fn push(&self, line: String) {
         let mut queue = self.queue.lock();
         if queue.bytes.saturating_add(line.len()) > self.limits.waiting_bytes {
             self.lost.fetch_add(1, Ordering::Relaxed);
@@ -150,6 +181,7 @@ impl Session {
     }
 
     fn fill(&self, case: &mut Case, witness: Witness, run: &Run) {
+        case.calls = witness.calls;
         case.auth = witness.auth.into_iter().filter_map(AuthFact::new).collect();
         let table = |(table, key, value): &(Box<str>, Box<str>, Option<_>)| {
             TableFact::new(table, key, value.as_ref())
@@ -175,14 +207,32 @@ impl Session {
                 host.eq_ignore_ascii_case(domain.as_bytes())
             };
             let from = message.from().map(|from| from.uri).unwrap_or_default();
-            if !is(message.request_uri()) && !is(from) {
+            let uri = if message.is_request() { message.request_uri() } else { b"" };
+            if !is(uri) && !is(from) {
                 return false;
             }
         }
+        let call_id = message.call_id().unwrap_or_default();
+        if let Some(party) = &self.filter.party
+            && party.as_bytes() != call_id
+            && !is_party(message, party.as_bytes())
+        {
+            return false;
+        }
         let mut hasher = DefaultHasher::new();
-        hasher.write(message.call_id().unwrap_or_default());
+        hasher.write(call_id);
         hasher.finish() % 1000 < u64::from(*share)
     }
+}
+
+/// Is it a user named in the message?
+fn is_party(message: Message<'_>, user: &[u8]) -> bool {
+    let from = message.from().map(|from| from.uri).unwrap_or_default();
+    let to = message.to().map(|to| to.uri).unwrap_or_default();
+    let uri = if message.is_request() { message.request_uri() } else { b"" };
+    [uri, from, to]
+        .into_iter()
+        .any(|uri| Uri::parse(uri).is_ok_and(|uri| uri.user.is_some_and(|named| named == user)))
 }
 
 /// Effects in words, without what differs between two makings of the same run.
@@ -232,8 +282,6 @@ fn redacted(message: Message<'_>, bodies: bool) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use viaduct_message::{Head, Limits};
-
     use super::*;
 
     fn redact(text: &str, bodies: bool) -> String {

@@ -24,14 +24,7 @@ pub struct PcapTap<P, W> {
 impl<P, W: Write> PcapTap<P, W> {
     /// Begins a capture; pass a buffered writer.
     pub fn new(inner: P, mut file: W) -> io::Result<PcapTap<P, W>> {
-        let mut head = Vec::with_capacity(24);
-        head.extend_from_slice(&0xa1b2_c3d4_u32.to_le_bytes()); // times in microseconds
-        head.extend_from_slice(&2_u16.to_le_bytes());
-        head.extend_from_slice(&4_u16.to_le_bytes());
-        head.extend_from_slice(&[0; 8]);
-        head.extend_from_slice(&(1_u32 << 17).to_le_bytes()); // longest record
-        head.extend_from_slice(&LINKTYPE_RAW.to_le_bytes());
-        file.write_all(&head)?;
+        write_head(&mut file)?;
         Ok(PcapTap { inner, file: Some(file), now_us: 0, recorded: 0 })
     }
 
@@ -69,7 +62,21 @@ impl<P, W: Write> PcapTap<P, W> {
     }
 }
 
-fn write_record(
+/// Begins a capture file.
+pub fn write_head(file: &mut impl Write) -> io::Result<()> {
+    let mut head = Vec::with_capacity(24);
+    head.extend_from_slice(&0xa1b2_c3d4_u32.to_le_bytes()); // times in microseconds
+    head.extend_from_slice(&2_u16.to_le_bytes());
+    head.extend_from_slice(&4_u16.to_le_bytes());
+    head.extend_from_slice(&[0; 8]);
+    head.extend_from_slice(&(1_u32 << 17).to_le_bytes()); // longest record
+    head.extend_from_slice(&LINKTYPE_RAW.to_le_bytes());
+    file.write_all(&head)
+}
+
+/// Writes one datagram, at so many microseconds since 1970-01-01 UTC. What came by a stream is
+/// written as a datagram too.
+pub fn write_record(
     file: &mut impl Write,
     now_us: u64,
     from: SocketAddr,
