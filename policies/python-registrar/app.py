@@ -20,6 +20,8 @@ from wit_world.imports.types import (
 )
 
 TABLE = "location"
+# Methods that make dialogs (RFC 3261 12, RFC 6665): we stay in the way of these.
+DIALOGS = {Method.INVITE, Method.SUBSCRIBE, Method.NOTIFY, Method.REFER}
 
 
 def reply(status, reason=""):
@@ -45,7 +47,8 @@ def to_user(request):
         if isinstance(refused.value, usrloc.LookupError_MethodNotAllowed):
             return reply(405)
         return reply(480)
-    routing.record_route()
+    if request.method in DIALOGS:
+        routing.record_route()
     return Verdict_Relay()
 
 

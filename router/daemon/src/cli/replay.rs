@@ -256,12 +256,16 @@ pub(super) fn run_cases(
     tell: &mut dyn FnMut(&str, Result<(), String>),
 ) -> anyhow::Result<()> {
     let chosen = cases.iter().filter(|(name, _)| filter.is_none_or(|part| name.contains(part)));
+    let chosen: Vec<&(String, Case)> = chosen.collect();
+    if chosen.is_empty() {
+        return Ok(());
+    }
+    let catalog = PolicyCatalog::in_memory()?;
+    catalog.deploy(component)?;
     for (name, case) in chosen {
         let setup = case.setup.clone().unwrap_or_default();
         let settings = settings(&setup, virtual_settings()?)
             .map_err(|fault| anyhow!("{name}: `setup`: {fault}"))?;
-        let catalog = PolicyCatalog::in_memory()?;
-        catalog.deploy(component)?;
         let mut replay = Replay::new(catalog.worker(WorkerOptions::default())?, &settings);
         let replayed = replay.run(case).with_context(|| name.clone())?;
         tell(name, if replayed.same { Ok(()) } else { Err(side_by_side(case, &replayed)) });
