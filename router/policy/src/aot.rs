@@ -96,7 +96,8 @@ mod tests {
     use super::*;
     use crate::sandbox::Sandbox;
 
-    const CONTENT: &[u8] = b"(component)";
+    /// An empty component.
+    const CONTENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
     fn cache(name: &str) -> (PathBuf, AotCache, Component, std::sync::Arc<Sandbox>) {
         let dir = std::env::temp_dir().join(format!("viaduct-aot-{name}-{}", std::process::id()));

@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn what_is_no_destination_is_told_with_its_line() {
         for (text, said) in [
-            ("[[destination]]\nset = \"gw\"\n", "line 5"),
+            ("[[destination]]\nset = \"gw\"\n", "v.toml:5:"),
             ("[[destination]]\nset = \"g w\"\nuri = \"sip:h\"\n", "a name of 1 to 64"),
             ("[[destination]]\nset = \"gw\"\nuri = \"tel:1\"\n", "a SIP URI"),
             ("[[destination]]\nset = \"gw\"\nuri = \"sip:h\"\nweight = 0\n", "1 to 1000"),

@@ -31,7 +31,10 @@ fn every_fault_names_file_line_key_and_what_is_allowed() {
         ("workers = -1\n", "v.toml:1: `workers` is -1; allowed: a whole number from 1 to 64"),
         ("workers = 1.5\n", "v.toml:1: `workers` is 1.5; allowed: a whole number"),
         ("workers = \"2\"\n", "v.toml:1: `workers` is \"2\"; allowed: a whole number"),
-        ("\nwokers = 2\n", "v.toml:2: `wokers` is not a key here; allowed: admin, auth, domains,"),
+        (
+            "\nwokers = 2\n",
+            "v.toml:2: `wokers` is not a key here; allowed: admin, auth, destination,",
+        ),
         ("open = 1\n", "v.toml:1: `open` is 1; allowed: true or false"),
         ("domains = [\"a b\"]\n", "v.toml:1: `domains` has \"a b\"; allowed: host names"),
         ("domains = \"a\"\n", "v.toml:1: `domains` is \"a\"; allowed: host names"),

@@ -15,7 +15,7 @@ use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 25] = [
+const PLAIN: [(Counter, &str, &str); 26] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
@@ -36,6 +36,7 @@ const PLAIN: [(Counter, &str, &str); 25] = [
     (Counter::AuthRefused, "auth_refused", "Requests with credentials that were wrong"),
     (Counter::Asked, "asked", "Questions put because something was not in memory"),
     (Counter::AskFailed, "ask_failed", "Requests answered by a fallback without an answer"),
+    (Counter::TableFull, "table_full", "Changes of shared tables that found no room"),
     (Counter::Registrations, "registrations", "REGISTERs whose bindings were saved"),
     (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
     (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),

@@ -61,6 +61,8 @@ pub enum Counter {
     Asked,
     /// Requests answered by a fallback, as there was no answer.
     AskFailed,
+    /// Changes of shared tables that found no room.
+    TableFull,
     /// REGISTERs whose bindings were saved.
     Registrations,
     /// REGISTERs refused.
@@ -267,6 +269,7 @@ impl WorkerStats {
             (Counter::AuthRefused, engine.auth_refused),
             (Counter::Asked, engine.asked),
             (Counter::AskFailed, engine.ask_failed),
+            (Counter::TableFull, engine.table_full),
             (Counter::Registrations, engine.registrations),
             (Counter::RegistrationsRefused, engine.registrations_refused),
             (Counter::Timeouts, engine.timeouts),
