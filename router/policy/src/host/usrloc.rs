@@ -61,11 +61,11 @@ impl Host for Guest {
     }
 
     fn set_attributes(&mut self, text: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call(&[&text])?.set_attributes(&text).map_err(edit_error))
+        Ok(self.call("usrloc.set-attributes", &[&text])?.set_attributes(&text).map_err(edit_error))
     }
 
     fn attributes(&mut self) -> wasmtime::Result<String> {
-        Ok(text(self.call(&[])?.attributes()))
+        Ok(text(self.call("usrloc.attributes", &[])?.attributes()))
     }
 
     fn bindings(

@@ -88,6 +88,12 @@ pub enum Bytes {
     Base64(String),
 }
 
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes::Text(String::new())
+    }
+}
+
 impl From<&[u8]> for Bytes {
     fn from(bytes: &[u8]) -> Bytes {
         use base64::prelude::{BASE64_STANDARD, Engine as _};
@@ -197,6 +203,8 @@ pub struct BindingFact {
     call_id: Bytes,
     user_agent: Bytes,
     instance: Bytes,
+    #[serde(default)]
+    attributes: Bytes,
     cseq: u32,
     q_milli: Option<u16>,
     reg_id: u32,
@@ -402,6 +410,7 @@ impl BindingFact {
             call_id: f.call_id.into(),
             user_agent: f.user_agent.into(),
             instance: f.instance.into(),
+            attributes: f.attributes.into(),
             cseq: f.cseq,
             q_milli: f.q_milli,
             reg_id: f.reg_id,
@@ -423,12 +432,13 @@ impl BindingFact {
             &self.call_id,
             &self.user_agent,
             &self.instance,
+            &self.attributes,
         ];
         let mut bytes = Vec::new();
         for text in texts {
             bytes.push(text.bytes()?);
         }
-        let [contact, contact_params, path, received, call_id, user_agent, instance] =
+        let [contact, contact_params, path, received, call_id, user_agent, instance, attributes] =
             bytes.as_slice()
         else {
             return Err(CaseError::Part("binding".to_owned(), "binding"));
@@ -441,6 +451,7 @@ impl BindingFact {
             call_id,
             user_agent,
             instance,
+            attributes,
             cseq: self.cseq,
             q_milli: self.q_milli,
             reg_id: self.reg_id,
