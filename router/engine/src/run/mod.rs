@@ -253,6 +253,7 @@ impl Run {
         copy.status = self.status;
         copy.vars.clone_from(&self.vars);
         copy.facts.clone_from(&self.facts);
+        copy.attributes.clone_from(&self.attributes);
         copy.taken = self.taken;
         copy.rehearsal = true;
         Box::new(copy)
