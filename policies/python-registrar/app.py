@@ -5,7 +5,7 @@ The contract is guest-sdk/wit, as it is for every language; `make python-policy`
 
 from componentize_py_types import Err
 from wit_world import exports
-from wit_world.imports import log, routing, usrloc
+from wit_world.imports import log, metrics, routing, usrloc
 from wit_world.imports.log import Level
 from wit_world.imports.types import (
     BranchVerdict,
@@ -71,6 +71,7 @@ class Handler(exports.Handler):
             return to_user(request)
         if traits & Traits.FROM_IS_OURS:
             return Verdict_Relay()
+        metrics.add("relaying_refused", 1)
         return reply(403, "Relaying Denied")
 
     def on_branch(self, request):
