@@ -41,8 +41,10 @@ impl FallbackRelay {
             let mut session = session.clone();
             let report = self.userspace.report(session.legs[0].local)?;
             for (leg, stands) in session.legs.iter_mut().zip(&report.legs) {
-                if let Some(settled) = settled(leg, stands) {
-                    *leg = settled;
+                // Settled is settled, also by what the module had learned before it went away.
+                if stands.locked {
+                    leg.peer = stands.learned.or(stands.peer);
+                    leg.learn = Learn::OFF;
                 }
             }
             taken += usize::from(kernel.add(std::slice::from_ref(&session)).is_ok());
@@ -53,10 +55,23 @@ impl FallbackRelay {
 
     /// Takes all sessions out of the module. They go on in user space.
     pub fn leave_kernel(&mut self) {
-        self.follow().ok();
-        if let Some(kernel) = self.kernel.take() {
-            kernel.detach().ok();
+        let Some(mut kernel) = self.kernel.take() else { return };
+        // Asked, not waited for: an event may still be on its way.
+        for report in kernel.reports().unwrap_or_default() {
+            self.settle(&report).ok();
         }
+        kernel.detach().ok();
+    }
+
+    /// Lets user space know the peers the module has learned.
+    fn settle(&mut self, report: &Report) -> Result<(), ExecutorError> {
+        let Some(session) = self.sessions.get(&report.legs[0].local) else { return Ok(()) };
+        for (leg, stands) in session.legs.iter().zip(&report.legs) {
+            if let Some(settled) = settled(leg, stands) {
+                self.userspace.set(&[settled])?;
+            }
+        }
+        Ok(())
     }
 
     /// Learns from the module what it has learned, and tells what happened there.
@@ -65,12 +80,8 @@ impl FallbackRelay {
         let events = kernel.events()?;
         for event in &events {
             let moved = event.events.intersects(Events::LEARNED.union(Events::MOVED));
-            let Some(report) = event.session.as_ref().filter(|_| moved) else { continue };
-            let Some(session) = self.sessions.get(&report.legs[0].local) else { continue };
-            for (leg, stands) in session.legs.iter().zip(&report.legs) {
-                if let Some(settled) = settled(leg, stands) {
-                    self.userspace.set(&[settled])?;
-                }
+            if let Some(report) = event.session.as_ref().filter(|_| moved) {
+                self.settle(report)?;
             }
         }
         Ok(events)
@@ -83,9 +94,10 @@ impl FallbackRelay {
     }
 }
 
-/// The leg with its learned peer for the signalled one.
+/// The leg with its learned peer for the signalled one. What was learned before signalling changed
+/// counts no more.
 fn settled(leg: &Leg, stands: &LegReport) -> Option<Leg> {
-    let learned = stands.learned.filter(|_| stands.locked)?;
+    let learned = stands.learned.filter(|_| stands.locked && stands.peer == leg.peer)?;
     Some(Leg { peer: Some(learned), learn: Learn::OFF, ..leg.clone() })
 }
 
