@@ -13,7 +13,9 @@ die() { say "$@"; exit 1; }
 
 group() {
     case "$1" in
-        build) echo gcc libc6-dev make pkg-config ca-certificates ;;
+        # clang, m4, libelf and zlib: AF_XDP (router/transport/build.rs, libxdp, libbpf).
+        build) echo gcc libc6-dev make pkg-config ca-certificates clang m4 libelf-dev zlib1g-dev \
+                    linux-libc-dev ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
         test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql ;;
         bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;

@@ -1,4 +1,4 @@
-//! Sockets for SIP: UDP in batches, TCP as framed messages.
+//! Sockets for SIP: UDP in batches, AF_XDP, TCP as framed messages.
 //!
 //! One worker thread owns one set of these objects; nothing in here is shared, locks, spawns a
 //! thread, blocks, or reads a clock (the caller passes `now_us` of its monotonic clock). The crate
@@ -12,7 +12,10 @@
 //! 4. [`UdpSockets::flush`], then [`TcpProvider::flush`] take from the batch what is theirs;
 //! 5. [`TcpProvider::on_tick`] when [`TcpProvider::next_deadline_us`] has come.
 //!
-//! Start reading at [`provider`], then [`udp`] and [`tcp`]. [`tap`] holds wrappers that count,
+//! AF_XDP ([`xdp`], a feature) is a second way for datagrams: its ports take from the batch what
+//! they can send, before the UDP sockets do.
+//!
+//! Start reading at [`provider`], then [`udp`], [`xdp`] and [`tcp`]. [`tap`] holds wrappers that count,
 //! lose, repeat and record datagrams around any provider.
 
 mod mmsg;
@@ -21,6 +24,8 @@ mod sockets;
 pub mod tap;
 pub mod tcp;
 pub mod udp;
+#[cfg(feature = "xdp")]
+pub mod xdp;
 
 pub use provider::{Datagram, DatagramRx, DatagramTx, RecvBatch, SendBatch, SendFailure};
 pub use sockets::{BufferSizes, ensure_unused};

@@ -16,7 +16,7 @@ use mio::{Interest, Registry, Token as PollToken, event::Source};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use viaduct_engine::{Flow, Transport};
 
 /// How UDP sockets are opened and used.
@@ -208,6 +208,12 @@ impl DatagramTx for UdpSocket {
     fn flush(&mut self, batch: &mut SendBatch, failed: &mut dyn FnMut(SendFailure<'_>)) -> usize {
         let mut calls = Calls { socket: &self.socket, headers: &mut self.headers };
         self.flusher.flush(&mut calls, batch, &mut self.counters, failed)
+    }
+}
+
+impl AsFd for UdpSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 
