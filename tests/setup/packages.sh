@@ -18,7 +18,7 @@ group() {
                     linux-libc-dev ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
         test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql ;;
-        bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;
+        bench) echo kamailio util-linux iproute2 ethtool postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
             iproute2 libelf1 dwarves ;;

@@ -1,6 +1,7 @@
 //! What the outside may ask of a running router. The admin API, the signals and the metrics talk to
 //! this trait; the wiring of the worker threads implements it, and tests fake it.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -48,6 +49,15 @@ pub trait Control: Send + Sync + 'static {
 
     /// Forgets what is cached of a user (name and realm), or of all; how many entries went.
     fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal>;
+
+    /// Drops packets of a source for so many seconds, before they cost anything.
+    fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal>;
+
+    /// Takes packets of a source again; says whether it was banned.
+    fn unban(&self, source: IpAddr) -> Result<bool, Refusal>;
+
+    /// Who is banned.
+    fn bans(&self) -> Result<Vec<BanEntry>, Refusal>;
 
     /// Takes up a configuration that differs only where no restart is needed (see
     /// [`Config::reloaded`]), and reads path keys and users again.
@@ -185,7 +195,7 @@ pub struct Status {
     pub draining: bool,
     /// `udp 127.0.0.1:5060`
     pub listeners: Vec<String>,
-    /// How packets come in: `kernel sockets`.
+    /// How packets come in: `kernel sockets`, `xdp copy on eth0, 2 queues`.
     pub packets: String,
     /// Worker threads.
     pub workers: usize,
@@ -204,6 +214,15 @@ pub struct Status {
     /// What is wrong with the store, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_trouble: Option<String>,
+}
+
+/// One ban of `GET /v1/ban`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanEntry {
+    /// An address.
+    pub source: String,
+    /// How long it lasts yet, seconds.
+    pub seconds: u64,
 }
 
 /// `GET /v1/auth`

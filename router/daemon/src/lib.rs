@@ -16,6 +16,8 @@ pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod open_files;
+#[cfg_attr(not(feature = "xdp"), path = "packets_off.rs")]
+mod packets;
 pub mod policy_tests;
 pub mod random;
 mod resolve;

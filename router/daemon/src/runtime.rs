@@ -7,6 +7,7 @@ pub(crate) mod record;
 pub(crate) use policies::parts_of;
 
 use std::io;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -26,11 +27,12 @@ use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
-    AorEntry, AuthStatus, BindingEntry, Control, Page, PolicyEntry, PolicyOrder, PolicyParts,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, Page, PolicyEntry, PolicyOrder, PolicyParts,
     RecordPart, RecordRequest, Refusal, Status,
 };
 use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
+use crate::packets::{Packets, choose_owners};
 use crate::resolve::Resolver;
 use crate::worker::bound::BoundLocation;
 use crate::worker::core::{Clock, Core, Surroundings};
@@ -78,6 +80,7 @@ pub struct Router {
     /// What policies of all workers share.
     shared: Mutex<viaduct_engine::Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    packets: Option<Packets>,
     draining: AtomicBool,
     hurry: AtomicBool,
     started: Instant,
@@ -107,6 +110,10 @@ impl Router {
         let location = Arc::new(open_location(config, clock.now().unix_ms)?);
         let sockets = open_sockets(config)?;
         let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
+        if config.workers > 1 && !config.packets.wishes.is_empty() {
+            choose_owners(config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
+        }
+        let packets = Packets::start(config, &workers)?;
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),
             mode: config.location.mode.name(),
@@ -123,6 +130,7 @@ impl Router {
             record_header: record::header(config),
             shared: Mutex::new(open_shared(config)?),
             threads: Mutex::new(Vec::new()),
+            packets,
             draining: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             started: Instant::now(),
@@ -139,6 +147,15 @@ impl Router {
         router.spawn_expiry()?;
         policies::spawn_guard(&router.catalog, &router.metrics, config.policy.guard)?;
         Ok(router)
+    }
+
+    fn packet_words(&self) -> String {
+        self.packets.as_ref().map_or_else(|| "kernel sockets".to_owned(), Packets::words)
+    }
+
+    fn need_packets(&self) -> Result<&Packets, Refusal> {
+        let none = "packets come by kernel sockets: only what comes by AF_XDP can be kept out";
+        self.packets.as_ref().ok_or_else(|| Refusal::Conflict(none.to_owned()))
     }
 
     fn policy_name(&self) -> String {
@@ -163,6 +180,9 @@ impl Router {
                 store_down: location.trouble().is_some(),
             }
         });
+        if let Some(packets) = &self.packets {
+            self.metrics.watch_verdicts(packets.verdicts());
+        }
         let catalog = Arc::clone(&self.catalog);
         self.metrics.watch_policies(move || policies::entries(catalog.list()));
     }
@@ -190,6 +210,7 @@ impl Router {
             stats,
             streams: Arc::clone(&shared.streams),
             events: shared.events.clone(),
+            offences: self.packets.as_ref().map(Packets::offences),
         };
         let pulse = self.pulses.get(usize::from(index)).map(Arc::clone).unwrap_or_default();
         let pings = Pings::new(&shared.config.keepalive, index, self.workers.len());
@@ -334,7 +355,7 @@ impl Control for Router {
             uptime_s: self.started.elapsed().as_secs(),
             draining: self.draining.load(Ordering::Relaxed),
             listeners: self.listeners.clone(),
-            packets: "kernel sockets".to_owned(),
+            packets: self.packet_words(),
             workers: self.workers.len(),
             policy: self.policy_name(),
             transactions: self.metrics.gauge(Gauge::Transactions),
@@ -399,6 +420,18 @@ impl Control for Router {
         Ok(users.flush(account.as_ref()))
     }
 
+    fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal> {
+        self.need_packets()?.ban(source, seconds)
+    }
+
+    fn unban(&self, source: IpAddr) -> Result<bool, Refusal> {
+        self.need_packets()?.unban(source)
+    }
+
+    fn bans(&self) -> Result<Vec<BanEntry>, Refusal> {
+        self.need_packets()?.bans()
+    }
+
     fn reload(&self, config: &Config) -> Result<(), Refusal> {
         let keys = path_keys::load_or_create(&config.path_key_file)
             .map_err(|fault| Refusal::Invalid(fault.to_string()))?;
@@ -444,6 +477,9 @@ impl Control for Router {
             std::thread::sleep(DRAIN_LOOK);
         }
         let left = usize::try_from(self.unanswered()).unwrap_or(0);
+        if let Some(packets) = &self.packets {
+            packets.stop();
+        }
         for worker in self.workers.iter() {
             worker.post_surely(Mail::Stop);
         }

@@ -3,6 +3,8 @@
 #![cfg(feature = "xdp")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/detach.rs"]
+mod detach;
 #[path = "support/namespace.rs"]
 mod namespace;
 
@@ -28,6 +30,12 @@ struct End {
 
 /// The two ends of a wire, or `None` with the reason printed.
 fn wire(addrs: [&str; 2], rungs: &[Rung]) -> Option<[End; 2]> {
+    wire_on("end", addrs, rungs)
+}
+
+/// The same with the addresses on interface `on`: where that is not `end`, it stands for VLAN 100
+/// on it. A pair of veth to nowhere plays that part, as many kernels have no 8021q.
+fn wire_on(on: &'static str, addrs: [&str; 2], rungs: &[Rung]) -> Option<[End; 2]> {
     let spaces = match (Namespace::new(), Namespace::new()) {
         (Ok(a), Ok(b)) => [a, b],
         (Err(reason), _) | (_, Err(reason)) => {
@@ -38,16 +46,22 @@ fn wire(addrs: [&str; 2], rungs: &[Rung]) -> Option<[End; 2]> {
     let path = spaces[1].path();
     spaces[0].ip(&format!("link add end type veth peer name end netns {path}"));
     let macs = ["02:00:00:00:00:0a", "02:00:00:00:00:0b"];
-    let bits = if addrs[0].contains(':') { "64 dev end nodad" } else { "24 dev end" };
+    let bits = if addrs[0].contains(':') { "64 nodad dev" } else { "24 dev" };
     for (space, (addr, mac)) in spaces.iter().zip(addrs.iter().zip(macs)) {
         space.ip(&format!("link set end address {mac}"));
-        space.ip(&format!("addr add {addr}/{bits}"));
+        if on != "end" {
+            space.ip(&format!("link add {on} type veth peer name nowhere"));
+            space.ip(&format!("link set {on} address {mac}"));
+            space.ip(&format!("link set {on} up"));
+            space.ip("link set nowhere up");
+        }
+        space.ip(&format!("addr add {addr}/{bits} {on}"));
         space.ip("link set end up");
     }
     let ends = spaces.into_iter().zip([(0, 1), (1, 0)]).map(|(namespace, (own, other))| {
-        namespace.ip(&format!("neigh add {} lladdr {} dev end", addrs[other], macs[other]));
+        namespace.ip(&format!("neigh replace {} lladdr {} dev {on}", addrs[other], macs[other]));
         let of = |n: usize| SocketAddr::new(addrs[n].parse().unwrap(), 5060);
-        End::open(namespace, of(own), of(other), rungs)
+        End::open(namespace, on, of(own), of(other), rungs)
     });
     ends.collect::<Option<Vec<End>>>()?.try_into().ok()
 }
@@ -55,16 +69,20 @@ fn wire(addrs: [&str; 2], rungs: &[Rung]) -> Option<[End; 2]> {
 impl End {
     fn open(
         namespace: Namespace,
+        on: &str,
         addr: SocketAddr,
         peer: SocketAddr,
         rungs: &[Rung],
     ) -> Option<End> {
         let opened = namespace.within(|| {
-            let found = interfaces().unwrap().into_iter().find(|i| i.name == "end").unwrap();
+            let all = interfaces().unwrap();
+            let named = |name: &str| all.iter().find(|i| i.name == name).unwrap().clone();
+            let tag = if on == "end" { 0 } else { 100 };
+            let vlans = if tag == 0 { Vec::new() } else { vec![(named(on), tag)] };
             let plan = Plan {
-                interface: found,
-                listeners: vec![(addr, 0)],
-                vlans: Vec::new(),
+                interface: named("end"),
+                listeners: vec![(addr, tag)],
+                vlans,
                 workers: 1,
                 frames: FRAMES,
                 rate: (0, 0),
@@ -117,8 +135,8 @@ fn is_due(start: Instant) -> bool {
     start.elapsed() > Duration::from_secs(20)
 }
 
-fn what_one_sends_the_other_receives(addrs: [&str; 2], rung: Rung) {
-    let Some([mut a, mut b]) = wire(addrs, &[rung]) else { return };
+fn what_one_sends_the_other_receives(on: &'static str, addrs: [&str; 2], rung: Rung) {
+    let Some([mut a, mut b]) = wire_on(on, addrs, &[rung]) else { return };
     assert_eq!((a.attachment.rung(), a.attachment.queues()), (rung, 1));
     let texts: Vec<Vec<u8>> = (1..=100).map(|n| vec![n as u8; n * 14]).collect();
     assert_eq!(a.send(texts.iter().map(Vec::as_slice)), 0);
@@ -134,17 +152,41 @@ fn what_one_sends_the_other_receives(addrs: [&str; 2], rung: Rung) {
 
 #[test]
 fn ipv4_in_copy_mode() {
-    what_one_sends_the_other_receives(["10.78.0.1", "10.78.0.2"], Rung::Copy);
+    what_one_sends_the_other_receives("end", ["10.78.0.1", "10.78.0.2"], Rung::Copy);
 }
 
 #[test]
 fn ipv6_in_copy_mode() {
-    what_one_sends_the_other_receives(["fd78::1", "fd78::2"], Rung::Copy);
+    what_one_sends_the_other_receives("end", ["fd78::1", "fd78::2"], Rung::Copy);
+}
+
+#[test]
+fn ipv4_and_ipv6_in_a_vlan() {
+    what_one_sends_the_other_receives("vlan", ["10.78.0.1", "10.78.0.2"], Rung::Copy);
+    what_one_sends_the_other_receives("vlan", ["fd78::1", "fd78::2"], Rung::Copy);
+}
+
+#[test]
+fn what_happens_to_interface_and_program_is_noticed() {
+    let Some([a, b]) = wire(["10.78.0.1", "10.78.0.2"], &[Rung::Copy]) else { return };
+    let fault = |end: &End| end.attachment.fault(&end.namespace.within(|| interfaces().unwrap()));
+    assert_eq!(fault(&a), None);
+    b.namespace.ip("link set end down");
+    assert_eq!(fault(&a), Some("the link is down"));
+    b.namespace.ip("link set end up");
+    a.namespace.ip("link set end mtu 1400");
+    assert_eq!(fault(&a), Some("the interface was changed"));
+    a.namespace.ip("link set end mtu 1500");
+    assert_eq!(fault(&a), None);
+    detach::detach(a.attachment.program_id());
+    assert_eq!(fault(&a), Some("the program was detached"));
+    b.namespace.ip("link del end");
+    assert_eq!(fault(&a), Some("the interface is gone"));
 }
 
 #[test]
 fn ipv4_in_generic_mode() {
-    what_one_sends_the_other_receives(["10.78.0.1", "10.78.0.2"], Rung::Generic);
+    what_one_sends_the_other_receives("end", ["10.78.0.1", "10.78.0.2"], Rung::Generic);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! [`routes::router`].
 
 mod auth;
+mod bans;
 mod guard;
 mod policies;
 mod record;
@@ -24,6 +25,7 @@ use crate::control::{Control, Refusal};
 use crate::metrics::Metrics;
 
 pub use auth::{Token, TokenError};
+pub(crate) use bans::Lifted;
 pub use routes::MOST_COMPONENT_BYTES;
 pub(crate) use routes::{Fault, Reloaded, Removed};
 pub(crate) use users::Flushed;

@@ -1,6 +1,7 @@
 //! The API over a real socket, with a router that only pretends.
 
 use std::io::{Read, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::control::{
-    AorEntry, AuthStatus, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart,
     RecordRequest, Status,
 };
 use crate::scratch::Scratch;
@@ -93,6 +94,17 @@ impl Control for Fake {
     fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal> {
         self.note(format!("flush {user:?}"));
         Ok(2)
+    }
+    fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal> {
+        self.note(format!("ban {source} {seconds}"));
+        Ok(())
+    }
+    fn unban(&self, source: IpAddr) -> Result<bool, Refusal> {
+        self.note(format!("unban {source}"));
+        Ok(true)
+    }
+    fn bans(&self) -> Result<Vec<BanEntry>, Refusal> {
+        Ok(vec![BanEntry { source: "192.0.2.9".into(), seconds: 60 }])
     }
     fn reload(&self, _: &Config) -> Result<(), Refusal> {
         Ok(())
@@ -177,6 +189,21 @@ fn users_are_looked_at_and_forgotten() {
         assert_eq!(status, 400, "{query}: {body}");
     }
     assert!(served.fake.orders().is_empty());
+}
+
+#[test]
+fn sources_are_banned_and_let_in_again() {
+    let served = serve_api(None);
+    let (status, body) = served.json("GET", "/v1/ban", &[]);
+    assert_eq!((status, body), (200, json!([{"source": "192.0.2.9", "seconds": 60}])));
+    let (_, body) = served.json("POST", "/v1/ban/2001:db8::1?seconds=5", &[]);
+    assert_eq!(body, json!({"source": "2001:db8::1", "seconds": 5}));
+    let (_, body) = served.json("DELETE", "/v1/ban/192.0.2.9", &[]);
+    assert_eq!(body, json!({"lifted": true}));
+    assert_eq!(served.fake.orders(), ["ban 2001:db8::1 5", "unban 192.0.2.9"]);
+    for path in ["/v1/ban/x?seconds=5", "/v1/ban/192.0.2.9?seconds=0", "/v1/ban/192.0.2.9"] {
+        assert_eq!(served.json("POST", path, &[]).0, 400, "{path}");
+    }
 }
 
 #[test]

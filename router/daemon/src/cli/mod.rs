@@ -4,6 +4,7 @@
 //! stderr. Start reading at [`Command`].
 
 mod auth;
+mod ban;
 mod build;
 mod client;
 mod diff;
@@ -19,6 +20,7 @@ mod trace;
 mod transfer;
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -26,7 +28,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use viaduct_policy::Scope;
 
-use crate::config::Config;
+use crate::config::{Config, MOST_BAN_S};
 use crate::serve::{self, Start};
 
 pub use test::{PolicyTests, TestRun};
@@ -84,6 +86,9 @@ enum Command {
     /// Look at where users come from, or forget what is cached of them
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Keep sources out, before their packets cost anything
+    #[command(subcommand)]
+    Ban(BanCommand),
     /// Write, test and deploy policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -174,6 +179,25 @@ enum AuthCommand {
         /// user@realm
         user: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum BanCommand {
+    /// Drop packets of an address
+    Add {
+        /// IP address
+        source: IpAddr,
+        /// For how long
+        #[arg(default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..=MOST_BAN_S))]
+        seconds: u64,
+    },
+    /// Take packets of an address again
+    Remove {
+        /// IP address
+        source: IpAddr,
+    },
+    /// Show who is kept out
+    List,
 }
 
 #[derive(Debug, Args)]
@@ -415,6 +439,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Location(LocationCommand::Repair) => transfer::mend(common),
         Command::Location(command) => location::run(common, command),
         Command::Auth(command) => auth::run(common, command),
+        Command::Ban(command) => ban::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Record(arguments) => record::run(common, arguments),
         Command::Trace(arguments) => trace::run(common, arguments),

@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
     AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth,
-    dispatcher, listen, location, network, registrar, size,
+    dispatcher, listen, location, network, packets, registrar, size,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -64,7 +64,9 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
     let use_received = top.flag("use_received", true);
     let drain_s = top.number("drain_s", 0..=3600, 32);
     let auth = auth::read(top, folder);
-    let listeners = listen::read(top, open || auth.is_some(), addresses);
+    let mut wishes = Vec::new();
+    let listeners = listen::read(top, open || auth.is_some(), addresses, &mut wishes);
+    let packets = packets::read(top, wishes);
     Config {
         file: file.to_owned(),
         workers: u8::try_from(workers).unwrap_or(1),
@@ -89,6 +91,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         metrics: metrics(top),
         log: log(top),
         listeners,
+        packets,
         state_dir,
     }
 }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use viaduct_engine::{Listener, Transport};
 
+use super::packets::XdpWish;
 use super::reader::{Section, Text, quoted};
 
 /// Most `[[listen]]` tables, and most listeners after wildcards are expanded.
@@ -45,11 +46,12 @@ pub(crate) fn machine_addresses() -> Vec<IpAddr> {
     found
 }
 
-/// Reads all `[[listen]]` tables.
+/// Reads all `[[listen]]` tables. `wishes` gets what UDP listeners want of AF_XDP.
 pub(crate) fn read(
     top: &mut Section<'_, '_>,
     open: bool,
     addresses: &dyn Fn() -> Vec<IpAddr>,
+    wishes: &mut Vec<(SocketAddr, XdpWish)>,
 ) -> Vec<Listener> {
     let mut listeners: Vec<Listener> = Vec::new();
     let sections = top.sections("listen", MOST_TABLES);
@@ -65,7 +67,12 @@ pub(crate) fn read(
     for mut section in sections {
         let transports = transports(&mut section);
         let advertise = section.text("advertise", "", ADVERTISE);
+        let wish = section.choice("xdp", &XdpWish::WORDS, ("auto", XdpWish::Auto));
         let address = address(&mut section);
+        if wish != XdpWish::Off && transports.contains(&Transport::Udp) {
+            let concrete = address.as_ref().map(|(_, address)| expand(*address, addresses));
+            wishes.extend(concrete.into_iter().flatten().map(|addr| (addr, wish)));
+        }
         if let Some((text, address)) = &address {
             let told = advertise.as_ref().and_then(|told| advertised(&section, told));
             refuse_open(&section, text, *address, open);

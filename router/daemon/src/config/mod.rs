@@ -12,6 +12,7 @@ mod keys;
 mod listen;
 mod location;
 pub(crate) mod network;
+mod packets;
 pub mod path_keys;
 mod reader;
 mod registrar;
@@ -33,6 +34,8 @@ pub use dispatcher::{DispatcherConfig, TableConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
+pub(crate) use packets::MOST_BAN_S;
+pub use packets::{PacketsConfig, XdpWish};
 pub use secret::SecretSource;
 
 /// A configuration that has passed every check.
@@ -60,6 +63,8 @@ pub struct Config {
     pub drain_s: u64,
     /// Concrete addresses, wildcards expanded.
     pub listeners: Vec<Listener>,
+    /// How packets come in.
+    pub packets: PacketsConfig,
     /// Policies.
     pub policy: PolicyConfig,
     /// Who the users are; `None`: whoever says so.

@@ -8,6 +8,7 @@ impl Config {
         let differing = [
             ("workers", self.workers != new.workers),
             ("listen", self.listeners != new.listeners),
+            ("xdp", self.packets != new.packets),
             ("state_dir", self.state_dir != new.state_dir),
             ("policy.deployed_dir", self.policy.deployed_dir != new.policy.deployed_dir),
             ("auth", self.auth != new.auth),
@@ -29,6 +30,7 @@ impl Config {
         Config {
             workers: old.workers,
             listeners: old.listeners,
+            packets: old.packets,
             state_dir: old.state_dir,
             policy: old.policy,
             auth: old.auth,

@@ -44,6 +44,7 @@ pub struct Metrics {
     workers: Vec<Arc<WorkerStats>>,
     location: Source<LocationNumbers>,
     policies: Source<Vec<PolicyEntry>>,
+    verdicts: Source<Vec<(&'static str, u64)>>,
     started_unix_s: u64,
     /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
     guarded: [AtomicU64; 2],
@@ -57,6 +58,7 @@ impl Metrics {
             workers: (0..workers).map(|_| Arc::new(WorkerStats::default())).collect(),
             location: OnceLock::new(),
             policies: OnceLock::new(),
+            verdicts: OnceLock::new(),
             started_unix_s: started.as_secs(),
             guarded: Default::default(),
         })
@@ -82,6 +84,19 @@ impl Metrics {
     pub fn count_guarded(&self, rolled_back: bool) {
         let [done, stuck] = &self.guarded;
         (if rolled_back { done } else { stuck }).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Says whom to ask what became of packets in front of the stack; the first call counts.
+    pub fn watch_verdicts(
+        &self,
+        ask: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static,
+    ) {
+        let _ = self.verdicts.set(Box::new(ask));
+    }
+
+    /// What became of packets in front of the stack; nothing where no program is there.
+    pub fn verdicts(&self) -> Vec<(&'static str, u64)> {
+        self.verdicts.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// The location service now.

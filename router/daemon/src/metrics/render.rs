@@ -19,6 +19,8 @@ const PLAIN: [(Counter, &str, &str); 26] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
+    (Counter::XdpReceived, "xdp_received", "Datagrams of these received by AF_XDP"),
+    (Counter::XdpSent, "xdp_sent", "Datagrams of these sent by AF_XDP"),
     (Counter::TcpOpened, "tcp_opened", "TCP connections accepted or opened"),
     (Counter::TcpRefused, "tcp_refused", "TCP connections refused because of a limit"),
     (Counter::HandedOver, "handed_over", "Messages handed to the worker that owns them"),
@@ -72,6 +74,7 @@ impl Collector for Scrape {
         self.messages(out)?;
         self.policies(out)?;
         self.location(out)?;
+        self.verdicts(out)?;
         for (counter, name, help) in PLAIN {
             self.counter(out, name, help, self.0.total(counter))?;
         }
@@ -155,6 +158,16 @@ impl Scrape {
         for (name, count) in &counters {
             let labels = [("name", name.as_str())];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn verdicts(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let (name, help) = ("viaduct_xdp_packets", "Packets in front of the stack, by verdict");
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (verdict, count) in self.0.verdicts() {
+            let labels = [("verdict", verdict)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())
     }

@@ -27,6 +27,10 @@ pub enum Counter {
     UdpSent,
     /// Datagrams that could not be sent: socket buffer full, peer unreachable.
     UdpDropped,
+    /// Datagrams received past the kernel's stack.
+    XdpReceived,
+    /// Datagrams sent past the kernel's stack.
+    XdpSent,
     /// Connections accepted or opened.
     TcpOpened,
     /// Connections refused because of a limit.

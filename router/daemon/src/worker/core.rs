@@ -20,6 +20,7 @@ use super::mail::{Address, Mail, Streams};
 use super::pings::Pings;
 use crate::credentials::Users;
 use crate::metrics::{Counter, Gauge, WorkerStats};
+use crate::packets::Offences;
 use crate::resolve::Resolver;
 
 /// Two clocks read together: the timers' and the calendar's.
@@ -56,6 +57,8 @@ pub(crate) struct Surroundings {
     pub(crate) streams: Arc<Streams>,
     /// Where events go: logs, and people who watch.
     pub(crate) events: crossbeam_channel::Sender<Event>,
+    /// Who hears of sources that misbehave, where somebody can keep them out.
+    pub(crate) offences: Option<Offences>,
 }
 
 /// Engine, send batch and surroundings.
@@ -272,6 +275,11 @@ impl Core {
 
     fn event(&mut self, event: Event) {
         self.around.stats.event(&event);
+        if let Event::Malformed { source, .. } | Event::AuthRefused { source, .. } = &event
+            && let Some(offences) = &self.around.offences
+        {
+            offences.report(source.ip());
+        }
         if matches!(event, Event::PolicyCount { .. }) {
             return; // counted; there is nothing to show
         }

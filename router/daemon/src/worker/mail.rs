@@ -13,6 +13,8 @@ use viaduct_engine::{
 };
 use viaduct_policy::record::Session;
 
+use super::fast::Given;
+
 /// Mail that may wait for a worker before [`Address::post`] refuses: what is refused there is lost
 /// as the network may lose it. Mail that must not be lost is bounded by what the worker has asked
 /// for.
@@ -34,6 +36,8 @@ pub(crate) enum Mail {
     SendFailed { token: Token },
     /// A datagram of this worker came back at another.
     Undelivered { flow: Flow, bytes: Box<[u8]> },
+    /// The AF_XDP ports of an interface, or `None` where they are to be given up.
+    Ports { slot: usize, ports: Option<Given> },
     /// New settings.
     Reconfigure(Arc<Settings>),
     /// Show this recording the messages that pass; none: show them to nobody.

@@ -2,15 +2,18 @@
 //! turns over mail, datagrams, streams and timers, and sleeps when there is nothing to do.
 //!
 //! Start reading at [`Worker::run`]; [`core`] is the engine and its outputs, [`mail`] what other
-//! threads say, [`pings`] keep-alives.
+//! threads say, [`fast`] the AF_XDP ports, [`pings`] keep-alives.
 
 pub(crate) mod bound;
 pub(crate) mod core;
+#[cfg_attr(not(feature = "xdp"), path = "fast_off.rs")]
+pub(crate) mod fast;
 pub(crate) mod mail;
 pub(crate) mod pings;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -22,6 +25,7 @@ use viaduct_transport::{
 };
 
 use self::core::{Clock, Core};
+use fast::FastPath;
 use mail::{Address, Mail, Mailbox, mailbox};
 
 use crate::metrics::Counter;
@@ -71,6 +75,11 @@ impl Sockets {
         Ok(Sockets { poll, udp, tcp, mailbox, address })
     }
 
+    /// The UDP sockets.
+    pub(crate) fn udp(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.udp.iter().map(AsFd::as_fd)
+    }
+
     /// Where mail to this worker goes.
     pub(crate) fn address(&self) -> Address {
         self.address.clone()
@@ -90,6 +99,7 @@ pub(crate) struct Pulse {
 pub(crate) struct Worker {
     poll: Poll,
     udp: UdpSockets,
+    fast: FastPath,
     tcp: TcpProvider,
     mailbox: Mailbox,
     address: Address,
@@ -117,6 +127,7 @@ impl Worker {
         Worker {
             poll: sockets.poll,
             udp: sockets.udp,
+            fast: FastPath::default(),
             tcp: sockets.tcp,
             mailbox: sockets.mailbox,
             address: sockets.address,
@@ -140,6 +151,9 @@ impl Worker {
             self.core.now = self.clock.now();
             for event in &events {
                 let token = event.token();
+                if self.fast.ready(token) {
+                    continue;
+                }
                 if self.tcp.owns(token) {
                     self.tcp.ready(event);
                 } else if let Some(index) = token.0.checked_sub(UDP_FIRST)
@@ -168,6 +182,7 @@ impl Worker {
         self.mailbox.fall_asleep();
         let busy = self.tcp.has_work()
             || self.readable.contains(&true)
+            || self.fast.has_work()
             || !self.mailbox.receiver.is_empty()
             || !self.core.send.is_empty();
         let timeout = if busy { Duration::ZERO } else { Duration::from_micros(sleep_us) };
@@ -223,6 +238,10 @@ impl Worker {
                 Mail::Undelivered { flow, bytes } => {
                     self.core.input(Input::Undelivered { flow, bytes: &bytes });
                 }
+                Mail::Ports { slot, ports } => {
+                    let Worker { fast, poll, recv, core, .. } = self;
+                    fast.install(slot, ports, poll.registry(), recv, core);
+                }
                 Mail::Reconfigure(settings) => self.core.engine.reconfigure(settings),
                 Mail::Tap(tap) => self.core.tap = tap,
                 Mail::Probe(prober) => self.core.prober = prober,
@@ -258,7 +277,8 @@ impl Worker {
     }
 
     fn take_datagrams(&mut self) {
-        let Worker { udp, recv, core, readable, .. } = self;
+        let Worker { udp, fast, recv, core, readable, .. } = self;
+        fast.receive(recv, core, &mut |fast, core| flush_udp(udp, fast, core));
         for (index, readable) in readable.iter_mut().enumerate() {
             for _ in 0..BATCHES_PER_TURN {
                 if !*readable {
@@ -270,10 +290,10 @@ impl Worker {
                 for (flow, bytes) in recv.iter() {
                     core.datagram(flow, bytes);
                     if core.send.is_full() {
-                        flush_udp(udp, core);
+                        flush_udp(udp, fast, core);
                     }
                 }
-                flush_udp(udp, core);
+                flush_udp(udp, fast, core);
             }
         }
     }
@@ -288,8 +308,9 @@ impl Worker {
     }
 
     fn flush(&mut self) {
-        let Worker { tcp, udp, core, spare, .. } = self;
-        flush_udp(udp, core);
+        let Worker { tcp, udp, fast, core, spare, .. } = self;
+        flush_udp(udp, fast, core);
+        fast.push();
         if core.send.is_empty() && !tcp.has_work() {
             return;
         }
@@ -325,9 +346,12 @@ impl Worker {
             sent = sent.wrapping_add(counters.sent);
             lost = lost.wrapping_add(counters.dropped).wrapping_add(counters.lost);
         }
+        let (xdp_received, xdp_sent) = self.fast.counts();
         let stats = &self.core.around.stats;
-        stats.put(Counter::UdpReceived, received);
-        stats.put(Counter::UdpSent, sent);
+        stats.put(Counter::UdpReceived, received.wrapping_add(xdp_received));
+        stats.put(Counter::UdpSent, sent.wrapping_add(xdp_sent));
+        stats.put(Counter::XdpReceived, xdp_received);
+        stats.put(Counter::XdpSent, xdp_sent);
         stats.put(Counter::UdpDropped, lost);
         self.core.publish(self.tcp.len());
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
@@ -338,10 +362,12 @@ impl Worker {
     }
 }
 
-fn flush_udp(udp: &mut UdpSockets, core: &mut Core) {
+/// Sends datagrams: by AF_XDP what can go that way, the rest by the kernel's sockets.
+fn flush_udp(udp: &mut UdpSockets, fast: &mut FastPath, core: &mut Core) {
     if core.send.is_empty() {
         return;
     }
+    fast.flush(core);
     let mut failed = Vec::new();
     udp.flush(&mut core.send, &mut |failure| failed.push(failure.token));
     for token in failed {

@@ -156,6 +156,11 @@ impl Attachment {
         &self.plan
     }
 
+    /// The kernel's number of its program.
+    pub fn program_id(&self) -> u32 {
+        self.program_id
+    }
+
     /// Queues that have sockets.
     pub fn queues(&self) -> usize {
         self.queues.len()

@@ -209,11 +209,6 @@ impl Port {
         statistics.map_or(0, |s| s.rx_dropped().saturating_add(s.rx_ring_full()))
     }
 
-    /// Where the frames of the queue are.
-    pub(super) fn frames(&self) -> Frames {
-        self.queue.frames()
-    }
-
     /// Shows up to [`BATCH`] received packets to `each`; returns how many.
     pub(super) fn receive(&mut self, each: &mut dyn FnMut(&[u8])) -> usize {
         // SAFETY: the ring is this port's own; its frames are the queue's.
