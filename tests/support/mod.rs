@@ -17,3 +17,4 @@ pub mod sip_text;
 pub mod sipp;
 pub mod skip;
 pub mod storm;
+pub mod wire;

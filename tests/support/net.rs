@@ -1,5 +1,6 @@
 //! Addresses for tests that run side by side, and waiting for a port to be bound.
 
+use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process;
@@ -48,11 +49,25 @@ impl Transport {
 /// When a process asks for more than 250.
 #[must_use]
 pub fn own_address() -> Ipv4Addr {
+    if let Some(address) = OWN.take() {
+        OWN.set(Some(Ipv4Addr::from(u32::from(address) + 1)));
+        return address;
+    }
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let last = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(last <= 250, "a test process has used up its loopback addresses");
     let [_, _, high, low] = (process::id() % (1 << 15)).to_be_bytes();
     Ipv4Addr::new(127, 128 + high, low, last)
+}
+
+thread_local! {
+    /// The next address of this thread where it is not on loopback.
+    static OWN: Cell<Option<Ipv4Addr>> = const { Cell::new(None) };
+}
+
+/// From now on [`own_address`] gives this thread `first`, and then those that follow it.
+pub fn use_addresses(first: Ipv4Addr) {
+    OWN.set(Some(first));
 }
 
 /// Waits until some process has `address` bound (UDP) or listens on it (TCP).
@@ -81,8 +96,8 @@ pub fn is_bound(transport: Transport, address: SocketAddr) -> bool {
     let word = u32::from_ne_bytes(v4.octets());
     let wanted = format!("{word:08X}:{:04X}", address.port());
     let table = match transport {
-        Transport::Udp => "/proc/net/udp",
-        Transport::Tcp => "/proc/net/tcp",
+        Transport::Udp => "/proc/thread-self/net/udp",
+        Transport::Tcp => "/proc/thread-self/net/tcp",
     };
     table_has(table, &wanted, transport)
 }
@@ -99,8 +114,8 @@ fn is_bound_v6(transport: Transport, address: SocketAddr) -> bool {
         .collect();
     let wanted = format!("{words}:{:04X}", address.port());
     let table = match transport {
-        Transport::Udp => "/proc/net/udp6",
-        Transport::Tcp => "/proc/net/tcp6",
+        Transport::Udp => "/proc/thread-self/net/udp6",
+        Transport::Tcp => "/proc/thread-self/net/tcp6",
     };
     table_has(table, &wanted, transport)
 }

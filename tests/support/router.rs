@@ -3,7 +3,9 @@
 use std::env;
 use std::fmt::Write as _;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -32,6 +34,8 @@ pub const NO_BINARY: &str = "VIADUCT_BIN does not name a router; run `make test`
 pub struct Setup {
     /// UDP and TCP address.
     pub listen: SocketAddr,
+    /// More lines of `[[listen]]`.
+    pub listen_keys: &'static str,
     /// Domains it is responsible for.
     pub domains: Vec<String>,
     /// The policy's component.
@@ -60,6 +64,7 @@ impl Setup {
     pub fn new(listen: SocketAddr, domain: &str, policy: impl Into<PathBuf>) -> Self {
         Self {
             listen,
+            listen_keys: "",
             domains: vec![domain.to_owned()],
             policy: policy.into(),
             trusted: Vec::new(),
@@ -92,8 +97,8 @@ impl Setup {
         let mut text = String::new();
         let _ = write!(
             text,
-            "workers = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
-             [[listen]]\naddress = \"{}\"\n\n\
+            "workers = {}\nopen = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
+             [[listen]]\naddress = \"{}\"\n{}\n\n\
              [policy]\nfile = \"{}\"\n\n\
              [location]\nmode = \"{}\"\n{}\n{}\n\
              [registrar]\npath_mode = \"{}\"\n\n\
@@ -101,9 +106,11 @@ impl Setup {
              [admin]\nlisten = \"unix:admin.sock\"\n\n\
              [log]\nlevel = \"info\"\n\n{}\n",
             self.workers,
+            !self.listen.ip().is_loopback(),
             list(&self.domains),
             list(&self.trusted),
             self.listen,
+            self.listen_keys,
             self.policy.display(),
             self.location,
             self.location_keys,
@@ -216,6 +223,33 @@ impl Router {
             bail!("viaduct {}: {}\n{said}{complaint}", words.join(" "), output.status);
         }
         Ok(said)
+    }
+
+    /// A counter of its metrics, all workers together.
+    ///
+    /// # Errors
+    /// When it gives no metrics, or has no such counter.
+    pub fn metric(&self, name: &str) -> Result<u64> {
+        self.metric_of(name, "")
+    }
+
+    /// The same of those lines that contain `label`.
+    ///
+    /// # Errors
+    /// As [`Router::metric`].
+    pub fn metric_of(&self, name: &str, label: &str) -> Result<u64> {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock"))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        let start = format!("viaduct_{name}_total");
+        let values = text.lines().filter(|line| line.starts_with(&start) && line.contains(label));
+        let values: Vec<u64> =
+            values.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
+        if values.is_empty() {
+            bail!("no metric {name} in:\n{text}");
+        }
+        Ok(values.iter().sum())
     }
 
     /// Runs the command line client against it and returns what it printed.
