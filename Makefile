@@ -29,7 +29,7 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
+.PHONY: help setup run test xdp-test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
@@ -95,6 +95,15 @@ test: policies
 	for policy in $(POLICIES); do $(VIADUCT) policy test policies/$$policy; done; \
 	$(MAKE) -C kmod test; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
+
+# AF_XDP is not in the usual build yet: a router with it, and the tests of that (needs root).
+xdp-test: policies
+	@$(PACKAGES) build xdp test
+	$(CARGO) nextest run -p viaduct-transport --features xdp \
+		--config-file tests/setup/nextest.toml $(ARGS)
+	$(CARGO) build -p viaduct --features xdp
+	VIADUCT_XDP=1 VIADUCT_BIN=$(TARGET_DIR)/debug/viaduct $(CARGO) nextest run -p viaduct-tests \
+		--test xdp --config-file tests/setup/nextest.toml
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
 bench: policies

@@ -35,6 +35,10 @@ fn register(phone: &mut SipClient, user: &str) -> Result<()> {
 #[test]
 fn a_banned_phone_is_not_heard_until_the_ban_is_lifted() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(
+        std::env::var_os("VIADUCT_XDP"),
+        "this router is built without AF_XDP; `make xdp-test` builds one with it"
+    );
     let Some(wire) = Wire::lay(1)? else { return Ok(()) };
     let mut setup = setup(wire.router_v4(), 1)?;
     setup.sections = "[xdp]\nban_after = 5\n";

@@ -12,6 +12,7 @@ use crate::worker::mail::Address;
 /// Nothing runs.
 pub(crate) struct Packets(Never);
 
+#[derive(Clone)]
 enum Never {}
 
 /// Nobody listens.

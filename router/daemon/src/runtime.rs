@@ -27,8 +27,8 @@ use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, Page, PolicyEntry, PolicyOrder, PolicyParts,
-    RecordPart, RecordRequest, Refusal, Status,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, Page, PolicyEntry, PolicyOrder,
+    PolicyParts, RecordPart, RecordRequest, Refusal, Status,
 };
 use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart,
-    RecordRequest, Status,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts,
+    RecordPart, RecordRequest, Status,
 };
 use crate::scratch::Scratch;
 use viaduct_policy::record::{Header, Setup};
