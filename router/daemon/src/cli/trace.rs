@@ -27,7 +27,7 @@ const ARROW: usize = 34;
 /// What is shown, in order of time.
 enum Step {
     Message(Passed),
-    Run(Case),
+    Run(Box<Case>),
 }
 
 impl Step {
@@ -66,7 +66,8 @@ fn from_record(file: &Path, party: Option<&str>) -> anyhow::Result<Vec<Step>> {
         bail!("{}: holds no messages; record with --messages", file.display());
     }
     let messages = record.messages.into_iter().map(Step::Message);
-    let mut steps: Vec<Step> = messages.chain(record.cases.into_iter().map(Step::Run)).collect();
+    let mut steps: Vec<Step> =
+        messages.chain(record.cases.into_iter().map(|case| Step::Run(Box::new(case)))).collect();
     if let Some(party) = party {
         let concerns = |step: &Step| step.call_id() == party || names(step, party);
         let calls: Vec<String> =
@@ -104,7 +105,7 @@ fn live(common: &Common, arguments: &TraceArguments, party: &str) -> anyhow::Res
         };
         for line in &part.cases {
             steps.push(match Line::parse(line)? {
-                Line::Case(case) => Step::Run(*case),
+                Line::Case(case) => Step::Run(case),
                 Line::Passed(passed) => Step::Message(*passed),
             });
         }
@@ -248,7 +249,7 @@ mod tests {
             "verdict":"reply 404","effects":["record-route"]}}"#
         );
         match Line::parse(&json).unwrap() {
-            Line::Case(case) => Step::Run(*case),
+            Line::Case(case) => Step::Run(case),
             Line::Passed(_) => panic!("a case is no message"),
         }
     }

@@ -9,7 +9,7 @@ use super::core::Core;
 pub(crate) enum Given {}
 
 #[derive(Default)]
-pub(super) struct FastPath;
+pub(super) struct FastPath {}
 
 impl FastPath {
     pub(super) fn ready(&mut self, _: PollToken) -> bool {
