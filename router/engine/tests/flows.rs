@@ -323,7 +323,7 @@ fn rfc_5626_9_5_an_outgoing_call_keeps_the_edge_and_the_flow() {
 
 #[test]
 fn rfc_5626_9_1_a_notify_comes_back_over_the_flow_of_its_subscribe() {
-    let Some(flow) = flow("rfc5626/9.1_subscription_to_configuration_package.yaml") else { return };
+    let Some(flow) = flow("rfc5626/9.1_subscription-to-configuration-package.yaml") else { return };
     let mut edge = outbound().ep1;
     let bob = between(EP1, PHONE, Transport::Tcp, 7);
     let sent = edge.receive(bob, &flow[0]);
