@@ -9,12 +9,13 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cache=${VIADUCT_KERNEL_DIR:-$root/target/kernel}
 want=${1:-headers}
+mkdir -p "$cache"
 
 say() { echo "kernel: $*" >&2; }
 
 version=${VIADUCT_KERNEL:-}
 if [ -z "$version" ]; then
-    version=$(ls "$cache" 2>/dev/null | sort -V | tail -1)
+    version=$(ls "$cache" | sort -V | tail -1)
 fi
 if [ -z "$version" ]; then
     version=$(apt-cache depends linux-image-amd64 | sed -n 's/.*Depends: linux-image-//p' | head -1)
