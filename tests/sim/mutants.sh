@@ -15,7 +15,7 @@ cp --parents policies/*/*.wasm "$copy"
 found=0 missed=0
 for patch in tests/sim/mutants/*.patch; do
     name=$(basename "$patch" .patch)
-    patch -s -p1 -d "$copy" <"$patch"
+    git -C "$copy" apply "$PWD/$patch"
     (cd "$copy" && cargo build -q -p viaduct-sim 2>"$copy/build.log") ||
         { cat "$copy/build.log"; echo "$name does not build"; exit 1; }
     if output=$("$CARGO_TARGET_DIR/debug/sim" --seeds "$seeds" --quick --out "$copy/out" 2>&1); then
@@ -25,7 +25,7 @@ for patch in tests/sim/mutants/*.patch; do
         echo "found  $name: $(grep -m1 '^seed' <<<"$output")"
         found=$((found + 1))
     fi
-    patch -s -R -p1 -d "$copy" <"$patch"
+    git -C "$copy" apply -R "$PWD/$patch"
 done
 echo "$found of $((found + missed)) faults found"
 [ "$missed" -eq 0 ]

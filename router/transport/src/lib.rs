@@ -12,10 +12,10 @@
 //! 4. [`UdpSockets::flush`], then [`TcpProvider::flush`] take from the batch what is theirs;
 //! 5. [`TcpProvider::on_tick`] when [`TcpProvider::next_deadline_us`] has come.
 //!
-//! AF_XDP ([`xdp`], a feature) is a second way for datagrams: its ports take from the batch what
+//! AF_XDP (`xdp`, a feature) is a second way for datagrams: its ports take from the batch what
 //! they can send, before the UDP sockets do.
 //!
-//! Start reading at [`provider`], then [`udp`], [`xdp`] and [`tcp`]. [`tap`] holds wrappers that count,
+//! Start reading at [`provider`], then [`udp`], `xdp` and [`tcp`]. [`tap`] holds wrappers that count,
 //! lose, repeat and record datagrams around any provider.
 
 mod mmsg;
