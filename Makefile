@@ -34,6 +34,7 @@ export CARGO_TERM_COLOR ?= auto
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
+	@echo 'make xdp-test a router with AF_XDP and the tests of that'
 	@echo 'make bench    requests per CPU-second, beside Kamailio (needs a quiet machine)'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
