@@ -83,9 +83,12 @@ $(RUN_CONFIG): $(RUN_EXAMPLE)
 clean-run:
 	rm -rf $(dir $(RUN_CONFIG))
 
+# Property tests draw the same cases each time, so that a failure speaks of the change at hand; for
+# others: PROPTEST_RNG_SEED=7 make test
 test: policies
 	@$(PACKAGES) test
 	@export VIADUCT_BIN=$(VIADUCT) VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null); \
+	export PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED-1}; \
 	export VIADUCT_SKIPPED=$$(mktemp); trap 'rm -f "$$VIADUCT_SKIPPED"' EXIT; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --workspace --config-file tests/setup/nextest.toml $(ARGS); \
