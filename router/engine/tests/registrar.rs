@@ -37,6 +37,23 @@ fn register(cseq: u32, extra: &str) -> String {
         .replace("CSeq: 1 ", &format!("CSeq: {cseq} "))
 }
 
+#[test]
+fn an_older_register_does_not_slip_in_while_the_removal_is_being_stored() {
+    let mut world = home("p1");
+    world.held_commits = Some(Vec::new());
+    let removal = register(2, &format!("{CONTACT}Expires: 0\r\n"));
+    assert!(world.udp(ALICE, &removal).is_empty(), "not before the commit");
+    let sent = world.udp(ALICE, &register(1, CONTACT));
+    assert_eq!((sent[0].status(), sent.len()), (400, 1), "{}", sent[0].text);
+    let held = world.held_commits.take().unwrap();
+    assert_eq!(held.len(), 1, "the older one has nothing to store");
+    for (token, changes) in held {
+        world.apply(changes);
+        assert_eq!(world.input(Input::Committed { token, result: Ok(()) })[0].status(), 200);
+    }
+    assert!(world.contacts("alice@example.com").is_empty());
+}
+
 const CONTACT: &str = "Contact: <sip:alice@192.0.2.11:5062>\r\n";
 
 #[test]

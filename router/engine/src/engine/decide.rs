@@ -129,6 +129,7 @@ impl<P: Policy> Engine<P> {
         if run.effects.changes.is_empty() {
             return self.carry_out(incoming, version, id, run, verdict);
         }
+        self.note_taken_back(&run);
         match self.location.commit_in_memory(&run.effects.changes) {
             Some(result) => {
                 self.counters.commit_in_memory(&result);
@@ -173,10 +174,7 @@ impl<P: Policy> Engine<P> {
     fn after_commit(&mut self, committed: Committed<P::Version>, result: Result<(), CommitFault>) {
         let Committed { mut incoming, version, id, mut run, verdict } = committed;
         match result {
-            Ok(()) => {
-                self.note_taken_back(&run);
-                self.carry_out(incoming, version, id, run, verdict);
-            }
+            Ok(()) => self.carry_out(incoming, version, id, run, verdict),
             Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
                 // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
                 incoming.rounds = incoming.rounds.saturating_add(1);
@@ -199,7 +197,8 @@ impl<P: Policy> Engine<P> {
         }
     }
 
-    /// Bindings are gone: an older REGISTER of that Call-ID must not bring them back.
+    /// Bindings go: an older REGISTER of that Call-ID must not bring them back, nor slip in while the
+    /// store is asked. Where the store refuses, the phone has still said what it wants now.
     fn note_taken_back(&mut self, run: &Run) {
         if run.effects.took_back {
             let (now_us, timers) = (self.now.mono_us, &self.settings.timers);
