@@ -45,6 +45,8 @@ pub(crate) struct Served {
     answer: Vec<u8>,
     /// Final status, once there is one.
     status: Option<u16>,
+    /// When it answered finally.
+    finished_us: Option<u64>,
     /// When it answers finally, and with what.
     decide: Option<(u64, u16)>,
     /// When the final answer to an INVITE is sent again, how long after the last, and until when.
@@ -65,9 +67,9 @@ impl Phone {
         let uri = format!("sip:{user}@{DOMAIN}");
         let lines = format!(
             "From: <sip:{me}@{DOMAIN}>;tag=c\r\nTo: <{uri}>\r\nCall-ID: {call_id}\r\n\
-             CSeq: 1 INVITE\r\nContact: <sip:{me}@{at}>\r\n",
+             CSeq: 1 INVITE\r\nContact: {contact}\r\n",
             me = self.user,
-            at = self.at
+            contact = self.contact()
         );
         let purpose = Purpose::Invite { call_id: call_id.clone() };
         let branch = self.begin(now_us, "INVITE", &uri, &lines, "", purpose, out);
@@ -169,6 +171,7 @@ impl Phone {
             tag: format!("s{}", self.served.len()),
             answer: Vec::new(),
             status: None,
+            finished_us: None,
             decide: None,
             resend: None,
             acknowledged: false,
@@ -227,7 +230,7 @@ impl Phone {
             }
         }
         if dialog {
-            text += &format!("Contact: <sip:{}@{}>\r\n", self.user, self.at);
+            text += &format!("Contact: {}\r\n", self.contact());
         }
         (text + "Content-Length: 0\r\n\r\n").into_bytes()
     }
@@ -250,7 +253,12 @@ impl Phone {
                 (served.acknowledged, served.resend, found) = (true, None, true);
             }
         }
-        if found || self.is_after_a_crash(now_us) {
+        // A proxy whose timer H has ended takes the ACK for that of a 2xx, and passes it on.
+        let given_up = |served: &Served| {
+            served.request.one("Call-ID") == sip.one("Call-ID")
+                && served.finished_us.is_some_and(|at_us| now_us >= at_us + GIVE_UP_US)
+        };
+        if found || self.is_after_a_crash(now_us) || self.served.values().any(given_up) {
             return Ok(());
         }
         Err(format!("an ACK of nothing answered: {}", sip.summary()))
@@ -288,7 +296,10 @@ impl Phone {
         let reason = if status == 200 { "OK" } else { "No" };
         served.answer = self.answer(served, status, reason);
         (served.status, served.decide) = (Some(status), None);
-        served.resend = Some((now_us + T1_US, T1_US, now_us + GIVE_UP_US));
+        served.finished_us = Some(now_us);
+        // RFC 3261 13.3.1.4, 17.2.1: over a stream a 2xx alone.
+        let again = status == 200 || !self.stream;
+        served.resend = again.then_some((now_us + T1_US, T1_US, now_us + GIVE_UP_US));
         out.push((served.from, served.answer.clone()));
     }
 
@@ -345,7 +356,8 @@ impl Phone {
         };
         if !client.provisional {
             // RFC 3261 9.1: not before something has come back.
-            leg.cancel_us = client.resend_us.map(|_| now_us + 1_000_000);
+            let waits = now_us < client.began_us + GIVE_UP_US;
+            leg.cancel_us = waits.then_some(now_us + 1_000_000);
             return;
         }
         leg.cancelled = true;
@@ -357,7 +369,7 @@ impl Phone {
         if let Some(mut client) = invite {
             // Answers to a CANCEL have the branch of the INVITE; it is only sent again.
             (client.purpose, client.bytes, client.provisional) = (Purpose::Cancel, bytes, false);
-            (client.resend_us, client.interval_us) = (Some(now_us + T1_US), T1_US);
+            (client.resend_us, client.interval_us) = (self.first_resend_us(now_us), T1_US);
             (client.began_us, client.finals) = (now_us, Vec::new());
             self.clients.insert(format!("{branch} CANCEL"), client);
         }

@@ -17,6 +17,7 @@ mod policy;
 mod promises;
 mod router;
 mod store;
+mod streams;
 mod text;
 mod world;
 

@@ -104,6 +104,12 @@ impl Network {
         Way { from: outside, to: way.to }
     }
 
+    /// Where a phone's streams seem to come from.
+    pub(crate) fn outside(&self, phone: SocketAddr) -> SocketAddr {
+        let nat = self.nats.get(&phone);
+        nat.map_or(phone, |nat| SocketAddr::new(nat.outside, phone.port()))
+    }
+
     /// The phone behind an outside address, if its NAT lets the sender in; `Err` where the address
     /// is no NAT's.
     pub(crate) fn inward(&self, now_us: u64, way: Way) -> Result<Option<SocketAddr>, ()> {

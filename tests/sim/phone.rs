@@ -62,6 +62,8 @@ pub(crate) struct Claim {
 /// A phone.
 pub(crate) struct Phone {
     pub(crate) at: SocketAddr,
+    /// Speaks TCP.
+    pub(crate) stream: bool,
     pub(crate) user: String,
     pub(crate) proxy: SocketAddr,
     pub(crate) register_id: String,
@@ -79,6 +81,8 @@ pub(crate) struct Phone {
     /// Crashes of routers so far, and when the last one was: kept by the world.
     pub(crate) lives: u64,
     pub(crate) crashed_us: Option<u64>,
+    /// When it last lost a stream.
+    pub(crate) lost_us: Option<u64>,
     expires_s: u64,
     refresh_us: Option<u64>,
     keepalive_us: Option<u64>,
@@ -87,9 +91,16 @@ pub(crate) struct Phone {
 }
 
 impl Phone {
-    pub(crate) fn new(at: SocketAddr, user: &str, proxy: SocketAddr, dice: Dice) -> Phone {
+    pub(crate) fn new(
+        at: SocketAddr,
+        stream: bool,
+        user: &str,
+        proxy: SocketAddr,
+        dice: Dice,
+    ) -> Phone {
         Phone {
             at,
+            stream,
             user: user.to_owned(),
             proxy,
             register_id: format!("reg-{at}"),
@@ -102,6 +113,7 @@ impl Phone {
             dice,
             lives: 0,
             crashed_us: None,
+            lost_us: None,
             expires_s: 0,
             refresh_us: None,
             keepalive_us: None,
@@ -113,8 +125,24 @@ impl Phone {
     /// Registers, and stays registered.
     pub(crate) fn register(&mut self, now_us: u64, expires_s: u64, out: &mut Outgoing) {
         (self.wants, self.expires_s) = (true, expires_s);
-        self.keepalive_us = Some(now_us + KEEPALIVE_US);
+        // The end of a stream shows by itself here.
+        self.keepalive_us = (!self.stream).then_some(now_us + KEEPALIVE_US);
         self.send_register(now_us, out);
+    }
+
+    /// One of its streams is gone, or a router takes none: it registers again (RFC 5626 4.5), and
+    /// what was under way it does not send again (RFC 3261 17.1.4).
+    pub(crate) fn lose_stream(&mut self, now_us: u64) {
+        self.lost_us = Some(now_us);
+        if !self.rests && (self.wants || self.refresh_us.is_some()) {
+            self.refresh_us = Some(now_us + self.dice.between(500_000, 8_000_000));
+        }
+    }
+
+    /// Where it is reached.
+    pub(crate) fn contact(&self) -> String {
+        let transport = if self.stream { ";transport=tcp" } else { "" };
+        format!("<sip:{}@{}{transport}>", self.user, self.at)
     }
 
     /// Takes its registration back.
@@ -137,11 +165,11 @@ impl Phone {
                 client.resend_us = None;
             }
         }
-        let (user, at) = (&self.user, self.at);
-        let address = format!("<sip:{user}@{DOMAIN}>");
+        let contact = self.contact();
+        let address = format!("<sip:{}@{DOMAIN}>", self.user);
         let lines = format!(
             "From: {address};tag=f{cseq}\r\nTo: {address}\r\nCall-ID: {}\r\n\
-             CSeq: {cseq} REGISTER\r\nContact: <sip:{user}@{at}>\r\nExpires: {expires_s}\r\n\
+             CSeq: {cseq} REGISTER\r\nContact: {contact}\r\nExpires: {expires_s}\r\n\
              Supported: path\r\n",
             self.register_id
         );
@@ -172,7 +200,7 @@ impl Phone {
             bytes,
             to,
             began_us: now_us,
-            resend_us: Some(now_us + T1_US),
+            resend_us: self.first_resend_us(now_us),
             interval_us: T1_US,
             provisional: false,
             finals: Vec::new(),
@@ -180,6 +208,11 @@ impl Phone {
         };
         self.clients.insert(branch.clone(), client);
         branch
+    }
+
+    /// Streams lose nothing: nothing is sent again (RFC 3261 17.1.1.2, 17.1.2.2).
+    pub(crate) fn first_resend_us(&self, now_us: u64) -> Option<u64> {
+        (!self.stream).then_some(now_us + T1_US)
     }
 
     pub(crate) fn next_branch(&mut self) -> String {
@@ -202,8 +235,9 @@ impl Phone {
         lines: &str,
         routes: &str,
     ) -> Vec<u8> {
+        let protocol = if self.stream { "TCP" } else { "UDP" };
         format!(
-            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/UDP {};branch={branch};rport\r\n\
+            "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{protocol} {};branch={branch};rport\r\n\
              Max-Forwards: 70\r\n{routes}{lines}Content-Length: 0\r\n\r\n",
             self.at
         )

@@ -41,6 +41,8 @@ pub(crate) enum Act {
     Jump { router: Role, by_ms: i64 },
     /// The NAT in front of a phone forgets where it is.
     Rebind { phone: usize },
+    /// A phone's streams break.
+    Reset { phone: usize },
 }
 
 /// A phone as the plan wants it.
@@ -52,6 +54,8 @@ pub(crate) struct PhonePlan {
     pub(crate) nat: bool,
     /// By way of the edge proxy, or directly to the registrar.
     pub(crate) by_edge: bool,
+    /// Speaks TCP.
+    pub(crate) stream: bool,
     /// Expiry it asks for, seconds.
     pub(crate) expires_s: u64,
 }
@@ -86,6 +90,7 @@ impl Plan {
                 user: n as usize % users,
                 nat: dice.permille(600),
                 by_edge: dice.permille(600),
+                stream: dice.permille(300),
                 expires_s: dice.between(60, 120),
             })
             .collect();
@@ -104,7 +109,7 @@ impl Plan {
 fn act(dice: &mut Dice, phones: u64, users: u64) -> Act {
     let phone = dice.below(phones) as usize;
     let router = if dice.permille(400) { Role::Edge } else { Role::Registrar };
-    match dice.below(20) {
+    match dice.below(21) {
         0..=8 => Act::Call {
             phone,
             user: dice.below(users) as usize,
@@ -125,7 +130,12 @@ fn act(dice: &mut Dice, phones: u64, users: u64) -> Act {
             for_us: dice.between(100_000, 20_000_000),
         },
         16 | 17 => Act::Swap { router },
-        18 => Act::Jump { router, by_ms: dice.between(0, 4_000) as i64 - 2_000 },
-        _ => Act::Rebind { phone },
+        18 => {
+            // Mostly what a time server mends; now and then what a person mends.
+            let most_ms = if dice.permille(100) { 900_000 } else { 2_000 };
+            Act::Jump { router, by_ms: dice.between(0, 2 * most_ms) as i64 - most_ms as i64 }
+        }
+        19 => Act::Rebind { phone },
+        _ => Act::Reset { phone },
     }
 }

@@ -106,7 +106,10 @@ pub(crate) fn bindings_are_as_acknowledged(world: &World) -> Result<(), String> 
         let until_ms = START_MS + sent_us / 1000 + expires_s * 1000;
         let slack_ms = SLACK_MS + world.jumped_ms;
         let alive = START_MS + world.now_us / 1000 + slack_ms < until_ms;
-        if alive && !taken_back && of_phone.is_empty() {
+        // RFC 5626 7: a binding does not outlive the stream it was made over. That of a stream to
+        // the edge ends when the edge says so: 430 to a call (5.3).
+        let ended = phone.stream && phone.lost_us.is_some_and(|lost_us| lost_us >= sent_us);
+        if alive && !ended && !taken_back && of_phone.is_empty() {
             return Err(format!("{aor}: the binding of REGISTER {known} is lost"));
         }
     }

@@ -1,6 +1,6 @@
 //! A router of the simulation: the real engine, the shipped policy, the real location service.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,15 +10,16 @@ use anyhow::{Context, Result, bail};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
 use viaduct_engine::{
-    Bounds, ConnId, Engine, Event, Flow, Input, Listener, Location, Network, Now, Output, Settings,
-    Shared, TimerValues, Transport,
+    AorKey, Bounds, Change, ConnId, Engine, Event, Flow, Input, Listener, Location, Network, Now,
+    Output, Settings, Shared, TimerValues, Token, Transport,
 };
-use viaduct_location::{Config, LocationService};
+use viaduct_location::{Config, LocationService, drop_bindings};
 use viaduct_policy::PolicyCatalog;
 
 use crate::dice::Dice;
 use crate::policy::{Role, Watch, Watched};
 use crate::store::{self, Disk, Handle, News, Order};
+use crate::streams::Stream;
 
 /// The calendar when a simulation begins, milliseconds since 1970.
 pub(crate) const START_MS: u64 = 1_800_000_000_000;
@@ -29,9 +30,13 @@ pub(crate) const DOMAIN: &str = "example.com";
 const LOOK: Duration = Duration::from_millis(1);
 const LOOKS: usize = 20_000;
 
-/// A datagram a router sends.
+/// What a router sends.
 pub(crate) struct Sent {
-    pub(crate) to: SocketAddr,
+    pub(crate) flow: Flow,
+    /// Whom to tell where it cannot go.
+    pub(crate) token: Token,
+    /// A stream may be opened for it.
+    pub(crate) may_open: bool,
     pub(crate) bytes: Vec<u8>,
 }
 
@@ -56,6 +61,8 @@ struct Up {
     store: Handle,
     /// A write waits for its order.
     writing: bool,
+    /// AoRs with a binding that ends with its stream, by open stream.
+    bound: BTreeMap<ConnId, Vec<AorKey>>,
     /// Commits that have not ended.
     waiting: usize,
     /// There may be removals of what has expired in the queue.
@@ -133,6 +140,7 @@ impl Router {
             location,
             store,
             writing: false,
+            bound: BTreeMap::new(),
             waiting: 0,
             forgetting: true,
             deadline_us: None,
@@ -186,6 +194,24 @@ impl Router {
         Ok(effects)
     }
 
+    /// A stream is open.
+    pub(crate) fn stream_opened(&mut self, conn: ConnId) {
+        if let Some(up) = self.up.as_mut() {
+            up.bound.insert(conn, Vec::new());
+        }
+    }
+
+    /// A stream is gone, and with it the bindings made over it (RFC 5626 7): what the daemon does.
+    pub(crate) fn stream_closed(&mut self, conn: ConnId) -> Result<Effects> {
+        let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
+        for key in up.bound.remove(&conn).unwrap_or_default() {
+            drop_bindings(&up.location, &key, |binding| binding.fields().conn == conn);
+            up.forgetting = true;
+        }
+        let writing = up.settle_store(&mut VecDeque::new())?;
+        Ok(Effects { writing, ..Effects::default() })
+    }
+
     /// Drops what has expired.
     pub(crate) fn expire(&mut self, now_us: u64) -> Result<Effects> {
         let unix_ms = self.now(now_us).unix_ms;
@@ -201,13 +227,11 @@ impl Up {
         loop {
             let mut bytes = Vec::new();
             match self.engine.poll_output(&mut bytes) {
-                Output::Transmit { flow, token, .. } if flow.transport != Transport::Udp => {
-                    next.push_back(Input::SendFailed { token });
-                }
-                Output::Transmit { flow, .. } => {
-                    effects.sent.push(Sent { to: flow.remote, bytes });
+                Output::Transmit { flow, token, may_open } => {
+                    effects.sent.push(Sent { flow, token, may_open, bytes });
                 }
                 Output::Commit { token, changes } => {
+                    self.bind(&changes);
                     let tell = self.store.tell.clone();
                     let decided = self.location.commit_or_queue(changes, || {
                         Box::new(move |result| {
@@ -228,6 +252,18 @@ impl Up {
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;
                     return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Remembers which AoRs' bindings end with which stream.
+    fn bind(&mut self, changes: &[Change]) {
+        for change in changes {
+            for binding in &change.set.bindings {
+                let keys = self.bound.get_mut(&binding.fields().conn);
+                if let Some(keys) = keys.filter(|keys| !keys.contains(&change.key)) {
+                    keys.push(change.key.clone());
                 }
             }
         }
@@ -265,12 +301,8 @@ impl Up {
 
 fn settings(role: Role, secret: u64) -> Settings {
     let at = role.at();
-    let listener = Listener {
-        transport: Transport::Udp,
-        addr: at,
-        host: at.ip().to_string().into(),
-        port: 5060,
-    };
+    let listener =
+        |transport| Listener { transport, addr: at, host: at.ip().to_string().into(), port: 5060 };
     let peer = match role {
         Role::Edge => Role::Registrar,
         Role::Registrar => Role::Edge,
@@ -279,7 +311,7 @@ fn settings(role: Role, secret: u64) -> Settings {
     key[..8].copy_from_slice(&secret.to_le_bytes());
     Settings {
         worker: 0,
-        listeners: vec![listener],
+        listeners: [Transport::Udp, Transport::Tcp].map(listener).into(),
         domains: vec![DOMAIN.into()],
         trusted: vec![Network { addr: peer.at().ip(), bits: 32 }],
         registrar: Registrar::default(),
@@ -296,9 +328,13 @@ fn settings(role: Role, secret: u64) -> Settings {
     }
 }
 
-/// A datagram as a router gets it.
-pub(crate) fn flow(role: Role, from: SocketAddr) -> Flow {
-    Flow { transport: Transport::Udp, local: role.at(), remote: from, conn: ConnId::NONE }
+/// How a router gets a datagram, or what comes by a stream.
+pub(crate) fn flow(role: Role, from: SocketAddr, stream: Option<&Stream>) -> Flow {
+    let (transport, conn) = match stream {
+        Some(stream) => (Transport::Tcp, stream.conn),
+        None => (Transport::Udp, ConnId::NONE),
+    };
+    Flow { transport, local: role.at(), remote: from, conn }
 }
 
 /// Makes runs trap, so many in a thousand.

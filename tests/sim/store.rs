@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crossbeam_channel::{Receiver, Sender};
-use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, CommitFault, Token};
-use viaduct_location::{Record, Store, StoreError, Write, Written};
+use viaduct_location::{Record, Store, StoreError, Write, Written, decode, encode};
 
-/// What is durable: bindings by table and AoR.
-pub(crate) type Disk = Arc<Mutex<BTreeMap<(String, Vec<u8>), Arc<BindingSet>>>>;
+/// What is durable: bindings by table and AoR, as the embedded store writes them.
+pub(crate) type Disk = Arc<Mutex<BTreeMap<(String, Vec<u8>), Vec<u8>>>>;
 
 /// How a write ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,15 +71,20 @@ pub(crate) fn pair(disk: &Disk) -> (SimStore, Handle) {
 }
 
 fn refused() -> StoreError {
-    StoreError::Other { path: PathBuf::from("simulated"), detail: "refused".to_owned() }
+    failed("refused")
+}
+
+fn failed(detail: &str) -> StoreError {
+    StoreError::Other { path: PathBuf::from("simulated"), detail: detail.to_owned() }
 }
 
 impl Store for SimStore {
     fn load(&mut self, each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
         let disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((table, aor), set) in &*disk {
+        for ((table, aor), bytes) in &*disk {
             let key = AorKey { table: table.as_str().into(), aor: aor.as_slice().into() };
-            each(Record { key, set: BindingSet::clone(set), revision: 0 });
+            let set = decode(bytes).map_err(|fault| failed(&fault.to_string()))?;
+            each(Record { key, set, revision: 0 });
         }
         Ok(())
     }
@@ -100,7 +104,9 @@ impl Store for SimStore {
             if write.set.bindings.is_empty() {
                 disk.remove(&key);
             } else {
-                disk.insert(key, Arc::clone(&write.set));
+                let mut bytes = Vec::new();
+                encode(&write.set, &mut bytes);
+                disk.insert(key, bytes);
             }
         }
         Ok(Written::default())

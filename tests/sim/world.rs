@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
 use anyhow::Result;
-use viaduct_engine::Input;
+use viaduct_engine::{Flow, Input, Token, Transport};
 
 use crate::dice::Dice;
 use crate::ladder::{Fate, Ladder};
@@ -18,8 +18,9 @@ use crate::phone::{Outgoing, Phone};
 use crate::plan::{Act, FAULTS_END_US, Plan};
 use crate::policy::{Role, Shelf, swap};
 use crate::promises;
-use crate::router::{Effects, Router, flow, set_traps};
+use crate::router::{Effects, Router, Sent, flow, set_traps};
 use crate::store::Order;
+use crate::streams::{Stream, Streams, Towards};
 
 /// How long everybody has to recover, once the faults have ended.
 const RECOVERY_US: u64 = 200_000_000;
@@ -68,6 +69,8 @@ impl Tally {
 enum Event {
     /// A datagram is there.
     Arrive { from: SocketAddr, to: SocketAddr, bytes: Vec<u8> },
+    /// A piece of a stream is there, if that is still open.
+    Piece { stream: u64, towards: Towards, bytes: Vec<u8> },
     /// A router's timer.
     Tick(usize),
     /// A router's store ends a write, if it is still in that life.
@@ -95,6 +98,7 @@ pub(crate) struct World {
     pub(crate) tally: Tally,
     plan: Plan,
     network: Network,
+    streams: Streams,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     serial: u64,
     dice: Dice,
@@ -137,12 +141,13 @@ impl World {
             ladder.name(at, &format!("phone {n} (u{})", plan.user));
             let proxy = if plan.by_edge { Role::Edge } else { Role::Registrar };
             let dice = Dice::new(seed, 10 + n as u64);
-            phones.push(Phone::new(at, &format!("u{}", plan.user), proxy.at(), dice));
+            let user = format!("u{}", plan.user);
+            phones.push(Phone::new(at, plan.stream, &user, proxy.at(), dice));
         }
         // The last one only calls, when the faults have ended.
         let at = phone_address(plan.phones.len(), false);
         ladder.name(at, "checker");
-        phones.push(Phone::new(at, "checker", Role::Registrar.at(), Dice::new(seed, 9)));
+        phones.push(Phone::new(at, false, "checker", Role::Registrar.at(), Dice::new(seed, 9)));
         let mut world = World {
             now_us: 0,
             routers,
@@ -152,6 +157,7 @@ impl World {
             tally: Tally::default(),
             plan: plan.clone(),
             network,
+            streams: Streams::new(Dice::new(seed, 4)),
             queue: BinaryHeap::new(),
             serial: 0,
             dice: Dice::new(seed, 3),
@@ -239,6 +245,10 @@ impl World {
     fn happen(&mut self, event: Event) -> Result<(), String> {
         match event {
             Event::Arrive { from, to, bytes } => self.arrive(from, to, &bytes),
+            Event::Piece { stream, towards, bytes } => match self.streams.get(stream) {
+                Some(stream) => self.piece(&stream, towards, &bytes),
+                None => Ok(()),
+            },
             Event::Tick(index) => {
                 let due = self.routers.get(index).and_then(Router::deadline_us);
                 if due.is_some_and(|due| due <= self.now_us) {
@@ -305,6 +315,9 @@ impl World {
                 for phone in &mut self.phones {
                     (phone.lives, phone.crashed_us) = (phone.lives + 1, Some(now_us));
                 }
+                for stream in self.streams.router_ended(index) {
+                    self.lose_stream(stream.phone);
+                }
                 self.at(now_us + down_us, Event::Start(index));
             }
             Act::StoreDown { for_us } => self.store_down_until_us = now_us + for_us,
@@ -330,7 +343,9 @@ impl World {
             }
             Act::Rebind { phone } => {
                 self.phones.get(phone).into_iter().for_each(|p| self.network.rebind(p.at));
+                self.reset(phone)?;
             }
+            Act::Reset { phone } => self.reset(phone)?,
         }
         Ok(())
     }
@@ -357,7 +372,6 @@ impl World {
     ) -> Result<(), String> {
         let now_us = self.now_us;
         let Some(router) = self.routers.get_mut(index) else { return Ok(()) };
-        let from = router.role.at();
         let effects = what(router, now_us).map_err(|error| format!("{error:#}"))?;
         let life = router.lives;
         let deadline_us = router.deadline_us();
@@ -371,9 +385,99 @@ impl World {
         }
         for sent in effects.sent {
             promises::message_is_legal(&sent.bytes)?;
-            self.send(from, sent.to, sent.bytes);
+            self.send_of_router(index, sent)?;
         }
         Ok(())
+    }
+
+    fn send_of_router(&mut self, index: usize, sent: Sent) -> Result<(), String> {
+        let Flow { transport, local, remote, conn } = sent.flow;
+        if transport == Transport::Udp {
+            self.send(local, remote, sent.bytes);
+            return Ok(());
+        }
+        let stream = self.streams.known(index, conn, remote).or_else(|| {
+            // Whoever is behind a NAT takes no streams.
+            let takes = |phone: &Phone| phone.stream && phone.at == remote;
+            let phone = self.phones.iter().position(takes).filter(|_| sent.may_open)?;
+            self.plan.phones.get(phone).filter(|plan| !plan.nat)?;
+            Some(self.open(phone, index, remote))
+        });
+        if let Some(stream) = stream {
+            self.write(&stream, Towards::Phone, sent.bytes);
+            return Ok(());
+        }
+        self.ladder.message(self.now_us, local, remote, &sent.bytes, Fate::Refused);
+        if sent.token == Token::default() {
+            return Ok(());
+        }
+        self.router(index, |router, now| router.input(now, Input::SendFailed { token: sent.token }))
+    }
+
+    fn open(&mut self, phone: usize, router: usize, outside: SocketAddr) -> Stream {
+        let stream = self.streams.open(phone, router, outside);
+        if let Some(router) = self.routers.get_mut(router) {
+            router.stream_opened(stream.conn);
+        }
+        stream
+    }
+
+    fn write(&mut self, stream: &Stream, towards: Towards, bytes: Vec<u8>) {
+        self.tally.messages += 1;
+        let ends = (self.phones.get(stream.phone), self.routers.get(stream.router));
+        if let (Some(phone), Some(router)) = ends {
+            let (phone, router) = (phone.at, router.role.at());
+            let (from, to) = match towards {
+                Towards::Router => (phone, router),
+                Towards::Phone => (router, phone),
+            };
+            self.ladder.message(self.now_us, from, to, &bytes, Fate::Sent);
+        }
+        let at_us = self.streams.arrival(stream.serial, towards, self.now_us);
+        self.at(at_us, Event::Piece { stream: stream.serial, towards, bytes });
+    }
+
+    fn piece(&mut self, stream: &Stream, towards: Towards, bytes: &[u8]) -> Result<(), String> {
+        let Some(role) = self.routers.get(stream.router).map(|router| router.role) else {
+            return Ok(());
+        };
+        if towards == Towards::Phone {
+            return self.receive(stream.phone, role.at(), bytes);
+        }
+        let flow = flow(role, stream.peer, Some(stream));
+        self.router(stream.router, |router, now| router.input(now, Input::Message { flow, bytes }))
+    }
+
+    /// All streams of a phone break, and both ends see it.
+    fn reset(&mut self, phone: usize) -> Result<(), String> {
+        for stream in self.streams.reset(|stream| stream.phone == phone) {
+            self.router(stream.router, |router, _| router.stream_closed(stream.conn))?;
+            self.lose_stream(phone);
+        }
+        Ok(())
+    }
+
+    fn lose_stream(&mut self, phone: usize) {
+        let now_us = self.now_us;
+        self.phone(phone, |phone| phone.lose_stream(now_us));
+        self.send_all(phone, Outgoing::new());
+    }
+
+    fn send_by_stream(&mut self, phone: usize, to: SocketAddr, bytes: Vec<u8>) {
+        let router = self.routers.iter().position(|router| router.role.at() == to);
+        let (Some(router), Some(at)) = (router, self.phones.get(phone).map(|phone| phone.at))
+        else {
+            return;
+        };
+        if self.routers.get(router).is_none_or(|router| !router.is_up()) {
+            self.ladder.message(self.now_us, at, to, &bytes, Fate::Refused);
+            return self.lose_stream(phone);
+        }
+        let stream = self.streams.between(phone, router).unwrap_or_else(|| {
+            let outside = self.network.outside(at);
+            self.open(phone, router, outside)
+        });
+        self.write(&stream, Towards::Router, bytes);
     }
 
     fn stored(&mut self, index: usize, life: u64) -> Result<(), String> {
@@ -392,7 +496,7 @@ impl World {
             }
             let role = if index == 0 { Role::Edge } else { Role::Registrar };
             return self.router(index, |router, now| {
-                router.input(now, Input::Message { flow: flow(role, from), bytes })
+                router.input(now, Input::Message { flow: flow(role, from, None), bytes })
             });
         }
         let at = match self.network.inward(self.now_us, Way { from, to }) {
@@ -407,6 +511,11 @@ impl World {
             self.ladder.message(self.now_us, from, to, bytes, Fate::Refused);
             return Ok(());
         };
+        self.receive(index, from, bytes)
+    }
+
+    /// A phone gets a message.
+    fn receive(&mut self, index: usize, from: SocketAddr, bytes: &[u8]) -> Result<(), String> {
         let mut out = Outgoing::new();
         let (now_us, phone) = (self.now_us, self.phones.get_mut(index));
         let outcome = phone.map_or(Ok(()), |phone| phone.receive(now_us, from, bytes, &mut out));
@@ -415,14 +524,17 @@ impl World {
     }
 
     fn send_all(&mut self, phone: usize, out: Outgoing) {
-        let Some((at, next_us)) = self.phones.get(phone).map(|phone| (phone.at, phone.next_us()))
+        let Some((at, stream)) = self.phones.get(phone).map(|phone| (phone.at, phone.stream))
         else {
             return;
         };
         for (to, bytes) in out {
-            self.send(at, to, bytes);
+            match stream {
+                true => self.send_by_stream(phone, to, bytes),
+                false => self.send(at, to, bytes),
+            }
         }
-        if let Some(next_us) = next_us {
+        if let Some(next_us) = self.phones.get(phone).and_then(Phone::next_us) {
             self.at(next_us.max(self.now_us), Event::Wake(phone));
         }
     }
