@@ -117,23 +117,28 @@ fn sipp_registers_and_calls_a_baresip_phone_both_with_passwords() -> Result<()> 
         let at = (own_address(), 5064).into();
         let bob = Phone::start_with_password("bob", DOMAIN, "other", transport, at, server)?;
         bob.wait_until_registered()?;
-        let alice = SocketAddr::from((own_address(), 5062));
-        let sipp = |scenario: &str, service: &str, uri: &str| {
-            Sipp::new(scenario, transport, alice)
-                .to(server)
-                .service(service)
-                .key("domain", DOMAIN)
-                .key("contact", &alice.to_string())
-                .auth_uri(uri)
-                .trace_messages()
-                .run()
-        };
-        sipp("register-auth", "alice", DOMAIN)?.all_good("alice registers", 1)?;
-        sipp("call-auth.uac", "bob", &format!("bob@{DOMAIN}"))?.all_good("alice calls", 1)?;
+        alice_calls_bob(transport, server)?;
         bob.wait_until_hung_up()?;
         router.check_alive()?;
     }
     Ok(())
+}
+
+/// SIPp registers as alice and calls bob, with its password each time.
+fn alice_calls_bob(transport: Transport, server: SocketAddr) -> Result<()> {
+    let alice = SocketAddr::from((own_address(), 5062));
+    let sipp = |scenario: &str, service: &str, uri: &str| {
+        Sipp::new(scenario, transport, alice)
+            .to(server)
+            .service(service)
+            .key("domain", DOMAIN)
+            .key("contact", &alice.to_string())
+            .auth_uri(uri)
+            .trace_messages()
+            .run()
+    };
+    sipp("register-auth", "alice", DOMAIN)?.all_good("alice registers", 1)?;
+    sipp("call-auth.uac", "bob", &format!("bob@{DOMAIN}"))?.all_good("alice calls", 1)
 }
 
 /// PostgreSQL with users as Kamailio (`password`, `ha1`) or OpenSIPS (hashes) keep them.
@@ -264,4 +269,72 @@ fn a_database_that_is_down_gives_503_and_is_found_again() -> Result<()> {
         ensure!(Instant::now() < deadline, "not found again:\n{}", router.log());
     }
     Ok(())
+}
+
+/// A registrar that keeps its users itself.
+fn with_store() -> Result<Router> {
+    start("users_store = \"users.redb\"\n")
+}
+
+fn refusal(result: Result<String>) -> Result<String> {
+    match result {
+        Ok(said) => anyhow::bail!("not refused: {said}"),
+        Err(fault) => Ok(format!("{fault:#}")),
+    }
+}
+
+#[test]
+fn a_user_of_the_routers_own_store_is_added_changed_and_removed_at_once() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut router = with_store()?;
+    let mut phone = client(&router)?;
+    // That nobody has the name is in the cache by now.
+    assert_eq!(status(&mut phone, ALICE)?, 401);
+    let user = format!("alice@{DOMAIN}");
+    router.cli_with(&["user", "add", &user], "secret\n")?;
+    assert_eq!(status(&mut phone, ALICE)?, 200);
+    let twice = refusal(router.cli_with(&["user", "add", &user], "secret\n"))?;
+    ensure!(twice.contains("is there already"), "{twice}");
+    let folder = TempDir::with_prefix("viaduct-auth-")?;
+    let file = private(folder.path(), "password", "changed\n")?;
+    router.cli(&["user", "passwd", &user, "--password-file", &file])?;
+    assert_eq!(status(&mut phone, ALICE)?, 401);
+    assert_eq!(status(&mut phone, User { password: "changed", ..ALICE })?, 200);
+    let listed = router.cli(&["user", "list"])?;
+    assert_eq!(listed, format!("{user}  SHA-256, SHA-512-256, MD5\n"));
+    assert_eq!(shown(&router, "store_users")?, 1);
+    router.kill_hard()?;
+    router.start_again()?;
+    assert_eq!(status(&mut phone, User { password: "changed", ..ALICE })?, 200);
+    router.cli(&["user", "remove", &user])?;
+    assert_eq!(status(&mut phone, User { password: "changed", ..ALICE })?, 401);
+    let gone = refusal(router.cli(&["user", "remove", &user]))?;
+    ensure!(gone.contains("there is no user"), "{gone}");
+    // Without a router the file is worked on itself; with one it is in use.
+    let busy = refusal(router.offline(&["user", "list", "--offline"]))?;
+    ensure!(busy.contains("in use by another process"), "{busy}");
+    for secret in ["secret", "changed"] {
+        ensure!(!router.log().contains(secret), "{}", router.log());
+    }
+    router.stop()?;
+    assert_eq!(router.offline(&["user", "list", "--offline"])?, "");
+    Ok(())
+}
+
+#[test]
+fn real_phones_register_and_call_as_users_of_the_routers_own_store() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    or_skip!(phone::installed(), "baresip-core is not installed");
+    let router = with_store()?;
+    for (user, password) in [("alice", "secret"), ("bob", "other")] {
+        router.cli_with(&["user", "add", &format!("{user}@{DOMAIN}")], password)?;
+    }
+    let at = (own_address(), 5064).into();
+    let bob =
+        Phone::start_with_password("bob", DOMAIN, "other", Transport::Udp, at, router.listen())?;
+    bob.wait_until_registered()?;
+    alice_calls_bob(Transport::Udp, router.listen())?;
+    bob.wait_until_hung_up()?;
+    router.check_alive()
 }

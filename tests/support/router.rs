@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -257,9 +257,22 @@ impl Router {
     /// # Errors
     /// When the command fails, with what it said.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
+        self.cli_with(words, "")
+    }
+
+    /// The same, with a text on its stdin.
+    ///
+    /// # Errors
+    /// As [`Router::cli`].
+    pub fn cli_with(&self, words: &[&str], input: &str) -> Result<String> {
         let socket = format!("unix:{}", self.folder.path().join("admin.sock").display());
         let program = binary().context(NO_BINARY)?;
-        let output = Command::new(program).arg("--admin").arg(socket).args(words).output()?;
+        let mut command = Command::new(program);
+        command.arg("--admin").arg(socket).args(words).stdin(Stdio::piped());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        // It may be over before it has read anything.
+        let _ = child.stdin.take().context("no stdin")?.write_all(input.as_bytes());
+        let output = child.wait_with_output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);

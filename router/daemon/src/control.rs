@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use viaduct_engine::auth::Secrets;
 use viaduct_policy::Scope;
 use viaduct_policy::record::Header;
 
@@ -49,6 +50,13 @@ pub trait Control: Send + Sync + 'static {
 
     /// Forgets what is cached of a user (name and realm), or of all; how many entries went.
     fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal>;
+
+    /// Users of the router's own store behind this one (name and realm), by realm and name.
+    fn users(&self, after: Option<(&str, &str)>, most: usize) -> Result<Vec<UserEntry>, Refusal>;
+
+    /// Changes a user (name and realm) of the router's own store. Counts at once, and is on disk
+    /// when this returns.
+    fn change_user(&self, user: (&str, &str), order: UserOrder) -> Result<(), Refusal>;
 
     /// Drops packets of a source for so many seconds, before they cost anything.
     fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal>;
@@ -225,6 +233,28 @@ pub struct BanEntry {
     pub seconds: u64,
 }
 
+/// A change of the router's own users.
+#[derive(Clone, Debug)]
+pub enum UserOrder {
+    /// One who is not there yet.
+    Add(Secrets),
+    /// Other secrets for one who is there.
+    Replace(Secrets),
+    /// One less.
+    Remove,
+}
+
+/// One user of `GET /v1/user`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserEntry {
+    /// User name.
+    pub user: String,
+    /// Realm.
+    pub realm: String,
+    /// Those he can answer a challenge of.
+    pub algorithms: Vec<String>,
+}
+
 /// `GET /v1/auth`
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuthStatus {
@@ -232,16 +262,19 @@ pub struct AuthStatus {
     pub on: bool,
     /// Users of the file.
     pub file_users: u64,
+    /// Users of the router's own store, where there is one and it can be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_users: Option<u64>,
     /// The database, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub database: Option<String>,
-    /// Users of the database in the cache.
+    /// Users of store and database in the cache.
     pub cached_users: u64,
     /// Names in the cache that nobody has.
     pub cached_absent: u64,
     /// Users being asked for.
     pub under_way: u64,
-    /// Questions to the database since the start.
+    /// Questions to store and database since the start.
     pub asked: u64,
     /// Of them, those without an answer.
     pub failed: u64,

@@ -28,7 +28,7 @@ use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
     AorEntry, AuthStatus, BanEntry, BindingEntry, Control, Page, PolicyEntry, PolicyOrder,
-    PolicyParts, RecordPart, RecordRequest, Refusal, Status,
+    PolicyParts, RecordPart, RecordRequest, Refusal, Status, UserEntry, UserOrder,
 };
 use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
@@ -156,6 +156,11 @@ impl Router {
     fn need_packets(&self) -> Result<&Packets, Refusal> {
         let none = "packets come by kernel sockets: only what comes by AF_XDP can be kept out";
         self.packets.as_ref().ok_or_else(|| Refusal::Conflict(none.to_owned()))
+    }
+
+    fn need_users(&self) -> Result<&Arc<Users>, Refusal> {
+        let off = || Refusal::NotFound("no users are configured".to_owned());
+        self.users.as_ref().ok_or_else(off)
     }
 
     fn policy_name(&self) -> String {
@@ -414,10 +419,15 @@ impl Control for Router {
     }
 
     fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal> {
-        let off = || Refusal::NotFound("no users are configured".to_owned());
-        let users = self.users.as_ref().ok_or_else(off)?;
-        let account = user.map(|(user, realm)| Account { realm: realm.into(), user: user.into() });
-        Ok(users.flush(account.as_ref()))
+        Ok(self.need_users()?.flush(user.map(account).as_ref()))
+    }
+
+    fn users(&self, after: Option<(&str, &str)>, most: usize) -> Result<Vec<UserEntry>, Refusal> {
+        self.need_users()?.list(after.map(account).as_ref(), most)
+    }
+
+    fn change_user(&self, user: (&str, &str), order: UserOrder) -> Result<(), Refusal> {
+        self.need_users()?.change(&account(user), &order)
     }
 
     fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal> {
@@ -495,6 +505,10 @@ impl Control for Router {
     fn hurry(&self) {
         self.hurry.store(true, Ordering::Relaxed);
     }
+}
+
+fn account((user, realm): (&str, &str)) -> Account {
+    Account { realm: realm.into(), user: user.into() }
 }
 
 fn entry(aor: &[u8], set: &viaduct_engine::registrar::BindingSet, unix_ms: u64) -> AorEntry {

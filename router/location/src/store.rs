@@ -5,13 +5,14 @@
 //! revision an item was computed from), every item carries all a store needs. A store that several
 //! routers share tells each what the others have changed, by a [`Watcher`].
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use viaduct_engine::AorKey;
 use viaduct_engine::registrar::BindingSet;
 
 use crate::record::RecordError;
+use crate::redb_file::FileFault;
 
 /// One AoR's new content.
 #[derive(Clone, Debug)]
@@ -165,4 +166,18 @@ pub enum StoreError {
         /// What happened.
         detail: String,
     },
+}
+
+impl StoreError {
+    /// What is wrong with this file.
+    pub(crate) fn of_file(path: &Path, fault: FileFault) -> StoreError {
+        let path = path.to_owned();
+        match fault {
+            FileFault::Damaged(detail) => StoreError::Damaged { path, detail },
+            FileFault::InUse => StoreError::InUse { path },
+            FileFault::Format { found, known } => StoreError::Format { path, found, known },
+            FileFault::Io(source) => StoreError::Io { path, source },
+            FileFault::Other(detail) => StoreError::Other { path, detail },
+        }
+    }
 }

@@ -28,7 +28,7 @@ pub use auth::{Token, TokenError};
 pub(crate) use bans::Lifted;
 pub use routes::MOST_COMPONENT_BYTES;
 pub(crate) use routes::{Fault, Reloaded, Removed};
-pub(crate) use users::Flushed;
+pub(crate) use users::{Done, Flushed, SecretBody};
 
 /// What the API serves.
 #[derive(Clone)]

@@ -29,6 +29,10 @@ pub(super) fn router(api: Api, token: Option<Token>) -> Router {
         .route("/v1/location", get(page))
         .route("/v1/location/{aor}", get(bindings).delete(remove))
         .route("/v1/auth", get(users::status).delete(users::flush))
+        .route(
+            "/v1/user",
+            get(users::list).post(users::add).put(users::replace).delete(users::remove),
+        )
         .route("/v1/policy", get(policies::list).post(policies::deploy))
         .route("/v1/policy/{what}", get(policies::parts).post(policies::change))
         .route("/v1/record", get(record::take).post(record::begin).delete(record::stop))

@@ -14,7 +14,7 @@ use super::*;
 use crate::config::Config;
 use crate::control::{
     AorEntry, AuthStatus, BanEntry, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts,
-    RecordPart, RecordRequest, Status,
+    RecordPart, RecordRequest, Status, UserEntry, UserOrder,
 };
 use crate::scratch::Scratch;
 use viaduct_policy::record::{Header, Setup};
@@ -94,6 +94,18 @@ impl Control for Fake {
     fn flush_auth(&self, user: Option<(&str, &str)>) -> Result<usize, Refusal> {
         self.note(format!("flush {user:?}"));
         Ok(2)
+    }
+    fn users(&self, after: Option<(&str, &str)>, most: usize) -> Result<Vec<UserEntry>, Refusal> {
+        self.note(format!("users {after:?} {most}"));
+        Ok(vec![UserEntry { user: "alice".into(), ..UserEntry::default() }])
+    }
+    fn change_user(&self, user: (&str, &str), order: UserOrder) -> Result<(), Refusal> {
+        // Secrets show no more than for which algorithms they are.
+        self.note(format!("{user:?} {order:?}"));
+        match user.0 {
+            "nobody" => Err(Refusal::NotFound("there is no user nobody".into())),
+            _ => Ok(()),
+        }
     }
     fn ban(&self, source: IpAddr, seconds: u64) -> Result<(), Refusal> {
         self.note(format!("ban {source} {seconds}"));
@@ -189,6 +201,50 @@ fn users_are_looked_at_and_forgotten() {
         assert_eq!(status, 400, "{query}: {body}");
     }
     assert!(served.fake.orders().is_empty());
+}
+
+#[test]
+fn users_are_added_changed_removed_and_listed() {
+    let served = serve_api(None);
+    let (status, body) = served.json("GET", "/v1/user?about=5", b"");
+    assert_eq!((status, &body[0]["user"]), (200, &json!("alice")));
+    served.json("GET", "/v1/user?after_user=a&after_realm=r", b"");
+    let alice = "/v1/user?user=a%40b&realm=r.example";
+    assert_eq!(served.json("POST", alice, br#"{"password": "p"}"#), (200, json!({})));
+    let md5 = br#"{"md5": "939e7578ed9e3c518a452acee763bce9"}"#;
+    assert_eq!(served.json("PUT", alice, md5).0, 200);
+    assert_eq!(served.json("DELETE", alice, b"").0, 200);
+    let expected = [
+        "users None 5",
+        "users Some((\"a\", \"r\")) 100",
+        "(\"a@b\", \"r.example\") Add({\"SHA-256\", \"SHA-512-256\", \"MD5\"})",
+        "(\"a@b\", \"r.example\") Replace({\"MD5\"})",
+        "(\"a@b\", \"r.example\") Remove",
+    ];
+    assert_eq!(served.fake.orders(), expected);
+}
+
+#[test]
+fn what_is_wrong_with_a_user_is_told_without_the_secret() {
+    let served = serve_api(None);
+    let table = [
+        ("?user=a", &br#"{"password": "hidden"}"#[..], 400, "realm"),
+        ("?user=&realm=r", br#"{"password": "hidden"}"#, 400, "user"),
+        ("?user=a&realm=%22", br#"{"password": "hidden"}"#, 400, "realm"),
+        ("?user=a&realm=r", br#""hidden""#, 400, "body"),
+        ("?user=a&realm=r", br#"{"passwrd": "hidden"}"#, 400, "body"),
+        ("?user=a&realm=r", br#"{"md5": "hidden"}"#, 400, "md5"),
+        ("?user=a&realm=r", b"{}", 400, "body"),
+        ("?user=nobody&realm=r", br#"{"password": "hidden"}"#, 404, "user"),
+    ];
+    for (query, body, expected, place) in table {
+        let (status, fault) = served.json("PUT", &format!("/v1/user{query}"), body);
+        assert_eq!((status, &fault["where"]), (expected, &json!(place)), "{query}: {fault}");
+        assert!(!fault.to_string().contains("hidden"), "{fault}");
+    }
+    for query in ["about=0", "about=1001", "after_user=a"] {
+        assert_eq!(served.json("GET", &format!("/v1/user?{query}"), b"").0, 400, "{query}");
+    }
 }
 
 #[test]

@@ -27,10 +27,15 @@ fn words(status: &AuthStatus) -> String {
         return "no users are configured: nobody is authenticated\n".to_owned();
     }
     let mut out = format!("file      {} users\n", status.file_users);
+    if let Some(users) = status.store_users {
+        out.push_str(&format!("store     {users} users\n"));
+    }
     if let Some(database) = &status.database {
+        out.push_str(&format!("database  {database}\n"));
+    }
+    if status.store_users.is_some() || status.database.is_some() {
         out.push_str(&format!(
-            "database  {database}\n\
-             cached    {} users, {} names nobody has\n\
+            "cached    {} users, {} names nobody has\n\
              asked     {} times, {} without an answer, {} under way\n",
             status.cached_users,
             status.cached_absent,
@@ -46,10 +51,7 @@ fn flush(common: &Common, user: Option<&str>) -> anyhow::Result<bool> {
     let path = match user {
         None => "/v1/auth".to_owned(),
         Some(text) => {
-            // A user name may hold an `@`, a realm hardly does.
-            let (user, realm) = text
-                .rsplit_once('@')
-                .with_context(|| format!("{text:?} is no user of a realm; allowed: user@realm"))?;
+            let (user, realm) = user_and_realm(text)?;
             format!("/v1/auth?user={}&realm={}", encode(user), encode(realm))
         }
     };
@@ -61,6 +63,12 @@ fn flush(common: &Common, user: Option<&str>) -> anyhow::Result<bool> {
     print(&format!("{} {noun} forgotten\n", flushed.flushed))
 }
 
+/// A user name may hold an `@`, a realm hardly does.
+pub(super) fn user_and_realm(text: &str) -> anyhow::Result<(&str, &str)> {
+    let parts = text.rsplit_once('@');
+    parts.with_context(|| format!("{text:?} is no user of a realm; allowed: user@realm"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,6 +78,8 @@ mod tests {
         assert!(words(&AuthStatus::default()).contains("nobody is authenticated"));
         let file = AuthStatus { on: true, file_users: 2, ..AuthStatus::default() };
         assert_eq!(words(&file), "file      2 users\n");
+        let store = AuthStatus { store_users: Some(7), ..file.clone() };
+        assert!(words(&store).contains("store     7 users\ncached "), "{}", words(&store));
         let database = Some("PostgreSQL sip at db".to_owned());
         let text = words(&AuthStatus { database, asked: 7, failed: 1, ..file });
         assert!(text.contains("database  PostgreSQL sip at db\n"), "{text}");

@@ -18,6 +18,7 @@ mod table;
 mod test;
 mod trace;
 mod transfer;
+mod user;
 
 use std::io::Write;
 use std::net::IpAddr;
@@ -86,6 +87,8 @@ enum Command {
     /// Look at where users come from, or forget what is cached of them
     #[command(subcommand)]
     Auth(AuthCommand),
+    /// Add, change, remove and list the users this router keeps itself ([auth] users_store)
+    User(UserArguments),
     /// Keep sources out, before their packets cost anything
     #[command(subcommand)]
     Ban(BanCommand),
@@ -179,6 +182,39 @@ enum AuthCommand {
         /// user@realm
         user: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+struct UserArguments {
+    #[command(subcommand)]
+    command: UserCommand,
+    /// Work on the file of the configuration while no router runs
+    #[arg(long, global = true)]
+    offline: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum UserCommand {
+    /// Add a user
+    Add(UserSecret),
+    /// Give a user another password
+    Passwd(UserSecret),
+    /// Remove a user
+    Remove {
+        /// user@realm
+        user: String,
+    },
+    /// List the users, and for which algorithms each has a hash
+    List,
+}
+
+#[derive(Debug, Args)]
+struct UserSecret {
+    /// user@realm
+    user: String,
+    /// File with the password, mode 0600 or 0640; without it the password is read from stdin
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -439,6 +475,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Location(LocationCommand::Repair) => transfer::mend(common),
         Command::Location(command) => location::run(common, command),
         Command::Auth(command) => auth::run(common, command),
+        Command::User(arguments) => user::run(common, arguments),
         Command::Ban(command) => ban::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Record(arguments) => record::run(common, arguments),

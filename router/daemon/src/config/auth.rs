@@ -16,6 +16,8 @@ use super::size;
 pub struct AuthConfig {
     /// File with users.
     pub users_file: Option<PathBuf>,
+    /// File of the router's own users, which `viaduct user` changes.
+    pub users_store: Option<PathBuf>,
     /// Database with users.
     pub postgres: Option<PostgresUsersConfig>,
     /// One realm for all domains; `None`: the domain.
@@ -34,7 +36,7 @@ pub struct AuthConfig {
     pub wait_ms: u64,
     /// Requests that wait at a time, all workers together.
     pub waiting: usize,
-    /// What is kept of the database's answers.
+    /// What is kept of what store and database say.
     pub cache: AuthCacheConfig,
 }
 
@@ -72,9 +74,10 @@ impl AuthConfig {
     /// For people.
     pub(super) fn summary(&self) -> String {
         let file = self.users_file.iter().map(|file| file.display().to_string());
+        let store = self.users_store.iter().map(|file| file.display().to_string());
         let database = self.postgres.iter().map(|_| "PostgreSQL".to_owned());
         let names: Vec<&str> = self.algorithms.iter().map(|algorithm| algorithm.name()).collect();
-        let sources: Vec<String> = file.chain(database).collect();
+        let sources: Vec<String> = file.chain(store).chain(database).collect();
         format!("digest {}, users of {}", names.join(", "), sources.join(" and "))
     }
 }
@@ -88,6 +91,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfi
     let mut section = top.section("auth");
     let s = &mut section;
     let users_file = s.text("users_file", "", "a path").map(|text| folder.join(text.value));
+    let users_store = s.text("users_store", "", "a path").map(|text| folder.join(text.value));
     let realm = s.text_if("realm", "\"\"", "a realm without quotes, or \"\"", |text| {
         text.is_empty() || is_realm(text)
     });
@@ -106,12 +110,13 @@ pub(super) fn read(top: &mut Section<'_, '_>, folder: &Path) -> Option<AuthConfi
     };
     let postgres = postgres(s, folder);
     section.close();
-    if users_file.is_none() && postgres.is_none() {
+    if users_file.is_none() && users_store.is_none() && postgres.is_none() {
         return None;
     }
     let realm = realm.filter(|text| !text.value.is_empty()).map(|text| text.value.into());
     Some(AuthConfig {
         users_file,
+        users_store,
         postgres,
         realm,
         algorithms,

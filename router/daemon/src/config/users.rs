@@ -27,6 +27,16 @@ const MOST_USERS: usize = 1_000_000;
 /// Longest file, bytes.
 const MOST_BYTES: u64 = 512 * 1024 * 1024;
 
+/// What a user's name may be.
+pub(crate) const NAME: &str = "1 to 256 bytes without control characters";
+/// What a realm may be.
+pub(crate) const REALM: &str = "1 to 255 bytes without quotes, backslashes and control characters";
+
+/// As [`NAME`] says.
+pub(crate) fn is_user_name(text: &str) -> bool {
+    (1..=256).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
 /// All users of a file.
 pub type UserTable = HashMap<Account, Arc<Secrets>>;
 
@@ -60,11 +70,7 @@ fn parse(text: &str) -> Result<UserTable, Vec<ConfigError>> {
 }
 
 fn user(mut section: Section<'_, '_>, sheet: &Sheet<'_>, users: &mut UserTable) {
-    const NAME: &str = "1 to 256 bytes without control characters";
-    const REALM: &str = "1 to 255 bytes without quotes, backslashes and control characters";
-    let is_name =
-        |text: &str| (1..=256).contains(&text.len()) && !text.chars().any(char::is_control);
-    let name = section.text_if("name", "", NAME, is_name);
+    let name = section.text_if("name", "", NAME, is_user_name);
     let realm = section.text_if("realm", "", REALM, is_realm);
     let at = section.at();
     for (key, text, allowed) in [("name", &name, NAME), ("realm", &realm, REALM)] {

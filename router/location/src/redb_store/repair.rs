@@ -8,6 +8,7 @@ use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _};
 
 use super::{BINDINGS, RedbStore, read_key};
 use crate::record;
+use crate::redb_file::sync_folder;
 use crate::store::{Record, Store as _, StoreError, Write};
 
 /// Records of one transaction of a repair.
@@ -77,7 +78,7 @@ pub fn repair(path: &Path) -> Result<Repaired, StoreError> {
     let old = PathBuf::from(old);
     std::fs::rename(path, &old).map_err(io)?;
     std::fs::rename(&draft, path).map_err(io)?;
-    super::sync_folder(path)?;
+    sync_folder(path).map_err(io)?;
     Ok(Repaired { kept, unreadable, cut, old })
 }
 
@@ -113,7 +114,7 @@ impl Saved<'_> {
 fn salvage(path: &Path, saved: &mut Saved<'_>) -> Result<bool, StoreError> {
     let fault = |error: redb::Error| super::store_error(path, error);
     let database: Database =
-        Builder::new().open(path).map_err(|error| super::open_error(path, error))?;
+        Builder::new().open(path).map_err(|error| StoreError::of_file(path, error.into()))?;
     let transaction = database.begin_read().map_err(|error| fault(error.into()))?;
     let table = transaction.open_table(BINDINGS).map_err(|error| fault(error.into()))?;
     let mut last = Vec::new();

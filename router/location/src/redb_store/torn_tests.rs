@@ -1,6 +1,7 @@
 //! The file after a crash at any moment: what was synced is there, of what was written since any
 //! part may be, sector by sector and in any order.
 
+use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use redb::StorageBackend;
@@ -8,6 +9,7 @@ use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{ConnId, Transport};
 
 use super::*;
+use crate::redb_file::META;
 
 /// What a disk writes whole or not at all.
 const SECTOR: usize = 512;
@@ -80,9 +82,9 @@ impl StorageBackend for Disk {
 fn disk(room: u64) -> (Database, Arc<Mutex<Vec<Step>>>) {
     let steps = Arc::new(Mutex::new(Vec::new()));
     let disk = Disk { content: Mutex::default(), steps: Arc::clone(&steps), room };
-    let database = builder().create_with_backend(disk).unwrap();
+    let database = FILE.builder().create_with_backend(disk).unwrap();
     let transaction = database.begin_write().unwrap();
-    transaction.open_table(META).unwrap().insert("format", FORMAT).unwrap();
+    transaction.open_table(META).unwrap().insert(FILE.mark, FILE.format).unwrap();
     transaction.commit().unwrap();
     (database, steps)
 }
