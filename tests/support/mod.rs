@@ -3,6 +3,7 @@
 
 pub mod authority;
 pub mod digest;
+pub mod disk;
 pub mod family;
 pub mod kamailio;
 pub mod net;

@@ -56,6 +56,8 @@ pub struct Setup {
     pub store: String,
     /// Lines of `[auth]`; empty: nobody is authenticated.
     pub auth: String,
+    /// Words before the router's command; none: it runs in this process's own namespaces.
+    pub enter: Vec<String>,
 }
 
 impl Setup {
@@ -75,6 +77,7 @@ impl Setup {
             sections: "",
             store: String::new(),
             auth: String::new(),
+            enter: Vec::new(),
         }
     }
 
@@ -129,6 +132,7 @@ pub struct Router {
     process: Process,
     folder: TempDir,
     listen: SocketAddr,
+    enter: Vec<String>,
 }
 
 impl Router {
@@ -139,8 +143,8 @@ impl Router {
     pub fn start(setup: &Setup) -> Result<Self> {
         let folder = TempDir::with_prefix("viaduct-")?;
         fs::write(folder.path().join("viaduct.toml"), setup.render())?;
-        let process = launch(folder.path())?;
-        Ok(Self { process, folder, listen: setup.listen })
+        let process = launch(&setup.enter, folder.path())?;
+        Ok(Self { process, folder, listen: setup.listen, enter: setup.enter.clone() })
     }
 
     /// Its SIP address.
@@ -181,7 +185,7 @@ impl Router {
     /// # Errors
     /// As [`Router::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = launch(self.folder.path())?;
+        self.process = launch(&self.enter, self.folder.path())?;
         Ok(())
     }
 
@@ -215,8 +219,7 @@ impl Router {
     /// When the command fails, with what it said.
     pub fn offline(&self, words: &[&str]) -> Result<String> {
         let config = self.folder.path().join("viaduct.toml");
-        let program = binary().context(NO_BINARY)?;
-        let output = Command::new(program).arg("--config").arg(config).args(words).output()?;
+        let output = command(&self.enter)?.arg("--config").arg(config).args(words).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
@@ -282,10 +285,22 @@ impl Router {
     }
 }
 
-fn launch(folder: &Path) -> Result<Process> {
+/// The program, with the words before it.
+fn command(enter: &[String]) -> Result<Command> {
     let program = binary().context(NO_BINARY)?;
+    Ok(match enter.split_first() {
+        None => Command::new(program),
+        Some((first, rest)) => {
+            let mut command = Command::new(first);
+            command.args(rest).arg(program);
+            command
+        }
+    })
+}
+
+fn launch(enter: &[String], folder: &Path) -> Result<Process> {
     let config = folder.join("viaduct.toml");
-    let mut command = Command::new(program);
+    let mut command = command(enter)?;
     command.arg("run").arg("--config").arg(config);
     let process = Process::start("viaduct", &mut command)?;
     process.wait_for_line("ready", PATIENCE, |line| line.starts_with("viaduct ready:"))?;
