@@ -449,6 +449,18 @@ mod registrar {
         }
 
         #[test]
+        fn rfc_3261_8_2_2_3_options_that_require_more_than_we_can_are_420() {
+            let options = Sip::options("sip:example.com");
+            let asks = |tags: &str| options.clone().header("Require", tags).send();
+            asks("path").expect_status(200);
+            let refused = asks("path, teleport,more");
+            refused
+                .response()
+                .expect_status(420)
+                .expect_header("Unsupported", "teleport, more");
+        }
+
+        #[test]
         fn a_call_to_the_router_is_405_with_allow() {
             let refused = Sip::invite("sip:example.com").send();
             refused

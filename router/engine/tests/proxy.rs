@@ -377,6 +377,22 @@ fn forged_and_foreign_responses_are_dropped() {
 }
 
 #[test]
+fn rfc_3261_17_1_3_a_response_to_another_method_is_dropped() {
+    let mut world = relay_to(&[(BOB_URI, 1000)]);
+    for method in ["MESSAGE", "NEWMETHOD"] {
+        let sent = world.udp(ALICE, &request(method, "sip:bob@example.com", ALICE, method, ""));
+        let out = find(&sent, BOB, method).clone();
+        let ok = out.answer(200, "OK", "");
+        for other in ["SUBSCRIBE", "OTHERS", "INVITE", "NEW", "MESSAGES"] {
+            let stray = ok.replace(&format!(" {method}\r\n"), &format!(" {other}\r\n"));
+            assert_ne!(stray, ok);
+            assert!(world.udp(BOB, &stray).is_empty(), "{other} for {method}");
+        }
+        find(&world.udp(BOB, &ok), ALICE, "200");
+    }
+}
+
+#[test]
 fn rfc_3581_answers_go_to_the_source_port_only_where_asked() {
     let mut world =
         World::new(|_, _: &mut Run| Ok(Verdict::Reply { status: 200, reason: "".into() }));

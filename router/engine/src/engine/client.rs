@@ -97,6 +97,12 @@ pub(crate) struct Client {
 }
 
 impl Client {
+    /// Is this the method of its request? Of a request that is no more kept nothing is expected.
+    pub(crate) fn is_of(&self, method: &[u8]) -> bool {
+        let rest = self.request.strip_prefix(method);
+        self.request.is_empty() || rest.is_some_and(|rest| rest.starts_with(b" "))
+    }
+
     /// What a transport error means for the branch: 503 (RFC 3261 16.9); 430 where only an existing
     /// flow could have led to the phone (RFC 5626 5.3, R-P9).
     pub(crate) fn lost_status(&self) -> u16 {

@@ -49,7 +49,7 @@ impl<P: Policy> Engine<P> {
                 id = cancel;
             }
             (ClientMachine::Invite(_), _) if method == Method::Invite => {}
-            (ClientMachine::Other(_), _) if method != Method::Invite => {}
+            (ClientMachine::Other(_), _) if client.is_of(message.method_token()) => {}
             _ => return self.stray_response(),
         }
         let Some(client) = self.client(id) else { return };
