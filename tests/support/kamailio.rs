@@ -47,9 +47,26 @@ pub fn postgres_module() -> Option<PathBuf> {
 /// # Errors
 /// When Kamailio is not installed or does not bind its port within 15 seconds.
 pub fn start(address: SocketAddr, prefix: &[&str], database: Option<&Path>) -> Result<Kamailio> {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
+    launch(&config, address, prefix, database)
+}
+
+/// The same with a configuration of the caller's own.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with(config: &Path, address: SocketAddr) -> Result<Kamailio> {
+    launch(config, address, &[], None)
+}
+
+fn launch(
+    config: &Path,
+    address: SocketAddr,
+    prefix: &[&str],
+    database: Option<&Path>,
+) -> Result<Kamailio> {
     let program = installed().context("kamailio is not installed")?;
     let folder = TempDir::with_prefix("viaduct-kamailio-")?;
-    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
     let mut words: Vec<OsString> = prefix.iter().map(OsString::from).collect();
     words.push(program.into());
     words.extend(["-f".into(), config.into()]);

@@ -34,6 +34,8 @@ pub const NO_BINARY: &str = "VIADUCT_BIN does not name a router; run `make test`
 pub struct Setup {
     /// UDP and TCP address.
     pub listen: SocketAddr,
+    /// More lines at the top.
+    pub top_keys: &'static str,
     /// More lines of `[[listen]]`.
     pub listen_keys: &'static str,
     /// Domains it is responsible for.
@@ -50,6 +52,8 @@ pub struct Setup {
     pub workers: u32,
     /// More lines of the section `[location]`.
     pub location_keys: &'static str,
+    /// More lines of the section `[registrar]`.
+    pub registrar_keys: &'static str,
     /// More sections.
     pub sections: &'static str,
     /// More lines of `[location]` and what follows it: `store`, `[location.postgres]`.
@@ -66,6 +70,7 @@ impl Setup {
     pub fn new(listen: SocketAddr, domain: &str, policy: impl Into<PathBuf>) -> Self {
         Self {
             listen,
+            top_keys: "",
             listen_keys: "",
             domains: vec![domain.to_owned()],
             policy: policy.into(),
@@ -74,6 +79,7 @@ impl Setup {
             path_mode: "lazy",
             workers: 2,
             location_keys: "",
+            registrar_keys: "",
             sections: "",
             store: String::new(),
             auth: String::new(),
@@ -100,11 +106,11 @@ impl Setup {
         let mut text = String::new();
         let _ = write!(
             text,
-            "workers = {}\nopen = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n\n\
+            "workers = {}\nopen = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n{}\n\n\
              [[listen]]\naddress = \"{}\"\n{}\n\n\
              [policy]\nfile = \"{}\"\n\n\
              [location]\nmode = \"{}\"\n{}\n{}\n\
-             [registrar]\npath_mode = \"{}\"\n\n\
+             [registrar]\npath_mode = \"{}\"\n{}\n\n\
              [auth]\n{}\n\
              [admin]\nlisten = \"unix:admin.sock\"\n\n\
              [log]\nlevel = \"info\"\n\n{}\n",
@@ -112,6 +118,7 @@ impl Setup {
             !self.listen.ip().is_loopback(),
             list(&self.domains),
             list(&self.trusted),
+            self.top_keys,
             self.listen,
             self.listen_keys,
             self.policy.display(),
@@ -119,6 +126,7 @@ impl Setup {
             self.location_keys,
             self.store,
             self.path_mode,
+            self.registrar_keys,
             self.auth,
             self.sections,
         );

@@ -2,10 +2,12 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Socket, Type};
 
 use super::net::Transport;
@@ -54,6 +56,29 @@ impl SipClient {
             Wire::Udp(socket) => socket.local_addr()?,
             Wire::Tcp { stream, .. } => stream.local_addr()?,
         };
+        Ok(Self { wire, local, server, waiting: VecDeque::new() })
+    }
+
+    /// A client on the next connection somebody makes to `listener`.
+    ///
+    /// # Errors
+    /// When `within` passes first.
+    pub fn accept(listener: &TcpListener, within: Duration) -> Result<Self> {
+        let deadline = Instant::now() + within;
+        listener.set_nonblocking(true)?;
+        let (stream, server) = loop {
+            let mut wanted = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+            let left = deadline.saturating_duration_since(Instant::now());
+            poll(&mut wanted, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))?;
+            match listener.accept() {
+                Ok(accepted) => break accepted,
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !left.is_zero() => {}
+                Err(error) => return Err(error).context("waiting for a connection"),
+            }
+        };
+        stream.set_nonblocking(false)?;
+        let local = stream.local_addr()?;
+        let wire = Wire::Tcp { stream, buffer: Vec::new() };
         Ok(Self { wire, local, server, waiting: VecDeque::new() })
     }
 
@@ -128,6 +153,26 @@ impl SipClient {
                 None => bail!("no {what} within {within:?}; there came {:#?}", self.waiting),
             }
         }
+    }
+
+    /// Whether a message that `wanted` accepts has come, or comes within this time; it stays.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub fn has(&mut self, within: Duration, wanted: impl Fn(&Received) -> bool) -> Result<bool> {
+        let deadline = Instant::now() + within;
+        while !self.waiting.iter().any(&wanted) {
+            match self.read_one(deadline)? {
+                Some(message) => self.waiting.push_back(message),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Messages that came while others were waited for, in order; they are forgotten here.
+    pub fn take_waiting(&mut self) -> Vec<Received> {
+        self.waiting.drain(..).collect()
     }
 
     /// Sends a request and waits for its final response. Over UDP it is retransmitted every half

@@ -186,6 +186,20 @@ impl Request {
         self
     }
 
+    /// Takes all header fields of this name away.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(found, _)| found != name);
+        self
+    }
+
+    /// The same with another Request-URI.
+    #[must_use]
+    pub fn at(mut self, uri: &str) -> Self {
+        uri.clone_into(&mut self.uri);
+        self
+    }
+
     /// Sets the body.
     #[must_use]
     pub fn with_body(self, content_type: &str, body: &str) -> Self {
