@@ -1,20 +1,14 @@
 //! Answers of the router itself that most policies give. They need the grant `routing`.
 
-use crate::{Message, Verdict, log, reply, routing};
+use crate::{Verdict, log, reply, routing};
 
 /// Methods the router forwards, as a value of Allow.
 pub const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, \
                            MESSAGE, INFO, PRACK, UPDATE, PUBLISH";
 
 /// 200 to OPTIONS that are meant for the router: what it can do (RFC 3261 11.2). `supported` lists
-/// option tags, `path` for one that handles Path; whoever requires another gets 420 (8.2.2.3). Needs
-/// the grant `message`.
+/// option tags, `path` for one that handles Path.
 pub fn answer_options(supported: &str) -> Verdict {
-    let unsupported = unsupported(supported);
-    if !unsupported.is_empty() {
-        add_reply_header("Unsupported", &unsupported);
-        return reply(420, "");
-    }
     let allow = METHODS;
     let lines = [
         "Allow: ",
@@ -33,20 +27,6 @@ pub fn answer_options(supported: &str) -> Verdict {
 pub fn method_not_allowed(allow: &str) -> Verdict {
     add_reply_header("Allow", allow);
     reply(405, "")
-}
-
-/// Option tags of Require that are not among these, with commas between.
-fn unsupported(supported: &str) -> String {
-    let lines = Message::CURRENT.headers("Require");
-    let required = lines.iter().flat_map(|line| line.split(',')).map(str::trim);
-    let is_known = |tag: &str| {
-        let mut known = supported.split(',').map(str::trim);
-        known.any(|known| known.eq_ignore_ascii_case(tag))
-    };
-    let unknown: Vec<&str> = required
-        .filter(|tag| !tag.is_empty() && !is_known(tag))
-        .collect();
-    unknown.join(", ")
 }
 
 /// The reply is better sent without a header than not at all.

@@ -377,6 +377,21 @@ fn forged_and_foreign_responses_are_dropped() {
 }
 
 #[test]
+fn rfc_3261_8_2_2_3_what_is_meant_for_the_router_may_require_only_what_it_knows() {
+    let mut world = World::new(|_, _| Ok(Verdict::Reply { status: 200, reason: "".into() }));
+    let mut ask = |method: &str, uri: &str, tags: &str| {
+        let require = format!("Require: {tags}\r\n");
+        let branch = format!("{method}{}{}", uri.len(), tags.len());
+        world.udp(ALICE, &request(method, uri, ALICE, &branch, &require)).remove(0)
+    };
+    let refused = ask("OPTIONS", "sip:example.com", "path, teleport,more");
+    assert_eq!((refused.status(), refused.header("Unsupported")), (420, "teleport, more"));
+    assert_eq!(ask("OPTIONS", "sip:example.com", "path").status(), 200);
+    // Between the user agents it is their business.
+    assert_eq!(ask("OPTIONS", "sip:bob@example.com", "teleport").status(), 200);
+}
+
+#[test]
 fn rfc_3261_17_1_3_a_response_to_another_method_is_dropped() {
     let mut world = relay_to(&[(BOB_URI, 1000)]);
     for method in ["MESSAGE", "NEWMETHOD"] {

@@ -10,7 +10,7 @@ use crate::flow::Flow;
 use crate::hook::{Phase, Policy};
 use crate::io::Event;
 use crate::proxy::route::{Routing, preprocess};
-use crate::proxy::validate::validate;
+use crate::proxy::validate::{require, validate};
 use crate::reject::Reject;
 use crate::run::{Run, Traits};
 use crate::settings::Settings;
@@ -149,8 +149,10 @@ impl<P: Policy> Engine<P> {
             Ok(routing) => {
                 let behind_nat = behind_nat(read, flow);
                 let facts = traits(message, read, settings, &routing, trusted);
-                let traits = Traits { behind_nat, ..facts };
-                Examined::New(incoming(routing), Ok(traits))
+                let for_us = facts.uri_is_router && !facts.preloaded_route && !facts.in_dialog;
+                let allowed = if for_us { require(message, settings) } else { Ok(()) };
+                let traits = allowed.map(|()| Traits { behind_nat, ..facts });
+                Examined::New(incoming(routing), traits)
             }
             Err(reject) => Examined::New(incoming(Routing::default()), Err(reject)),
         }

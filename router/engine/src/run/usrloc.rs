@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use viaduct_message::{HeaderName, Host, Message, Method, Uri};
+use viaduct_message::{Host, Message, Method, Uri};
 
 use super::{EditFault, Run};
 use crate::flow::Flow;
 use crate::hook::Phase;
 use crate::io::Event;
 use crate::location::{AorKey, Change};
+use crate::proxy::validate::unsupported_here;
 use crate::registrar::{
-    self, BindingFilter, BindingSet, Gruu, LookupFault, LookupFlags, LookupInput, OutboundMode,
-    Registrar, SaveCode, SaveFlags, SaveInput, SaveRefusal, Target,
+    self, BindingFilter, BindingSet, Gruu, LookupFault, LookupFlags, LookupInput, Registrar,
+    SaveCode, SaveFlags, SaveInput, SaveRefusal, Target,
 };
 
 /// Targets one run may stage.
@@ -171,26 +172,13 @@ impl Run {
         Ok((answer.code, answer.headers, change))
     }
 
-    /// RFC 3261 10.3 step 2: a registrar refuses extensions it does not know. What `path` and
-    /// `outbound` come to is `save`'s.
+    /// RFC 3261 10.3 step 2: a registrar refuses extensions it does not know.
     fn refuse_unknown_options(&self, message: Message<'_>) -> Result<(), SaveRefusal> {
-        let outbound = self.settings.registrar.outbound != OutboundMode::Off;
-        let known = |option: &[u8]| {
-            option.eq_ignore_ascii_case(b"path")
-                || (outbound && option.eq_ignore_ascii_case(b"outbound"))
-                || (self.settings.registrar.gruu && option.eq_ignore_ascii_case(b"gruu"))
-        };
-        let mut headers = Vec::new();
-        for option in message.values(HeaderName::Require) {
-            if !known(option.bytes) {
-                headers.extend_from_slice(b"Unsupported: ");
-                headers.extend_from_slice(option.bytes);
-                headers.extend_from_slice(b"\r\n");
-            }
-        }
-        if headers.is_empty() {
+        let unsupported = unsupported_here(message, &self.settings);
+        if unsupported.is_empty() {
             return Ok(());
         }
+        let headers = [b"Unsupported: ", &*unsupported, b"\r\n"].concat();
         Err(SaveRefusal { status: 420, reason: "Bad Extension", headers })
     }
 
