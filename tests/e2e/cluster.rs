@@ -147,3 +147,77 @@ fn nothing_acknowledged_is_lost_by_kill_9_of_the_database() -> Result<()> {
     }
     Ok(())
 }
+
+const PINGS: &str =
+    "[keepalive]\ninterval_s = 1\nmethod = \"options\"\nnated_only = false\nmax_lost = 5";
+
+/// Registers a phone by way of an edge proxy, which is the socket of `edge`.
+fn register_by(edge: &mut SipClient, user: &str, path: bool) -> Result<()> {
+    // Behind NAT: nobody reaches this Contact.
+    let contact = format!("sip:{user}@192.0.2.33:5999");
+    let mut register = Request::register(user, DOMAIN, &contact, 3_600);
+    if path {
+        register =
+            register.with("Path", &format!("<sip:{};lr>", edge.local())).with("Supported", "path");
+    }
+    let answer = edge.transact(&register)?;
+    ensure!(answer.status() == Some(200), "{}", answer.text);
+    Ok(())
+}
+
+/// The next ping an edge gets, answered: who sent it.
+fn pinged_by(edge: &mut SipClient) -> Result<String> {
+    let is_ping = |message: &Received| message.method() == Some("OPTIONS");
+    let ping = edge.expect("a ping", SOON, is_ping)?;
+    edge.send_raw(response(&ping, "200 OK", "edge", &[]).as_bytes())?;
+    let via = ping.header("Via").unwrap_or_default();
+    let sender = via.split([' ', ';']).nth(1).unwrap_or_default();
+    Ok(sender.to_owned())
+}
+
+#[test]
+fn contacts_of_a_dead_router_are_pinged_by_another_along_their_path_until_it_is_back() -> Result<()>
+{
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let server = or_skip!(Postgres::start(&[])?, "{NO_POSTGRES}");
+    let pinging = |node: &str| -> Result<Setup> {
+        let mut setup = setup(&server, node)?;
+        setup.store.push_str("node_dead_s = 3\n");
+        setup.sections = PINGS;
+        Ok(setup)
+    };
+    let mut a = Router::start(&pinging("a")?)?;
+    let b = Router::start(&pinging("b")?)?;
+    let mut edge = SipClient::new(Transport::Udp, (own_address(), 5070).into(), a.listen())?;
+    let mut nated = SipClient::new(Transport::Udp, (own_address(), 5071).into(), a.listen())?;
+    register_by(&mut edge, "by-path", true)?;
+    register_by(&mut nated, "by-flow", false)?;
+    eventually("b knows both", || {
+        Ok(!contacts(b.listen(), "by-path")?.is_empty()
+            && !contacts(b.listen(), "by-flow")?.is_empty())
+    })?;
+    let (of_a, of_b) = (a.listen().to_string(), b.listen().to_string());
+    for _ in 0..3 {
+        ensure!(pinged_by(&mut edge)? == of_a, "while a lives");
+        ensure!(pinged_by(&mut nated)? == of_a, "while a lives");
+    }
+    a.kill_hard()?;
+    eventually("b stands in", || Ok(pinged_by(&mut edge)? == of_b))?;
+    for _ in 0..3 {
+        ensure!(pinged_by(&mut edge)? == of_b, "while a is dead");
+    }
+    a.start_again()?;
+    eventually("a pings again", || Ok(pinged_by(&mut edge)? == of_a))?;
+    // Until b knows that, both do.
+    let mut in_a_row = 0;
+    eventually("only a pings", || {
+        in_a_row = if pinged_by(&mut edge)? == of_a { in_a_row + 1 } else { 0 };
+        // The hole in the other one's NAT is a's: nobody else tries.
+        ensure!(pinged_by(&mut nated)? == of_a, "by b, which the NAT does not let in");
+        Ok(in_a_row == 4)
+    })?;
+    for user in ["by-path", "by-flow"] {
+        ensure!(!contacts(b.listen(), user)?.is_empty(), "{user} is gone:\n{}", b.log());
+    }
+    Ok(())
+}

@@ -12,6 +12,7 @@ use slab::Slab;
 use viaduct_engine::registrar::{Binding, BindingSet};
 use viaduct_engine::{AorKey, Change, Location as _, PingId};
 
+use crate::nodes::Live;
 use crate::service::LocationService;
 use crate::table::SHARDS;
 
@@ -49,12 +50,16 @@ struct Entry {
     /// Of the last ping, microseconds of the monotonic clock.
     sent_us: u64,
     unanswered: u8,
+    /// It has answered this router before.
+    proven: bool,
 }
 
 /// A contact that is due.
 pub enum Due {
     /// Ping it.
     Ping(PingId, Binding),
+    /// Ping it in place of the router it registered at, which is dead: not by way of that one.
+    StandIn(PingId, Binding),
     /// It has left too many pings unanswered, and was removed.
     Dead(AorKey, Box<[u8]>),
 }
@@ -127,8 +132,10 @@ impl Keepalive {
         let mut before = std::mem::take(known);
         let mut slots = Vec::new();
         let (sets, _) = location.page(None, *shard, 0);
+        let live = location.live_nodes();
         for (key, set) in sets {
-            for binding in set.live(unix_ms).filter(|binding| self.config.wants(binding)) {
+            let wanted = |binding: &&Binding| self.config.wants(&key, binding, live.as_deref());
+            for binding in set.live(unix_ms).filter(wanted) {
                 let name = (key.clone(), binding.contact().into());
                 let slot = before.remove(&name).unwrap_or_else(|| {
                     self.generation = self.generation.wrapping_add(1);
@@ -138,6 +145,7 @@ impl Keepalive {
                         generation: self.generation,
                         sent_us: 0,
                         unanswered: 0,
+                        proven: false,
                     };
                     self.entries.insert(entry) as u32
                 });
@@ -164,12 +172,19 @@ impl Keepalive {
         let entry = self.entries.get_mut(slot as usize)?;
         let set = location.get(&entry.key.table, &entry.key.aor)?;
         let binding = set.live(unix_ms).find(|binding| binding.contact() == &*entry.contact)?;
-        if self.config.max_lost > 0 && entry.unanswered >= self.config.max_lost {
+        // Silence proves nothing where it was never heard: the way may be open to its own router
+        // only.
+        let may_die = binding.home().is_none() || entry.proven;
+        if may_die && self.config.max_lost > 0 && entry.unanswered >= self.config.max_lost {
             drop_bindings(location, &entry.key, |binding| binding.contact() == &*entry.contact);
             return Some(Due::Dead(entry.key.clone(), entry.contact.clone()));
         }
         entry.sent_us = mono_us;
-        Some(Due::Ping(PingId { slot, generation: entry.generation }, binding.clone()))
+        let id = PingId { slot, generation: entry.generation };
+        Some(match binding.home() {
+            None => Due::Ping(id, binding.clone()),
+            Some(_) => Due::StandIn(id, binding.clone()),
+        })
     }
 
     /// The ping asks for an answer and has been sent: it counts as lost until one comes.
@@ -188,7 +203,7 @@ impl Keepalive {
         mono_us: u64,
     ) -> Option<u32> {
         let entry = self.entry(id).filter(|entry| entry.unanswered > 0)?;
-        entry.unanswered = 0;
+        (entry.unanswered, entry.proven) = (0, true);
         let latency_us = mono_us.saturating_sub(entry.sent_us);
         let latency_us = u32::try_from(latency_us).unwrap_or(u32::MAX - 1).min(u32::MAX - 1);
         let (key, contact) = (entry.key.clone(), entry.contact.clone());
@@ -202,9 +217,16 @@ impl Keepalive {
 }
 
 impl KeepaliveConfig {
-    /// The router a phone registered at pings it: only there is the hole in the NAT.
-    fn wants(&self, binding: &Binding) -> bool {
-        binding.home().is_none() && (!self.nated_only || binding.fields().nat)
+    /// The router a phone registered at pings it: there is the hole in the NAT. Where that router is
+    /// dead another one does it, if it can reach the phone: by its Path, or without a NAT between.
+    fn wants(&self, key: &AorKey, binding: &Binding, live: Option<&Live>) -> bool {
+        let fields = binding.fields();
+        if self.nated_only && !fields.nat {
+            return false;
+        }
+        let Some(home) = binding.home() else { return true };
+        let reachable = !fields.transport.is_reliable() && (!fields.path.is_empty() || !fields.nat);
+        reachable && live.is_some_and(|live| live.stands_in(&home.node, key))
     }
 }
 

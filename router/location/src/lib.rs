@@ -19,6 +19,7 @@ pub mod import;
 mod inbox;
 mod keepalive;
 mod merge;
+mod nodes;
 pub mod portable;
 mod postgres;
 mod record;

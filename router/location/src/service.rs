@@ -14,6 +14,7 @@ use crate::commit::{Begun, Committer, Job, Queue, Tally, begin};
 use crate::expiry::Expired;
 use crate::health::{Health, Trouble};
 use crate::inbox::Inbox;
+use crate::nodes::{Live, Nodes};
 use crate::postgres::{PostgresConfig, PostgresStore};
 use crate::redb_store::RedbStore;
 use crate::store::{Record, Store, StoreError, Write};
@@ -113,6 +114,7 @@ pub struct Counts {
 pub struct LocationService {
     table: Arc<Table>,
     health: Health,
+    nodes: Nodes,
     queue: Option<Queue>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The shard expiry goes on with.
@@ -124,20 +126,20 @@ impl LocationService {
     pub fn open(config: &Config, unix_ms: u64) -> Result<LocationService, OpenError> {
         let backend = match &config.mode {
             Mode::Memory => {
-                let (table, health) = (Arc::new(table(config)), Health::default());
-                return Ok(LocationService::build(table, health, None, None));
+                let table = Arc::new(table(config));
+                return Ok(LocationService::build(table, Default::default(), None, None));
             }
             Mode::WriteThrough(backend) | Mode::WriteBack(backend, _) => backend,
         };
-        let health = Health::default();
+        let (health, nodes) = (Health::default(), Nodes::default());
         let store: Box<dyn Store> = match backend {
             Backend::File(path) => Box::new(RedbStore::open(path)?),
             Backend::Postgres(postgres) => {
                 let patient = config.start_without_store;
-                Box::new(PostgresStore::open(postgres, health.clone(), patient)?)
+                Box::new(PostgresStore::open(postgres, health.clone(), nodes.clone(), patient)?)
             }
         };
-        LocationService::open_on(config, store, health, unix_ms)
+        LocationService::open_on(config, store, (health, nodes), unix_ms)
     }
 
     /// As [`LocationService::open`], with a store of the caller's; of the mode only the time of a
@@ -147,13 +149,13 @@ impl LocationService {
         store: Box<dyn Store>,
         unix_ms: u64,
     ) -> Result<LocationService, OpenError> {
-        LocationService::open_on(config, store, Health::default(), unix_ms)
+        LocationService::open_on(config, store, Default::default(), unix_ms)
     }
 
     fn open_on(
         config: &Config,
         mut store: Box<dyn Store>,
-        health: Health,
+        (health, nodes): (Health, Nodes),
         unix_ms: u64,
     ) -> Result<LocationService, OpenError> {
         let table = Arc::new(table(config));
@@ -187,17 +189,17 @@ impl LocationService {
             // The thread has just started; were it gone, the next commit would say so.
             let _ = queue.sender.send(Job::Forget(stale));
         }
-        Ok(LocationService::build(table, health, Some(queue), Some(thread)))
+        Ok(LocationService::build(table, (health, nodes), Some(queue), Some(thread)))
     }
 
     fn build(
         table: Arc<Table>,
-        health: Health,
+        (health, nodes): (Health, Nodes),
         queue: Option<Queue>,
         thread: Option<JoinHandle<()>>,
     ) -> LocationService {
         let (thread, next_shard) = (Mutex::new(thread), AtomicUsize::new(0));
-        LocationService { table, health, queue, thread, next_shard }
+        LocationService { table, health, nodes, queue, thread, next_shard }
     }
 
     /// Makes the changes, all or none, and then calls `done` once: at once where no store is asked
@@ -334,6 +336,11 @@ impl LocationService {
     /// What is wrong with the store; `None`: nothing, or there is none.
     pub fn trouble(&self) -> Option<Trouble> {
         self.health.trouble()
+    }
+
+    /// The routers that live, where several share the store.
+    pub(crate) fn live_nodes(&self) -> Option<Arc<Live>> {
+        self.nodes.live()
     }
 
     /// Stores everything queued, ends the store thread and closes the store. Later commits to the

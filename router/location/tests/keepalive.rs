@@ -133,6 +133,7 @@ fn a_contact_that_answers_nothing_is_removed_and_one_that_answers_is_not() {
             match due {
                 Due::Ping(id, _) => bench.workers[0].sent(id),
                 Due::Dead(key, contact) => dead.push((key, contact)),
+                Due::StandIn(..) => panic!("there is no other router"),
             }
         }
     }

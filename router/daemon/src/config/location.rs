@@ -162,6 +162,7 @@ fn postgres(
     let write_timeout = millis("write_timeout_ms", 100..=60_000, 3000);
     let poll_interval = millis("poll_interval_ms", 10..=60_000, 500);
     let keep_removed = Duration::from_secs(s.number("keep_removed_s", 60..=604_800, 3600));
+    let node_dead = Duration::from_secs(s.number("node_dead_s", 3..=3600, 15));
     let config = connection.map(|text| {
         let own = listeners.first().map(|listener| format!("{}:{}", listener.host, listener.port));
         let config = PostgresConfig {
@@ -175,6 +176,7 @@ fn postgres(
             write_timeout,
             poll_interval,
             keep_removed,
+            node_dead,
         };
         if let Err(problem) = config.check() {
             section.sheet().fault(text.at, &text.key, format!("is bad: {problem}"), CONNECTION);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use viaduct_engine::dispatcher::{Destination, DestinationConfig, Prober};
-use viaduct_engine::registrar::target_of;
+use viaduct_engine::registrar::{Target, target_of, target_without_home};
 use viaduct_engine::{Input, Ping, PingId};
 use viaduct_location::{Due, Keepalive};
 
@@ -61,14 +61,9 @@ impl Core {
         let (options, from) = (pings.options, Arc::clone(&pings.from));
         for due in due {
             match due {
-                Due::Ping(id, binding) => {
-                    let Some(target) = target_of(&binding) else { continue };
-                    if let Some(pings) = self.pings.as_mut().filter(|pings| pings.options) {
-                        pings.book.sent(id);
-                    }
-                    let from = Arc::clone(&from);
-                    let may_open = false;
-                    self.input(Input::Ping(Ping { id, target, options, may_open, from }));
+                Due::Ping(id, binding) => self.ping_one(id, target_of(&binding), options, &from),
+                Due::StandIn(id, binding) => {
+                    self.ping_one(id, target_without_home(&binding), options, &from);
                 }
                 Due::Dead(key, contact) => {
                     let aor = String::from_utf8_lossy(&key.aor);
@@ -77,6 +72,15 @@ impl Core {
                 }
             }
         }
+    }
+
+    fn ping_one(&mut self, id: PingId, target: Option<Target>, options: bool, from: &Arc<str>) {
+        let Some(target) = target else { return };
+        if let Some(pings) = self.pings.as_mut().filter(|pings| pings.options) {
+            pings.book.sent(id);
+        }
+        let (from, may_open) = (Arc::clone(from), false);
+        self.input(Input::Ping(Ping { id, target, options, may_open, from }));
     }
 
     /// Sends the probes of destinations that are due.

@@ -164,6 +164,12 @@ pub fn target_of(binding: &Binding) -> Option<Target> {
     target(&binding.fields(), None, binding.home())
 }
 
+/// The same, as if the router the phone registered at had nothing that leads to it: by its Path, or
+/// straight to its contact.
+pub fn target_without_home(binding: &Binding) -> Option<Target> {
+    target(&binding.fields(), None, None)
+}
+
 /// Methods unknown to us are not in the mask: the UA decides.
 fn allows(fields: &BindingFields<'_>, method: Method) -> bool {
     let bit = method_bit(method);

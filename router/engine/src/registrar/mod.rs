@@ -17,6 +17,6 @@ pub use binding::{Binding, BindingFields, BindingSet};
 pub use flags::{FlagError, LookupFlags, PathMode, SaveFlags, UaFilter};
 pub use gruu::Gruu;
 pub use home::Home;
-pub use lookup::{Bound, LookupFault, LookupInput, Target, lookup, target_of};
+pub use lookup::{Bound, LookupFault, LookupInput, Target, lookup, target_of, target_without_home};
 pub use remove::{BindingFilter, remove, remove_failed, remove_matching};
 pub use save::{OutboundMode, Registrar, SaveAnswer, SaveCode, SaveInput, SaveRefusal, save};

@@ -47,6 +47,9 @@ pub struct PostgresConfig {
     /// How long removals are kept for routers that are not connected. Who was away longer than half
     /// of it reads everything again.
     pub keep_removed: Duration,
+    /// A router that has not said for so long that it lives is dead: another pings those of its
+    /// contacts that others can reach.
+    pub node_dead: Duration,
 }
 
 impl PostgresConfig {
@@ -63,6 +66,7 @@ impl PostgresConfig {
             write_timeout: Duration::from_secs(3),
             poll_interval: Duration::from_millis(500),
             keep_removed: Duration::from_secs(3600),
+            node_dead: Duration::from_secs(15),
         }
     }
 

@@ -11,6 +11,7 @@ use super::config::describe;
 use super::rows::Records;
 use super::session::{Clock, Link, connect, read_all};
 use super::{Pause, Shared, statements, unix_ms};
+use crate::nodes::MOST_NODES;
 use crate::store::Watcher;
 
 /// After a notification: more often come together.
@@ -19,6 +20,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const CLEAN_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it is logged what has changed. Who was away for longer reads everything again.
 const LOG_KEPT: Duration = Duration::from_secs(600);
+/// Of the time after which a router is dead: how often it says that it lives.
+const BEATS: u32 = 5;
 /// One plan for each question: how much is new differs.
 const PLANS: &str = "SET jit = off; SET plan_cache_mode = force_custom_plan; \
                      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
@@ -72,7 +75,12 @@ impl Feed {
         let changes = client.prepare(&statements::changes()).await?;
         self.recognise(&mut client).await?;
         let mut cleaned: Option<Instant> = None;
+        let mut beaten: Option<Instant> = None;
         loop {
+            if beaten.is_none_or(|at| at.elapsed() >= self.shared.config.node_dead / BEATS) {
+                beaten = Some(Instant::now());
+                self.beat(&client).await?;
+            }
             if !self.look(&client, &changes).await? {
                 self.list(&mut client).await?;
             }
@@ -94,6 +102,18 @@ impl Feed {
                 while notes.try_recv().is_ok() {}
             }
         }
+    }
+
+    /// Says that this router lives, and hears who else does.
+    async fn beat(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        let (me, dead) = (self.shared.reader.me(), self.shared.config.node_dead);
+        client.execute(statements::BEAT, &[&me.node, &me.boot]).await?;
+        let most = i64::try_from(MOST_NODES).unwrap_or(i64::MAX);
+        let dead_ms = dead.as_secs_f64() * 1000.0;
+        let rows = client.query(statements::LIVING, &[&dead_ms, &most]).await?;
+        let names = rows.iter().map(|row| row.try_get::<_, &str>(0).map(Box::from));
+        self.shared.nodes.heard(&me.node, names.collect::<Result<_, _>>()?, dead);
+        Ok(())
     }
 
     /// Is it the server the numbers are from, and has nothing been missed for too long?
@@ -197,6 +217,7 @@ impl Feed {
             transaction.execute(statements::CLEAN, &[&tables, &aors, &before]).await?;
             transaction.commit().await?;
         }
+        client.execute(statements::BURY, &[]).await?;
         let before = ago(keep_removed.min(LOG_KEPT));
         loop {
             let transaction = client.transaction().await?;

@@ -36,6 +36,7 @@ use session::{Clock, Session};
 pub use tls::connector;
 
 use crate::health::Health;
+use crate::nodes::Nodes;
 use crate::store::{Record, Store, StoreError, Watcher, Write, Written};
 
 /// First and longest pause between two attempts to connect.
@@ -92,6 +93,7 @@ struct Shared {
     config: PostgresConfig,
     reader: Reader,
     health: Health,
+    nodes: Nodes,
     /// `None` while there is no connection; a task makes a new one then.
     session: Mutex<Option<Arc<Session>>>,
     /// Wakes that task where the connection itself does not.
@@ -109,6 +111,7 @@ impl PostgresStore {
     pub(crate) fn open(
         config: &PostgresConfig,
         health: Health,
+        nodes: Nodes,
         patient: bool,
     ) -> Result<PostgresStore, StoreError> {
         let runtime = Background::new().map_err(|error| fault(config, error.to_string()))?;
@@ -135,6 +138,7 @@ impl PostgresStore {
             config: config.clone(),
             reader: Reader::new(me),
             health,
+            nodes,
             session: Mutex::new(session.as_ref().map(|(session, _)| Arc::clone(session))),
             given_up: Notify::new(),
             unsure: AtomicU64::new(u64::MAX),

@@ -23,6 +23,17 @@ pub(super) const END_ERA: &str = "UPDATE location_clock SET era = era + 1 WHERE 
 /// Numbers go on behind `$1`, the newest ever seen.
 pub(super) const ADVANCE: &str = "UPDATE location_clock SET seq = $1 + 1 WHERE seq <= $1";
 
+/// Says that the router `$1` lives, in its start `$2`.
+pub(super) const BEAT: &str = "INSERT INTO location_node (node, boot, seen) VALUES ($1, $2, now()) \
+     ON CONFLICT (node) DO UPDATE SET boot = excluded.boot, seen = excluded.seen";
+
+/// At most `$2` routers that have said so in the last `$1` milliseconds.
+pub(super) const LIVING: &str = "SELECT node FROM location_node \
+     WHERE seen > now() - $1::float8 * interval '1 ms' ORDER BY seen DESC LIMIT $2";
+
+/// Forgets routers that are gone for good.
+pub(super) const BURY: &str = "DELETE FROM location_node WHERE seen < now() - interval '30 days'";
+
 /// Writes a group, after [`TICK`] in the same transaction. An AoR whose row has another number than
 /// its change was computed from is stale, and so is all that shares its part. A record that is
 /// removed, or has expired (`$32`), is the same as none.
