@@ -43,8 +43,8 @@
 //!
 //! # Where to start reading
 //! [`Policy`], then [`Request`] and the modules named after the host's interfaces: [`usrloc`],
-//! [`path`], [`routing`], [`auth`], [`nat`], [`dispatcher`], [`table`], [`vars`], [`settings`], [`log`],
-//! [`metrics`]. Each is a
+//! [`path`], [`routing`], [`auth`], [`nat`], [`media`], [`dispatcher`], [`table`], [`vars`],
+//! [`settings`], [`log`], [`metrics`]. Each is a
 //! grant in the policy's manifest: what is not granted is refused when the policy is loaded. The contract
 //! itself is `wit/`. Tests are written with [`testing`] (feature `testing`).
 
@@ -60,6 +60,7 @@ pub mod bindings;
 pub mod component;
 pub mod dispatcher;
 pub mod log;
+pub mod media;
 mod message;
 pub mod metrics;
 pub mod nat;
@@ -92,7 +93,7 @@ pub mod prelude {
     pub use crate::path::Mode;
     pub use crate::{
         BranchVerdict, FailureVerdict, Method, Policy, ReplyVerdict, Request, Response, Transport,
-        Verdict, answer_options, auth, dispatcher, log, method_not_allowed, metrics, nat, path,
-        relay, reply, routing, settings, table, usrloc, vars, viaduct,
+        Verdict, answer_options, auth, dispatcher, log, media, method_not_allowed, metrics, nat,
+        path, relay, reply, routing, settings, table, usrloc, vars, viaduct,
     };
 }

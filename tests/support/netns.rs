@@ -13,6 +13,7 @@ pub const NO_NAMESPACE: &str = "network namespaces need root and ip (iproute2)";
 #[derive(Debug)]
 pub struct Namespace {
     name: String,
+    outside: String,
     here: Ipv4Addr,
     there: Ipv4Addr,
 }
@@ -24,29 +25,43 @@ impl Namespace {
     /// # Errors
     /// When `ip` fails half-way, with what it said.
     pub fn new() -> Result<Option<Self>> {
+        Self::numbered(0)
+    }
+
+    /// As [`Namespace::new`]; one process may have those numbered 0 and 1. What is not on its cable
+    /// it sends to this machine.
+    ///
+    /// # Errors
+    /// As [`Namespace::new`].
+    pub fn numbered(number: u8) -> Result<Option<Self>> {
         let id = process::id();
-        let name = format!("viaduct-{id}");
+        let name = format!("viaduct-{id}-{number}");
+        let outside = format!("vd{id}-{number}");
         if !Uid::effective().is_root() || ip(&["netns", "add", &name]).is_err() {
             return Ok(None);
         }
-        // Of the addresses for tests of devices (RFC 2544), four for each process.
-        let [_, _, high, low] = (id << 2).to_be_bytes();
+        // Of the addresses for tests of devices (RFC 2544), eight for each process.
+        let [_, _, high, low] = (id << 3 | u32::from(number & 1) << 2).to_be_bytes();
         let at = |last: u8| Ipv4Addr::new(198, 18 + (high >> 7), high, low | last);
-        let namespace = Self { name, here: at(1), there: at(2) };
-        let (name, outside) = (namespace.name.as_str(), namespace.outside());
+        let namespace = Self { name, outside, here: at(1), there: at(2) };
+        let (name, outside) = (namespace.name.as_str(), &namespace.outside);
         let here = format!("{}/30", namespace.here);
         let there = format!("{}/30", namespace.there);
-        ip(&["link", "add", &outside, "type", "veth", "peer", "name", "eth0", "netns", name])?;
-        ip(&["addr", "add", &here, "dev", &outside])?;
-        ip(&["link", "set", &outside, "up"])?;
+        ip(&["link", "add", outside, "type", "veth", "peer", "name", "eth0", "netns", name])?;
+        ip(&["addr", "add", &here, "dev", outside])?;
+        ip(&["link", "set", outside, "up"])?;
         ip(&["-n", name, "link", "set", "lo", "up"])?;
         ip(&["-n", name, "addr", "add", &there, "dev", "eth0"])?;
         ip(&["-n", name, "link", "set", "eth0", "up"])?;
+        let gateway = namespace.here.to_string();
+        ip(&["-n", name, "route", "add", "default", "via", &gateway])?;
         Ok(Some(namespace))
     }
 
-    fn outside(&self) -> String {
-        format!("vd{}", process::id())
+    /// This machine's address on its cable.
+    #[must_use]
+    pub fn gateway(&self) -> Ipv4Addr {
+        self.here
     }
 
     /// Its name for `ip netns exec`.
@@ -80,7 +95,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let _ = ip(&["link", "del", &self.outside()]);
+        let _ = ip(&["link", "del", &self.outside]);
         let _ = ip(&["netns", "del", &self.name]);
     }
 }

@@ -30,6 +30,10 @@ pub struct Sipp {
     /// Most calls up at a time.
     limit: u32,
     more: Vec<String>,
+    /// Network namespace it runs in.
+    namespace: Option<String>,
+    /// Files in its working folder.
+    files: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// A SIPp that is running.
@@ -93,6 +97,8 @@ impl Sipp {
             rate: 10,
             limit: 10,
             more: Vec::new(),
+            namespace: None,
+            files: Vec::new(),
         }
     }
 
@@ -138,6 +144,35 @@ impl Sipp {
         self
     }
 
+    /// Runs it in a network namespace. One that waits for calls is not waited for then.
+    #[must_use]
+    pub fn inside(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
+    /// Puts a file into its working folder, where scenarios look for captures.
+    #[must_use]
+    pub fn file(mut self, name: &'static str, content: Vec<u8>) -> Self {
+        self.files.push((name, content));
+        self
+    }
+
+    /// Echoes RTP that arrives at `port` to where it came from.
+    #[must_use]
+    pub fn echo(self, port: u16) -> Self {
+        let mut this = self.media_port(port);
+        this.more.push("-rtp_echo".to_owned());
+        this
+    }
+
+    /// The port its descriptions name and its captures are sent from.
+    #[must_use]
+    pub fn media_port(mut self, port: u16) -> Self {
+        self.more.extend(["-mp".to_owned(), port.to_string()]);
+        self
+    }
+
     /// Keeps every message for [`Report::messages`].
     #[must_use]
     pub fn trace_messages(mut self) -> Self {
@@ -153,7 +188,17 @@ impl Sipp {
         let program = installed().context("sipp is not installed")?;
         let folder = TempDir::with_prefix("viaduct-sipp-")?;
         let path = |file: &str| folder.path().join(file).into_os_string();
-        let mut command = Command::new(program);
+        for (name, content) in &self.files {
+            fs::write(folder.path().join(name), content)?;
+        }
+        let mut command = match &self.namespace {
+            Some(namespace) => {
+                let mut command = Command::new("ip");
+                command.args(["netns", "exec", namespace]).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         if let Some(remote) = self.remote {
             command.arg(remote.to_string());
         }
@@ -170,7 +215,7 @@ impl Sipp {
         command.args(&self.more).current_dir(folder.path());
         let name = format!("sipp {}", self.scenario.display());
         let process = Process::start(name.clone(), &mut command)?;
-        if self.remote.is_none() {
+        if self.remote.is_none() && self.namespace.is_none() {
             net::wait_until_bound(self.transport, self.local, Duration::from_secs(10))
                 .with_context(|| process.log())?;
         }

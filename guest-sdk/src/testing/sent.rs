@@ -198,7 +198,11 @@ impl Sent {
         if (101..300).contains(&status) {
             lines.push(format!("Contact: <{contact}>"));
         }
-        Answer { source, lines }
+        Answer {
+            source,
+            lines,
+            body: String::new(),
+        }
     }
 }
 
@@ -207,6 +211,7 @@ impl Sent {
 pub struct Answer {
     source: String,
     lines: Vec<String>,
+    body: String,
 }
 
 impl Answer {
@@ -216,9 +221,16 @@ impl Answer {
         self
     }
 
+    /// Gives it a body.
+    pub fn body(mut self, content_type: &str, text: &str) -> Answer {
+        self.body = text.to_owned();
+        self.header("Content-Type", content_type)
+    }
+
     /// Sends it; what the router sent because of it.
     pub fn send(&self) -> Outcome {
-        let text = format!("{}\r\nContent-Length: 0\r\n\r\n", self.lines.join("\r\n"));
+        let (lines, length) = (self.lines.join("\r\n"), self.body.len());
+        let text = format!("{lines}\r\nContent-Length: {length}\r\n\r\n{}", self.body);
         router::receive(&self.source, &text)
     }
 }

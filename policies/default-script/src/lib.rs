@@ -12,34 +12,9 @@ struct DefaultScript;
 #[viaduct::policy]
 impl Policy for DefaultScript {
     fn on_request(request: &Request) -> Verdict {
-        if floods(request) {
-            return Verdict::Drop;
-        }
-        nat::force_rport();
-        if request.in_dialog() {
-            return within_dialog(request);
-        }
-        if request.preloaded_route() && !request.trusted() {
-            return reply(403, "Preload Route Denied");
-        }
-        if request.method() == Method::Register {
-            return register(request).unwrap_or_else(|refused| refused);
-        }
-        if let Err(verdict) = authenticate(request) {
-            return verdict;
-        }
-        if request.method().forms_dialog() {
-            routing::record_route();
-        }
-        if !request.uri_is_ours() {
-            return relay();
-        }
-        match request.method() {
-            Method::Publish | Method::Subscribe => reply(404, "Not Here"),
-            Method::Options if request.uri_is_router() => answer_options("path"),
-            _ if request.uri_is_router() => reply(484, ""),
-            _ if is_pstn(&request.request_user()) => to_pstn(request),
-            _ => to_user(request),
+        match decide(request) {
+            Verdict::Relay => with_media(request),
+            other => other,
         }
     }
 
@@ -47,6 +22,10 @@ impl Policy for DefaultScript {
         // Where a phone behind NAT really is stands in its Contact, for the requests to come.
         if nat::test("private-contact").unwrap_or(false) {
             let _ = response.add_contact_alias();
+        }
+        if settings::get_or("media", "off") != "off" {
+            // Of calls that are not relayed it leaves the answers alone.
+            let _ = media::manage(media_flags());
         }
         ReplyVerdict::Forward
     }
@@ -61,6 +40,68 @@ impl Policy for DefaultScript {
         }
         FailureVerdict::Forward
     }
+}
+
+fn decide(request: &Request) -> Verdict {
+    if floods(request) {
+        return Verdict::Drop;
+    }
+    nat::force_rport();
+    if request.in_dialog() {
+        return within_dialog(request);
+    }
+    if request.preloaded_route() && !request.trusted() {
+        return reply(403, "Preload Route Denied");
+    }
+    if request.method() == Method::Register {
+        return register(request).unwrap_or_else(|refused| refused);
+    }
+    if let Err(verdict) = authenticate(request) {
+        return verdict;
+    }
+    if request.method().forms_dialog() {
+        routing::record_route();
+    }
+    if !request.uri_is_ours() {
+        return relay();
+    }
+    match request.method() {
+        Method::Publish | Method::Subscribe => reply(404, "Not Here"),
+        Method::Options if request.uri_is_router() => answer_options("path"),
+        _ if request.uri_is_router() => reply(484, ""),
+        _ if is_pstn(&request.request_user()) => to_pstn(request),
+        _ => to_user(request),
+    }
+}
+
+/// Lets the media of a call go through the router: of all calls, or of those that need it because a
+/// side is behind NAT. What follows in a dialog is relayed where the call is.
+fn with_media(request: &Request) -> Verdict {
+    let wanted = match settings::get_or("media", "off").as_str() {
+        "always" => true,
+        "nat" => request.in_dialog() || is_nated(request),
+        _ => false,
+    };
+    if wanted && let Err(error) = media::manage(media_flags()) {
+        log::error!("media are not relayed: {error:?}");
+    }
+    relay()
+}
+
+/// A phone whose description names a private address is where its SIP came from.
+fn media_flags() -> &'static str {
+    if nat::test("private-sdp").unwrap_or(false) {
+        "SIP-source-address"
+    } else {
+        ""
+    }
+}
+
+fn is_nated(request: &Request) -> bool {
+    let caller = nat::test("private-sdp, private-contact, diff-ip-src-via").unwrap_or(false);
+    let callee = request.request_uri();
+    let bindings = || usrloc::bindings("location", &callee);
+    caller || request.uri_is_ours() && bindings().iter().any(|binding| binding.nat)
 }
 
 /// Too many requests a second from one address: it is not heard for a while.

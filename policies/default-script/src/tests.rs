@@ -101,6 +101,42 @@ mod tests {
             .expect_to("udp:192.0.2.60:5060");
     }
 
+    fn sdp(ip: &str) -> String {
+        format!(
+            "v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\n\
+             m=audio 4000 RTP/AVP 0\r\n"
+        )
+    }
+
+    fn call(ip: &str) -> Sip {
+        Sip::invite("bob@example.com").body("application/sdp", &sdp(ip))
+    }
+
+    #[test]
+    fn media_go_through_the_router_where_a_side_is_behind_nat() {
+        router::bind("bob@example.com", "sip:bob@192.0.2.12");
+        let relayed = |call: &Sent| call.body().contains("c=IN IP4 192.0.2.1\r\n");
+        assert!(!relayed(call("10.0.0.3").send().forwarded()), "it is off");
+        router::set("media", "nat");
+        assert!(!relayed(call("192.0.2.11").send().forwarded()));
+        let call = call("10.0.0.3").send();
+        assert!(relayed(call.forwarded()));
+        let answer = call.forwarded().answer(200);
+        let answer = answer.body("application/sdp", &sdp("192.0.2.12")).send();
+        assert!(relayed(answer.response()));
+    }
+
+    #[test]
+    fn a_phone_that_registers_from_behind_nat_has_its_media_relayed() {
+        router::set("media", "nat");
+        Sip::register("bob@example.com")
+            .contact("sip:bob@10.0.0.9")
+            .send()
+            .expect_status(200);
+        let call = call("192.0.2.11").send();
+        assert!(call.forwarded().body().contains("c=IN IP4 192.0.2.1\r\n"));
+    }
+
     #[test]
     fn a_phone_behind_nat_is_found_through_its_alias() {
         router::bind("bob@example.com", "sip:bob@192.0.2.12");

@@ -67,6 +67,15 @@ pub trait Control: Send + Sync + 'static {
     /// Who is banned.
     fn bans(&self) -> Result<Vec<BanEntry>, Refusal>;
 
+    /// Calls whose media are relayed, the oldest first.
+    fn media_calls(&self) -> Result<Vec<MediaCall>, Refusal>;
+
+    /// Those with this Call-ID.
+    fn media_call(&self, call_id: &str) -> Result<Vec<MediaCall>, Refusal>;
+
+    /// Ends the media of those with this Call-ID; how many. Their SIP goes on.
+    fn kill_media(&self, call_id: &str) -> Result<usize, Refusal>;
+
     /// Takes up a configuration that differs only where no restart is needed (see
     /// [`Config::reloaded`]), and reads path keys and users again.
     fn reload(&self, config: &Config) -> Result<(), Refusal>;
@@ -253,6 +262,60 @@ pub struct UserEntry {
     pub realm: String,
     /// Those he can answer a challenge of.
     pub algorithms: Vec<String>,
+}
+
+/// One call of `GET /v1/media`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MediaCall {
+    /// Call-ID.
+    pub call_id: String,
+    /// Tag of who called.
+    pub caller_tag: String,
+    /// Tag of who was called; empty: nobody has answered.
+    pub callee_tag: String,
+    /// Since its first offer, seconds.
+    pub age_s: u64,
+    /// An offer was answered.
+    pub answered: bool,
+    /// Streams that are relayed.
+    pub streams: Vec<MediaStream>,
+}
+
+/// One stream of a call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MediaStream {
+    /// `audio`, `video`...
+    pub kind: String,
+    /// Who called.
+    pub caller: MediaLeg,
+    /// Who was called.
+    pub callee: MediaLeg,
+}
+
+/// One side of a stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MediaLeg {
+    /// Our address that receives its RTP.
+    pub local: String,
+    /// Where it is; empty: not known.
+    pub peer: String,
+    /// That is settled.
+    pub locked: bool,
+    /// Packets it sent that were relayed.
+    pub packets: u64,
+    /// Octets of UDP payload in them.
+    pub octets: u64,
+    /// Packets that were dropped.
+    pub dropped: u64,
+    /// RTP packets that never came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost: Option<u64>,
+    /// Jitter, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_us: Option<u32>,
+    /// Mean opinion score, estimated, 1 to 4.5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mos: Option<f64>,
 }
 
 /// `GET /v1/auth`

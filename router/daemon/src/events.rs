@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use viaduct_engine::Event;
 use viaduct_engine::dispatcher::State;
+use viaduct_engine::media::{LegView, MediaRecord};
 
 use crate::metrics::names;
 use crate::show::Show;
@@ -139,6 +140,10 @@ fn log(event: &Event, budget: &mut Budget) {
             let kind = names::failure_word(*kind);
             tracing::error!(target: "viaduct::policy", kind, status, "policy run failed");
         }
+        Event::MediaFailed { call_id, fault, status } => {
+            tracing::warn!(target: "viaduct::media", ?call_id, %fault, status, "not relayed");
+        }
+        Event::MediaEnded(record) => tell_media(record),
         Event::PolicyLog { level, text } => policy_line(*level, text),
         Event::Registered { aor, contacts, expires_s, source } => {
             tracing::debug!(target: TRAFFIC, %aor, contacts, expires_s, %source, "registered");
@@ -160,6 +165,28 @@ pub(crate) fn tell_destination(set: &str, uri: &str, state: State) {
         State::Up => tracing::info!(target: "viaduct::dispatcher", set, uri, "up"),
         State::Down => tracing::warn!(target: "viaduct::dispatcher", set, uri, "down"),
         State::Disabled => tracing::info!(target: "viaduct::dispatcher", set, uri, "disabled"),
+    }
+}
+
+/// The record of a call (CDR): one line for it, and one a stream, whose fields are only ever added to.
+fn tell_media(record: &MediaRecord) {
+    let MediaRecord { call_id, caller_tag, callee_tag, duration_ms, answered, .. } = record;
+    let reason = record.reason.word();
+    tracing::info!(
+        target: "viaduct::media", ?call_id, ?caller_tag, ?callee_tag,
+        begun_unix_ms = record.begun_unix_ms, duration_ms, answered, reason, "call ended"
+    );
+    for stream in &record.streams {
+        let kind = &*stream.kind;
+        for (side, leg) in [("caller", &stream.caller), ("callee", &stream.callee)] {
+            let LegView { packets, octets, dropped, lost, jitter_us, .. } = leg;
+            let peer = leg.peer.map(tracing::field::display);
+            let mos = leg.mos_centi.map(|mos| f64::from(mos) / 100.0);
+            tracing::info!(
+                target: "viaduct::media", ?call_id, kind, side, peer, packets, octets, dropped,
+                lost, jitter_us, mos, "leg ended"
+            );
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! The router a policy's tests run against: the real engine and policy host, an in-memory location
-//! service, one UDP listener on a virtual network, and a clock that only tests move.
+//! service, a media relay without sockets, one UDP listener on a virtual network, and a clock that only tests move.
 
 mod users;
 
@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, State};
+use viaduct_engine::media::Media;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
 use viaduct_engine::{
@@ -15,6 +16,10 @@ use viaduct_engine::{
     Output, Settings, Shared, TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService};
+use viaduct_media::Service;
+use viaduct_media::memory::MemoryRelay;
+use viaduct_media::service::Interface;
+use viaduct_media::session::Learn;
 use viaduct_policy::testing::{
     ChallengeAnswer, Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage,
     TestRunner, selected,
@@ -161,6 +166,35 @@ impl VirtualRouter {
     }
 }
 
+/// A media relay at the router's address that takes every order and relays nothing.
+fn virtual_media() -> anyhow::Result<Arc<dyn Media>> {
+    let interface = Interface {
+        name: "default".into(),
+        ip: LISTENER.0.into(),
+        advertised: None,
+        ports: 30_000..=39_999,
+    };
+    let settings = viaduct_media::call::Settings {
+        learn: Learn::OFF,
+        idle_s: 0,
+        dscp_audio: None,
+        dscp_video: None,
+        loopback: true,
+        handover: false,
+    };
+    let config = viaduct_media::service::Config {
+        interfaces: vec![interface],
+        settings,
+        calls: 1000,
+        lifetime_s: 0,
+        unanswered_s: 600,
+        held_s: 0,
+        rest_ms: 0,
+    };
+    let executor = Box::new(MemoryRelay::default());
+    Ok(Arc::new(Service::new(config, executor, Box::new(drop))?))
+}
+
 /// The settings of the router under test.
 pub(crate) fn virtual_settings() -> anyhow::Result<Settings> {
     let addr = SocketAddr::from(LISTENER);
@@ -184,7 +218,7 @@ pub(crate) fn virtual_settings() -> anyhow::Result<Settings> {
         timers: TimerValues::default(),
         bounds: Bounds::default(),
         secret: [0x5a; 16],
-        shared: Shared::default(),
+        shared: Shared { media: Some(virtual_media()?), ..Shared::default() },
     })
 }
 

@@ -1,6 +1,7 @@
 //! The wiring: location service, policies, resolver and worker threads made from a configuration,
 //! and the [`Control`] over them.
 
+mod media;
 mod policies;
 pub(crate) mod record;
 
@@ -27,8 +28,8 @@ use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, Page, PolicyEntry, PolicyOrder,
-    PolicyParts, RecordPart, RecordRequest, Refusal, Status, UserEntry, UserOrder,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, MediaCall, Page, PolicyEntry,
+    PolicyOrder, PolicyParts, RecordPart, RecordRequest, Refusal, Status, UserEntry, UserOrder,
 };
 use crate::credentials::Users;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
@@ -81,6 +82,7 @@ pub struct Router {
     shared: Mutex<viaduct_engine::Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     packets: Option<Packets>,
+    media: Option<Arc<viaduct_media::Service>>,
     draining: AtomicBool,
     hurry: AtomicBool,
     started: Instant,
@@ -114,6 +116,7 @@ impl Router {
             choose_owners(config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
         }
         let packets = Packets::start(config, &workers)?;
+        let media = media::open(config.media.as_ref(), events.clone())?;
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),
             mode: config.location.mode.name(),
@@ -128,9 +131,10 @@ impl Router {
             replay,
             secret,
             record_header: record::header(config),
-            shared: Mutex::new(open_shared(config)?),
+            shared: Mutex::new(open_shared(config, media.clone())?),
             threads: Mutex::new(Vec::new()),
             packets,
+            media,
             draining: AtomicBool::new(false),
             hurry: AtomicBool::new(false),
             started: Instant::now(),
@@ -145,6 +149,9 @@ impl Router {
         }
         router.probe(config);
         router.spawn_expiry()?;
+        if let Some(media) = &router.media {
+            media::watch(media, &router.clock)?;
+        }
         policies::spawn_guard(&router.catalog, &router.metrics, config.policy.guard)?;
         Ok(router)
     }
@@ -187,6 +194,10 @@ impl Router {
         });
         if let Some(packets) = &self.packets {
             self.metrics.watch_verdicts(packets.verdicts());
+        }
+        if let Some(media) = &self.media {
+            let media = Arc::clone(media);
+            self.metrics.watch_media(move || media.numbers());
         }
         let catalog = Arc::clone(&self.catalog);
         self.metrics.watch_policies(move || policies::entries(catalog.list()));
@@ -295,12 +306,16 @@ impl Router {
     }
 }
 
-fn open_shared(config: &Config) -> anyhow::Result<viaduct_engine::Shared> {
+fn open_shared(
+    config: &Config,
+    media: Option<Arc<viaduct_media::Service>>,
+) -> anyhow::Result<viaduct_engine::Shared> {
     let mut seed = [0u8; 8];
     crate::random::fill(&mut seed).context("no randomness from the kernel")?;
     Ok(viaduct_engine::Shared {
         tables: Arc::new(Tables::new(config.tables.entries, u64::from_le_bytes(seed))),
         dispatcher: Arc::new(config.dispatcher.build()),
+        media: media.map(|media| media as Arc<dyn viaduct_engine::media::Media>),
     })
 }
 
@@ -442,6 +457,18 @@ impl Control for Router {
         self.need_packets()?.bans()
     }
 
+    fn media_calls(&self) -> Result<Vec<MediaCall>, Refusal> {
+        media::list(self.media.as_ref(), &self.clock)
+    }
+
+    fn media_call(&self, call_id: &str) -> Result<Vec<MediaCall>, Refusal> {
+        media::show(self.media.as_ref(), &self.clock, call_id)
+    }
+
+    fn kill_media(&self, call_id: &str) -> Result<usize, Refusal> {
+        media::kill(self.media.as_ref(), &self.clock, call_id)
+    }
+
     fn reload(&self, config: &Config) -> Result<(), Refusal> {
         let keys = path_keys::load_or_create(&config.path_key_file)
             .map_err(|fault| Refusal::Invalid(fault.to_string()))?;
@@ -497,6 +524,9 @@ impl Control for Router {
             if thread.join().is_err() {
                 tracing::error!("a worker has panicked");
             }
+        }
+        if let Some(media) = &self.media {
+            media.close(self.clock.now());
         }
         self.location.close();
         left

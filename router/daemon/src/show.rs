@@ -140,6 +140,15 @@ impl<W: Write> Show<W> {
                 let kind = names::failure_word(*kind);
                 (Colour::Red, format!("policy failed {kind}: answered {status}"))
             }
+            Event::MediaFailed { fault, status, .. } => {
+                (Colour::Red, format!("media failed  {fault}: answered {status}"))
+            }
+            Event::MediaEnded(record) => {
+                let legs = record.streams.iter().flat_map(|s| [&s.caller, &s.callee]);
+                let packets = legs.fold(0u64, |sum, leg| sum.saturating_add(leg.packets));
+                let reason = record.reason.word();
+                (Colour::Grey, format!("media {reason:<7} {packets} packets relayed"))
+            }
             Event::PolicyLog { text, .. } => {
                 (Colour::Grey, format!("policy        {}", plain(text)))
             }

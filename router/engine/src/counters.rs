@@ -50,6 +50,8 @@ pub struct Counters {
     pub flows_failed: u64,
     /// Requests that came back as undeliverable.
     pub undelivered: u64,
+    /// Orders about media that were not carried out.
+    pub media_failed: u64,
 }
 
 impl Counters {

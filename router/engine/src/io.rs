@@ -3,6 +3,7 @@
 use crate::flow::{Flow, Transport};
 use crate::hook::FailureKind;
 use crate::location::{Change, CommitFault};
+use crate::media::{MediaFault, MediaRecord};
 use crate::query::{Fact, Query, QueryFault};
 use crate::registrar::Target;
 use std::net::SocketAddr;
@@ -225,6 +226,17 @@ pub enum Event {
         /// What was answered.
         status: u16,
     },
+    /// A policy's order about media was not carried out.
+    MediaFailed {
+        /// Call-ID.
+        call_id: Box<str>,
+        /// Why.
+        fault: MediaFault,
+        /// What a request was answered; a response or an ACK went on as it was.
+        status: u16,
+    },
+    /// The media of a call are relayed no longer.
+    MediaEnded(Box<MediaRecord>),
     /// A policy run failed and its fallback was used.
     PolicyFailed {
         /// How.

@@ -12,6 +12,7 @@ pub mod flow;
 pub mod hook;
 pub mod io;
 pub mod location;
+pub mod media;
 mod outbox;
 pub mod path;
 mod proxy;

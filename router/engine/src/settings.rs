@@ -10,6 +10,7 @@ use viaduct_message::{Host, Uri};
 use crate::auth::Auth;
 use crate::dispatcher::Dispatcher;
 use crate::flow::Transport;
+use crate::media::Media;
 use crate::path::PathKeys;
 use crate::registrar::Registrar;
 use crate::table::Tables;
@@ -150,6 +151,8 @@ pub struct Shared {
     pub tables: Arc<Tables>,
     /// Sets of destinations.
     pub dispatcher: Arc<Dispatcher>,
+    /// Relays media; `None`: nobody does.
+    pub media: Option<Arc<dyn Media>>,
 }
 
 impl Settings {

@@ -195,6 +195,8 @@ fn merged_leg(userspace: LegReport, kernel: &LegReport) -> LegReport {
         seen_ms: [kernel.seen_ms, userspace.seen_ms].into_iter().flatten().min(),
         ssrc: kernel.ssrc.or(userspace.ssrc),
         counters,
+        // The module does not look: what was heard here is not all.
+        quality: userspace.quality.filter(|_| kernel.counters.get(Counter::Rtp) == 0),
         ..userspace
     }
 }

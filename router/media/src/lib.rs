@@ -9,11 +9,14 @@ pub mod executor;
 pub mod fallback;
 pub mod kernel;
 pub mod latch;
+pub mod memory;
 pub mod packet;
 pub mod ports;
 pub mod relay;
 pub mod sdp;
+pub mod service;
 pub mod session;
 pub mod userspace;
 
 pub use executor::{Executor, ExecutorError};
+pub use service::Service;

@@ -16,6 +16,8 @@ pub struct Facts {
     pub class: Classes,
     /// SSRC and sequence number, of RTP.
     pub rtp: Option<(u32, u16)>,
+    /// Timestamp, of RTP.
+    pub timestamp: u32,
 }
 
 /// The class of a packet by its first octets (RFC 7983 section 7, RFC 5761 section 4).
@@ -91,7 +93,7 @@ pub fn rtcp_is_valid(data: &[u8], srtp: bool) -> bool {
 /// The counter of what is wrong with it.
 pub fn screen(leg: &Leg, data: &[u8]) -> Result<Facts, Counter> {
     let class = classify(data);
-    let facts = Facts { class, rtp: None };
+    let facts = Facts { class, rtp: None, timestamp: 0 };
     if !(leg.forward | leg.up).intersects(class) {
         return Err(Counter::Class);
     }
@@ -110,7 +112,7 @@ pub fn screen(leg: &Leg, data: &[u8]) -> Result<Facts, Counter> {
 }
 
 fn screen_rtp(leg: &Leg, data: &[u8], srtp: bool) -> Result<Facts, Counter> {
-    let &[_, kind, s1, s2, _, _, _, _, a, b, c, d, ..] = data else {
+    let &[_, kind, s1, s2, t1, t2, t3, t4, a, b, c, d, ..] = data else {
         return Err(Counter::Malformed);
     };
     if !rtp_is_valid(data, srtp) {
@@ -120,7 +122,7 @@ fn screen_rtp(leg: &Leg, data: &[u8], srtp: bool) -> Result<Facts, Counter> {
         return Err(Counter::PayloadType);
     }
     let rtp = Some((u32::from_be_bytes([a, b, c, d]), u16::from_be_bytes([s1, s2])));
-    Ok(Facts { class: Classes::RTP, rtp })
+    Ok(Facts { class: Classes::RTP, rtp, timestamp: u32::from_be_bytes([t1, t2, t3, t4]) })
 }
 
 fn be16(data: &[u8], at: usize) -> Option<u16> {

@@ -43,6 +43,7 @@ pub enum PortError {
 #[derive(Debug)]
 pub struct PortPool {
     ip: IpAddr,
+    advertised: IpAddr,
     first: u16,
     /// One for each port from `first` on.
     used: Vec<bool>,
@@ -66,7 +67,38 @@ impl PortPool {
             return Err(PortError::Range);
         }
         let used = vec![false; usize::from(last - first) + 1];
-        Ok(Self { ip, first, used, resting: VecDeque::new(), rest_ms })
+        let resting = VecDeque::new();
+        Ok(Self { ip, advertised: ip, first, used, resting, rest_ms })
+    }
+
+    /// The same, told to peers as another address: that of a NAT before this machine.
+    #[must_use]
+    pub fn advertised_as(self, ip: IpAddr) -> Self {
+        Self { advertised: ip, ..self }
+    }
+
+    /// What peers are told.
+    #[must_use]
+    pub fn advertised(&self) -> IpAddr {
+        self.advertised
+    }
+
+    /// Whether that is an address peers are told of these ports, in use or not.
+    #[must_use]
+    pub fn tells(&self, address: SocketAddr) -> bool {
+        let ours = address.ip() == self.advertised || address.ip() == self.ip;
+        ours && self.place(address.port()).is_some()
+    }
+
+    /// Whether they came from here.
+    #[must_use]
+    pub fn owns(&self, ports: Ports) -> bool {
+        ports.rtp.ip() == self.ip && self.place(ports.rtp.port()).is_some()
+    }
+
+    fn place(&self, port: u16) -> Option<usize> {
+        let place = usize::from(port.checked_sub(self.first)?);
+        (place < self.used.len()).then_some(place)
     }
 
     /// Takes ports. `random` chooses where the search begins.
@@ -98,7 +130,7 @@ impl PortPool {
 
     /// Gives ports back. Those of another pool are ignored.
     pub fn release(&mut self, now_ms: u64, ports: Ports) {
-        if ports.rtp.ip() == self.ip {
+        if self.owns(ports) {
             self.resting.push_back((now_ms.saturating_add(self.rest_ms), ports));
             self.wake(now_ms);
         }
@@ -122,8 +154,9 @@ impl PortPool {
 
     fn mark(&mut self, ports: Ports, used: bool) {
         for offset in 0..ports.count() {
-            let at = ports.rtp.port().checked_add(offset).and_then(|p| p.checked_sub(self.first));
-            if let Some(place) = at.and_then(|at| self.used.get_mut(usize::from(at))) {
+            let port = ports.rtp.port().checked_add(offset);
+            let place = port.and_then(|port| self.place(port));
+            if let Some(place) = place.and_then(|place| self.used.get_mut(place)) {
                 *place = used;
             }
         }

@@ -108,6 +108,8 @@ pub struct Leg {
     pub packets: Budget,
     /// Octets of UDP payload a second from the peer.
     pub octets: Budget,
+    /// RTP clock of what the peer sends, for its jitter; 0: not known.
+    pub clock_hz: u32,
 }
 
 impl Leg {
@@ -127,6 +129,7 @@ impl Leg {
             priority: 0,
             packets: Budget { per_s: 0, burst: 16 },
             octets: Budget::NONE,
+            clock_hz: 0,
         }
     }
 }
@@ -226,6 +229,17 @@ impl Counters {
     }
 }
 
+/// How well the RTP of a peer arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quality {
+    /// Packets that should have come, by their sequence numbers.
+    pub expected: u64,
+    /// Of them, those that did not.
+    pub lost: u64,
+    /// Interarrival jitter (RFC 3550 6.4.1), microseconds; 0 where the clock is not known.
+    pub jitter_us: u32,
+}
+
 /// How a leg stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LegReport {
@@ -243,6 +257,8 @@ pub struct LegReport {
     pub ssrc: Option<u32>,
     /// What arrived.
     pub counters: Counters,
+    /// How well; `None`: the executor does not look.
+    pub quality: Option<Quality>,
 }
 
 /// How a session stands.

@@ -5,6 +5,7 @@
 //! recording under way, [`replay`] runs a version over cases.
 
 pub mod case;
+pub mod media;
 pub mod replay;
 pub mod session;
 mod tap;

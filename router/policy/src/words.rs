@@ -1,6 +1,7 @@
 //! What a run decided and staged, in words: for tests, for comparisons, for people.
 
 use viaduct_engine::dispatcher::DispatcherChange;
+use viaduct_engine::media::{Action, Order};
 use viaduct_engine::run::{Effects, HeaderEdit};
 use viaduct_engine::table::{TableAction, TableChange};
 use viaduct_engine::{Phase, Verdict};
@@ -72,6 +73,7 @@ pub(crate) fn effects_in_words(effects: &Effects) -> Vec<String> {
     words.extend(effects.edits.iter().map(edit_in_words));
     words.extend(header_lines(&effects.reply_headers).map(|line| format!("reply header {line}")));
     words.extend(effects.force_rport.then(|| "force-rport".to_owned()));
+    words.extend(effects.media.iter().map(|order| media_in_words(order)));
     words.extend(effects.tables.iter().map(table_in_words));
     words.extend(effects.dispatcher.iter().map(|change| match change {
         DispatcherChange::Turn(set) => format!("dispatcher {set}: next turn"),
@@ -84,6 +86,17 @@ pub(crate) fn effects_in_words(effects: &Effects) -> Vec<String> {
     }));
     words.extend(effects.counters.iter().map(|(name, by)| format!("count {name} {by}")));
     words
+}
+
+/// `media manage SIP-source-address`
+fn media_in_words(order: &Order) -> String {
+    let action = match order.action {
+        Action::Offer => "offer",
+        Action::Answer => "answer",
+        Action::Delete => "delete",
+        Action::Manage => "manage",
+    };
+    format!("media {action} {}", order.flags).trim_end().to_owned()
 }
 
 fn table_in_words(change: &TableChange) -> String {

@@ -7,6 +7,7 @@
 mod auth;
 mod bans;
 mod guard;
+mod media;
 mod policies;
 mod record;
 mod routes;
@@ -26,6 +27,7 @@ use crate::metrics::Metrics;
 
 pub use auth::{Token, TokenError};
 pub(crate) use bans::Lifted;
+pub(crate) use media::Killed;
 pub use routes::MOST_COMPONENT_BYTES;
 pub(crate) use routes::{Fault, Reloaded, Removed};
 pub(crate) use users::{Done, Flushed, SecretBody};

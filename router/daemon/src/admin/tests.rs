@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, Page, PolicyEntry, PolicyOrder, PolicyParts,
-    RecordPart, RecordRequest, Status, UserEntry, UserOrder,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, MediaCall, Page, PolicyEntry, PolicyOrder,
+    PolicyParts, RecordPart, RecordRequest, Status, UserEntry, UserOrder,
 };
 use crate::scratch::Scratch;
 use viaduct_policy::record::{Header, Setup};
@@ -31,6 +31,17 @@ impl Fake {
     }
     fn orders(&self) -> Vec<String> {
         std::mem::take(&mut *self.orders.lock().unwrap())
+    }
+}
+
+fn media_call(call_id: &str) -> MediaCall {
+    MediaCall {
+        call_id: call_id.into(),
+        caller_tag: "a".into(),
+        callee_tag: "b".into(),
+        age_s: 7,
+        answered: true,
+        streams: Vec::new(),
     }
 }
 
@@ -117,6 +128,18 @@ impl Control for Fake {
     }
     fn bans(&self) -> Result<Vec<BanEntry>, Refusal> {
         Ok(vec![BanEntry { source: "192.0.2.9".into(), seconds: 60 }])
+    }
+    fn media_calls(&self) -> Result<Vec<MediaCall>, Refusal> {
+        Ok(vec![media_call("c1")])
+    }
+    fn media_call(&self, call_id: &str) -> Result<Vec<MediaCall>, Refusal> {
+        match call_id {
+            "a b/c" => Ok(vec![media_call("a b/c")]),
+            _ => Err(Refusal::NotFound("no such call".to_owned())),
+        }
+    }
+    fn kill_media(&self, call_id: &str) -> Result<usize, Refusal> {
+        self.media_call(call_id).map(|calls| calls.len())
     }
     fn reload(&self, _: &Config) -> Result<(), Refusal> {
         Ok(())
@@ -260,6 +283,19 @@ fn sources_are_banned_and_let_in_again() {
     for path in ["/v1/ban/x?seconds=5", "/v1/ban/192.0.2.9?seconds=0", "/v1/ban/192.0.2.9"] {
         assert_eq!(served.json("POST", path, &[]).0, 400, "{path}");
     }
+}
+
+#[test]
+fn relayed_calls_are_shown_and_ended_whatever_stands_in_their_call_id() {
+    let served = serve_api(None);
+    let (status, body) = served.json("GET", "/v1/media", &[]);
+    assert_eq!((status, &body[0]["call_id"]), (200, &json!("c1")));
+    let (_, body) = served.json("GET", "/v1/media/a%20b%2Fc", &[]);
+    assert_eq!((&body[0]["age_s"], &body[0]["answered"]), (&json!(7), &json!(true)));
+    let (_, body) = served.json("DELETE", "/v1/media/a%20b%2Fc", &[]);
+    assert_eq!(body, json!({"killed": 1}));
+    let (status, body) = served.json("DELETE", "/v1/media/none", &[]);
+    assert_eq!((status, &body["where"]), (404, &json!("call_id")));
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod build;
 mod client;
 mod diff;
 mod location;
+mod media;
 mod new;
 mod policy;
 mod record;
@@ -92,6 +93,9 @@ enum Command {
     /// Keep sources out, before their packets cost anything
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Look at calls whose media are relayed, or end their media
+    #[command(subcommand)]
+    Media(MediaCommand),
     /// Write, test and deploy policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -234,6 +238,22 @@ enum BanCommand {
     },
     /// Show who is kept out
     List,
+}
+
+#[derive(Debug, Subcommand)]
+enum MediaCommand {
+    /// Show all calls, the oldest first
+    List,
+    /// Show the streams of a call
+    Show {
+        /// Its Call-ID
+        call_id: String,
+    },
+    /// End the media of a call; its SIP goes on
+    Kill {
+        /// Its Call-ID
+        call_id: String,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -477,6 +497,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::Auth(command) => auth::run(common, command),
         Command::User(arguments) => user::run(common, arguments),
         Command::Ban(command) => ban::run(common, command),
+        Command::Media(command) => media::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Record(arguments) => record::run(common, arguments),
         Command::Trace(arguments) => trace::run(common, arguments),

@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
     AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth,
-    dispatcher, listen, location, network, packets, registrar, size,
+    dispatcher, listen, location, media, network, packets, registrar, size,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -83,6 +83,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         keepalive: keepalive(top, &listeners),
         dispatcher: dispatcher::read(top, &listeners),
         tables: dispatcher::tables(top),
+        media: media::read(top),
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
         timers: timers(top),

@@ -11,6 +11,7 @@ pub mod error;
 mod keys;
 mod listen;
 mod location;
+mod media;
 pub(crate) mod network;
 mod packets;
 pub mod path_keys;
@@ -34,6 +35,7 @@ pub use dispatcher::{DispatcherConfig, TableConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
+pub use media::{MediaConfig, Relays};
 pub(crate) use packets::MOST_BAN_S;
 pub use packets::{PacketsConfig, XdpWish};
 pub use secret::SecretSource;
@@ -77,6 +79,8 @@ pub struct Config {
     pub dispatcher: DispatcherConfig,
     /// Tables of policies.
     pub tables: TableConfig,
+    /// Media relay.
+    pub media: Option<MediaConfig>,
     /// Registrar.
     pub registrar: Registrar,
     /// File with the keys that sign our Path values.
@@ -255,10 +259,14 @@ impl Config {
             Some(auth) => auth.summary(),
             None => "none: whoever reaches it is believed".to_owned(),
         };
+        let media = match &self.media {
+            Some(media) => media.summary(),
+            None => "off".to_owned(),
+        };
         let metrics = self.metrics.map_or("off".to_owned(), |addr| addr.to_string());
         format!(
             "  listen    {}\n  domains   {}\n  workers   {}\n  policy    {}\n  auth      {auth}\n  \
-             location  {location}\n  state     {}\n  admin     {admin}\n  metrics   {metrics}",
+             location  {location}\n  media     {media}\n  state     {}\n  admin     {admin}\n  metrics   {metrics}",
             listeners.join(", "),
             self.domains.join(", "),
             self.workers,

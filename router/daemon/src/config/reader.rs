@@ -272,7 +272,8 @@ impl<'s, 'd> Section<'s, 'd> {
         let Some((_, value)) = found else {
             return Vec::new();
         };
-        let allowed = format!("tables, [[{key}]], at most {most}");
+        let full = self.name(key);
+        let allowed = format!("tables, [[{full}]], at most {most}");
         let items = match value.get_ref() {
             DeValue::Array(items) if items.len() <= most => items,
             _ => {
@@ -285,7 +286,7 @@ impl<'s, 'd> Section<'s, 'd> {
             match item.get_ref() {
                 DeValue::Table(table) => sections.push(Section {
                     sheet: self.sheet,
-                    path: format!("{key}[{}].", index.saturating_add(1)),
+                    path: format!("{full}[{}].", index.saturating_add(1)),
                     at: item.span().start,
                     table: Some(table),
                     known: Vec::new(),

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use viaduct_media::service::Numbers as MediaNumbers;
+
 use crate::control::PolicyEntry;
 
 pub use worker::{Counter, Gauge, WorkerStats};
@@ -45,6 +47,7 @@ pub struct Metrics {
     location: Source<LocationNumbers>,
     policies: Source<Vec<PolicyEntry>>,
     verdicts: Source<Vec<(&'static str, u64)>>,
+    media: Source<MediaNumbers>,
     started_unix_s: u64,
     /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
     guarded: [AtomicU64; 2],
@@ -59,6 +62,7 @@ impl Metrics {
             location: OnceLock::new(),
             policies: OnceLock::new(),
             verdicts: OnceLock::new(),
+            media: OnceLock::new(),
             started_unix_s: started.as_secs(),
             guarded: Default::default(),
         })
@@ -97,6 +101,16 @@ impl Metrics {
     /// What became of packets in front of the stack; nothing where no program is there.
     pub fn verdicts(&self) -> Vec<(&'static str, u64)> {
         self.verdicts.get().map(|ask| ask()).unwrap_or_default()
+    }
+
+    /// Says whom to ask about the media relay; the first call counts.
+    pub fn watch_media(&self, ask: impl Fn() -> MediaNumbers + Send + Sync + 'static) {
+        let _ = self.media.set(Box::new(ask));
+    }
+
+    /// The media relay now; `None`: there is none.
+    pub fn media(&self) -> Option<MediaNumbers> {
+        self.media.get().map(|ask| ask())
     }
 
     /// The location service now.

@@ -9,13 +9,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
+use viaduct_engine::media::EndReason;
 
 use super::histogram::{BOUNDS_US, Reading};
 use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 28] = [
+const PLAIN: [(Counter, &str, &str); 29] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
@@ -42,6 +43,7 @@ const PLAIN: [(Counter, &str, &str); 28] = [
     (Counter::Registrations, "registrations", "REGISTERs whose bindings were saved"),
     (Counter::RegistrationsRefused, "registrations_refused", "REGISTERs refused"),
     (Counter::Timeouts, "timeouts", "Branches that ended by Timer B, F or C"),
+    (Counter::MediaFailed, "media_failed", "Orders about media that were not carried out"),
     (Counter::FlowsFailed, "flows_failed", "Bindings removed because their flow has failed"),
     (Counter::Undelivered, "undelivered", "Requests that came back as undeliverable (ICMP)"),
 ];
@@ -75,6 +77,7 @@ impl Collector for Scrape {
         self.policies(out)?;
         self.location(out)?;
         self.verdicts(out)?;
+        self.media(out)?;
         for (counter, name, help) in PLAIN {
             self.counter(out, name, help, self.0.total(counter))?;
         }
@@ -167,6 +170,32 @@ impl Scrape {
         let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (verdict, count) in self.0.verdicts() {
             let labels = [("verdict", verdict)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
+    }
+
+    fn media(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(media) = self.0.media() else { return Ok(()) };
+        gauge(out, "viaduct_media_calls", "Calls whose media are relayed now", media.calls)?;
+        gauge(out, "viaduct_media_ports_free", "Media ports that are free", media.ports_free)?;
+        for (name, help, count) in [
+            ("begun", "Calls whose media were relayed", media.calls_begun),
+            ("busy", "Calls refused as there were too many", media.refused_busy),
+            ("offers", "Offers passed on", media.offers),
+            ("answers", "Answers passed on", media.answers),
+            ("packets", "Packets relayed in calls that have ended", media.packets),
+            ("octets", "Octets of UDP payload in them", media.octets),
+            ("dropped", "Packets dropped in calls that have ended", media.dropped),
+            ("learned", "Peers found at another address than signalled", media.learned),
+            ("foreign", "Seconds in which strangers sent to settled peers", media.foreign),
+        ] {
+            self.counter(out, &format!("media_{name}"), help, count)?;
+        }
+        let (name, help) = ("viaduct_media_ended", "Calls whose media have ended, by reason");
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (reason, count) in EndReason::ALL.into_iter().zip(media.ended) {
+            let labels = [("reason", reason.word())];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         Ok(())

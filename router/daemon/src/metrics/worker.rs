@@ -65,6 +65,8 @@ pub enum Counter {
     Asked,
     /// Requests answered by a fallback, as there was no answer.
     AskFailed,
+    /// Orders about media that were not carried out.
+    MediaFailed,
     /// Changes of shared tables that found no room.
     TableFull,
     /// REGISTERs whose bindings were saved.
@@ -202,6 +204,8 @@ impl WorkerStats {
             | Event::Bye { .. }
             | Event::AuthRefused { .. }
             | Event::QueryFailed { .. }
+            | Event::MediaFailed { .. }
+            | Event::MediaEnded(_)
             | Event::Destination { .. }
             | Event::PolicyLog { .. } => {}
         }
@@ -273,6 +277,7 @@ impl WorkerStats {
             (Counter::AuthRefused, engine.auth_refused),
             (Counter::Asked, engine.asked),
             (Counter::AskFailed, engine.ask_failed),
+            (Counter::MediaFailed, engine.media_failed),
             (Counter::TableFull, engine.table_full),
             (Counter::Registrations, engine.registrations),
             (Counter::RegistrationsRefused, engine.registrations_refused),

@@ -214,6 +214,9 @@ impl<P: Policy> Engine<P> {
         mut run: Box<Run>,
         verdict: Verdict,
     ) {
+        if run.effects.media.is_some() && verdict != Verdict::Relay {
+            self.end_media(&mut run);
+        }
         match verdict {
             Verdict::Relay => self.relay(incoming, version, id, run),
             Verdict::Reply { status, reason } => {
@@ -330,6 +333,7 @@ impl<P: Policy> Engine<P> {
             parked_reply: None,
             reply_rounds: 0,
             asking: None,
+            media: None,
         });
         let id = Id { slot: slot as u32, generation };
         self.keys.insert(incoming.key, id);

@@ -14,7 +14,7 @@ use crate::io::Event;
 use crate::location::Change;
 use crate::proxy::best::best;
 use crate::proxy::derived;
-use crate::proxy::forward::header_edits;
+use crate::proxy::forward::{body_edits, header_edits};
 use crate::registrar::{self, Registrar};
 use crate::run::Run;
 use crate::shard;
@@ -27,6 +27,8 @@ use crate::transaction::{Actions, OwnBranch, duration_us};
 pub(super) struct Arrived<'a> {
     pub(super) message: Message<'a>,
     pub(super) flow: Flow,
+    /// The branch it belongs to.
+    pub(super) branch: u32,
 }
 
 impl<P: Policy> Engine<P> {
@@ -62,7 +64,7 @@ impl<P: Policy> Engine<P> {
             _ => None,
         };
         let actions = client.machine.step(ClientEvent::Response(status), reliable);
-        self.client_actions(id, actions, Some(Arrived { message, flow }));
+        self.client_actions(id, actions, Some((message, flow)));
         if let Some(cancel) = settled {
             self.remove_client(cancel);
         }
@@ -99,7 +101,7 @@ impl<P: Policy> Engine<P> {
         &mut self,
         id: Id,
         actions: Actions,
-        response: Option<Arrived<'_>>,
+        response: Option<(Message<'_>, Flow)>,
     ) {
         for letter in actions.armed() {
             self.arm_client(id, letter, actions.has(Actions::E_AT_T2));
@@ -110,7 +112,7 @@ impl<P: Policy> Engine<P> {
         if actions.has(Actions::SEND_ACK)
             && let Some(response) = response
         {
-            self.send_ack(id, response.message);
+            self.send_ack(id, response.0);
         }
         let (owner, lost) = match self.client(id) {
             Some(client) => (client.owner, client.lost_status()),
@@ -126,9 +128,10 @@ impl<P: Policy> Engine<P> {
         }
         let Some((server, branch)) = owner else { return };
         if actions.has(Actions::PASS_RESPONSE)
-            && let Some(response) = response
+            && let Some((message, flow)) = response
         {
-            self.on_branch_response(server, branch, response);
+            let arrived = Arrived { message, flow, branch: branch as u32 };
+            self.on_branch_response(server, branch, arrived);
         }
         if actions.has(Actions::INFORM_TIMEOUT) {
             self.counters.timeouts = self.counters.timeouts.wrapping_add(1);
@@ -275,6 +278,7 @@ impl<P: Policy> Engine<P> {
     }
 
     fn after_final(&mut self, id: Id, branch: usize, status: u16) {
+        self.settle_branch_media(id, branch);
         let more = self
             .server(id)
             .filter(|server| !server.finished && !server.closed)
@@ -352,7 +356,8 @@ impl<P: Policy> Engine<P> {
     fn finish_context(&mut self, id: Id) {
         let Some(server) = self.server(id) else { return };
         let index = best(server.branches.iter().map(|state| state.status));
-        let Some(state) = index.and_then(|index| server.branches.get_mut(index)) else { return };
+        let Some(index) = index else { return };
+        let Some(state) = server.branches.get_mut(index) else { return };
         let status = state.status;
         let response = std::mem::take(&mut state.response);
         let came_by = state.came_by;
@@ -376,7 +381,8 @@ impl<P: Policy> Engine<P> {
             let more = self.other_challenges(id, status, &response);
             let message = run.message();
             let flow = came_by.unwrap_or(run.flow);
-            self.forward_response(id, Arrived { message, flow }, &more);
+            let arrived = Arrived { message, flow, branch: index as u32 };
+            self.forward_response(id, arrived, &more);
             self.tell_call(id, message);
         }
         self.put_run(run);
@@ -437,7 +443,7 @@ impl<P: Policy> Engine<P> {
     /// Passes a response up, after the reply route (RFC 3261 16.7 steps 8 and 9). `more` are header
     /// lines to add.
     pub(super) fn forward_response(&mut self, id: Id, arrived: Arrived<'_>, more: &[u8]) {
-        let Arrived { message, flow } = arrived;
+        let Arrived { message, flow, branch } = arrived;
         let Some(server) = self.server(id).filter(|server| server.parked_reply.is_none()) else {
             return;
         };
@@ -470,6 +476,12 @@ impl<P: Policy> Engine<P> {
                 // Only a provisional may be dropped: a transaction must get its final answer.
                 forward = !(matches!(verdict, Ok(Verdict::Drop)) && message.status() < 200);
                 header_edits(message, &run.effects.edits, &mut self.edits);
+                if forward && let Some(order) = run.effects.media.take() {
+                    let about = (message, flow);
+                    if let Some(body) = self.relay_media_of(Some(order), about, Some(branch)) {
+                        body_edits(message, &body, &mut self.edits);
+                    }
+                }
                 if let Some(server) = self.server(id) {
                     server.vars.clone_from(&run.vars);
                 }
@@ -479,7 +491,7 @@ impl<P: Policy> Engine<P> {
             self.put_run(run);
             if forward && !changes.is_empty() && message.status() >= 200 {
                 self.edits.write(message.bytes(), &mut bytes);
-                let reply = ParkedReply { status: message.status(), bytes, flow, event };
+                let reply = ParkedReply { status: message.status(), bytes, flow, branch, event };
                 return self.park_reply(id, reply, message, changes);
             }
             self.commit_aside(changes);
@@ -527,6 +539,9 @@ impl<P: Policy> Engine<P> {
             }
             _ => false,
         };
+        if !taken {
+            self.end_media(&mut run);
+        }
         self.put_run(run);
         taken
     }

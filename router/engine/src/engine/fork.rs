@@ -15,7 +15,7 @@ use crate::flow::{ConnId, Flow, Transport};
 use crate::hook::{Phase, Policy, Verdict};
 use crate::io::{Hop, Output, Token};
 use crate::proxy::breadth;
-use crate::proxy::forward::{Branch, Plan, header_edits};
+use crate::proxy::forward::{Branch, Plan, body_edits, header_edits};
 use crate::proxy::hop::{NextHop, NoHop, next_hop};
 use crate::proxy::loops;
 use crate::registrar::Target;
@@ -52,7 +52,14 @@ impl<P: Policy> Engine<P> {
         if run.effects.force_rport {
             incoming.back.force_rport();
         }
-        let plan = plan_of(&mut run, &incoming);
+        let media = match self.relay_media(&mut run) {
+            Ok(media) => media,
+            Err(status) => {
+                let answer = Answer::new(status, "");
+                return self.answer(incoming, version, id, run, &answer);
+            }
+        };
+        let plan = Plan { body: media.body, ..plan_of(&mut run, &incoming) };
         let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
         let invite = run.method() == Method::Invite;
         let loop_hash = loops::hash(run.message(), &self.settings.secret);
@@ -64,6 +71,7 @@ impl<P: Policy> Engine<P> {
             server.breadth = breadth;
             server.waiting = in_order(targets, most);
             server.vars.clone_from(&run.vars);
+            server.media = media.offered;
         }
         if invite {
             // 17.2.1 gives the TU 200 ms; a proxy never has the answer by then, so it says 100 at
@@ -253,10 +261,13 @@ impl<P: Policy> Engine<P> {
             bytes.clear();
             written = self.write_branch(id, branch, run.message(), flow, client, &mut bytes);
         }
-        let wanted = written && self.ask_branch_policy(id, branch, &mut bytes);
-        if !wanted {
+        let wanted = match written {
+            true => self.ask_branch_policy(id, branch, &mut bytes),
+            false => Err(503),
+        };
+        if let Err(status) = wanted {
             self.scratch = bytes;
-            return self.branch_failed(id, branch, if written { 480 } else { 503 }, run);
+            return self.branch_failed(id, branch, status, run);
         }
         let invite = run.method() == Method::Invite;
         let reliable = flow.transport.is_reliable();
@@ -326,33 +337,40 @@ impl<P: Policy> Engine<P> {
     }
 
     /// The branch route: the policy sees the request as it is about to be sent, and may edit
-    /// headers or skip the branch.
-    fn ask_branch_policy(&mut self, id: Id, branch: usize, bytes: &mut Vec<u8>) -> bool {
-        let Some(server) = self.server(id) else { return false };
+    /// headers or skip the branch. The error is the status the branch then counts as failed with.
+    fn ask_branch_policy(&mut self, id: Id, branch: usize, bytes: &mut Vec<u8>) -> Result<(), u16> {
+        let Some(server) = self.server(id) else { return Err(480) };
         let version = server.version.clone();
         if !self.policy.wants(&version, Phase::Branch) {
-            return true;
+            return Ok(());
         }
-        let Some(mut run) = self.load_request(id) else { return false };
+        let Some(mut run) = self.load_request(id) else { return Err(480) };
         if let Some(state) = self.server(id).and_then(|server| server.branches.get(branch)) {
             run.attributes.extend_from_slice(&state.target.attributes);
         }
         std::mem::swap(&mut run.bytes, bytes);
         if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
             self.put_run(run);
-            return false;
+            return Err(480);
         }
-        let (run, verdict) = self.run_policy(&version, Phase::Branch, run);
+        let (mut run, verdict) = self.run_policy(&version, Phase::Branch, run);
+        // A branch route that fails has staged nothing: the branch goes as it is.
+        let media = match verdict {
+            Ok(Verdict::Drop) => Err(480),
+            _ => self.relay_branch_media((id, branch), &mut run),
+        };
         bytes.clear();
         self.edits.clear();
         header_edits(run.message(), &run.effects.edits, &mut self.edits);
+        if let Ok(Some(body)) = &media {
+            body_edits(run.message(), body, &mut self.edits);
+        }
         self.edits.write(&run.bytes, bytes);
         if let Some(server) = self.server(id) {
             server.vars.clone_from(&run.vars);
         }
         self.put_run(run);
-        // A branch route that fails has staged nothing: the branch goes as it is.
-        !matches!(verdict, Ok(Verdict::Drop))
+        media.map(drop)
     }
 }
 
@@ -368,6 +386,7 @@ fn plan_of(run: &mut Run, incoming: &Incoming) -> Plan {
         callee_flow: run.effects.callee_flow,
         edits: std::mem::take(&mut run.effects.edits),
         force_rport: run.effects.force_rport,
+        body: None,
     }
 }
 

@@ -7,7 +7,8 @@
 //! The files follow one message: `inbound` (a request comes in), `decide` (the policy and its
 //! verdict), `fork` (branches go out), `downstream` (responses come back), `respond` (answers go
 //! out), `due` (timers), `cancel`, `stray` (requests forwarded without state), `parked` (responses
-//! that wait for a commit), `ping` (keep-alives), `taken_back` (REGISTERs that came too late).
+//! that wait for a commit), `ping` (keep-alives), `taken_back` (REGISTERs that came too late),
+//! `media` (orders about media).
 
 mod ask;
 mod cancel;
@@ -18,6 +19,7 @@ mod due;
 mod fork;
 mod ids;
 mod inbound;
+mod media;
 mod parked;
 mod ping;
 mod respond;
@@ -236,6 +238,9 @@ impl<P: Policy> Engine<P> {
         if self.server(id).is_some() {
             let server = self.servers.remove(id.slot as usize);
             self.keys.remove(&server.key);
+            if server.media.is_some() {
+                self.settle_media(server.media, 0);
+            }
         }
     }
 

@@ -21,6 +21,8 @@ pub(crate) struct ParkedReply {
     pub(super) bytes: Vec<u8>,
     /// How it came.
     pub(super) flow: Flow,
+    /// The branch it belongs to.
+    pub(super) branch: u32,
     pub(super) event: Option<Event>,
 }
 
@@ -83,7 +85,7 @@ impl<P: Policy> Engine<P> {
                 let mut head = Head::new();
                 if head.scan(&received, &self.settings.bounds.message).is_ok() {
                     let message = Message::new(&received, &head);
-                    let arrived = Arrived { message, flow: reply.flow };
+                    let arrived = Arrived { message, flow: reply.flow, branch: reply.branch };
                     self.forward_response(id, arrived, b"");
                 }
             }

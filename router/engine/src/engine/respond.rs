@@ -188,6 +188,10 @@ impl<P: Policy> Engine<P> {
             && !actions.is_empty()
         {
             server.finished = true;
+            if server.media.is_some() {
+                let offered = server.media.take();
+                self.settle_media(offered, status);
+            }
         }
         self.server_actions(id, actions, event, response);
     }

@@ -7,6 +7,7 @@ use viaduct_message::Method;
 
 use super::ask::Asking;
 use super::decide::Parked;
+use super::media::Offered;
 use super::parked::Held;
 use super::respond::Back;
 use crate::flow::Flow;
@@ -154,6 +155,8 @@ pub(crate) struct Server<V> {
     pub(crate) reply_rounds: u8,
     /// A policy's run that waits for an answer.
     pub(crate) asking: Option<Box<Asking>>,
+    /// The offer it has made to the media relay, while it has no final response.
+    pub(crate) media: Option<Box<Offered>>,
 }
 
 impl<V> Server<V> {

@@ -113,6 +113,10 @@ impl<P: Policy> Engine<P> {
         plan.destination = run.effects.destination.take();
         plan.request_uri = run.effects.request_uri.take();
         plan.edits = std::mem::take(&mut run.effects.edits);
+        if relayed && let Some(order) = run.effects.media.take() {
+            let body = self.relay_media_of(Some(order), (run.message(), flow), None);
+            plan.body = body.map(Vec::into_boxed_slice);
+        }
         self.put_run(run);
         relayed
     }

@@ -27,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) callee_flow: bool,
     pub(crate) edits: Vec<HeaderEdit>,
     pub(crate) force_rport: bool,
+    /// The body, where it is not the one that came.
+    pub(crate) body: Option<Box<[u8]>>,
 }
 
 impl Plan {
@@ -269,6 +271,9 @@ impl Branch<'_> {
 
     /// RFC 3261 18.3: streams are framed by Content-Length.
     fn content_length(&self, edits: &mut Edits) {
+        if let Some(body) = &self.plan.body {
+            return body_edits(self.message, body, edits);
+        }
         let missing = self.message.line(HeaderName::ContentLength).is_none();
         if missing && self.outbound.transport.is_reliable() {
             edits.insert_with(self.message.headers_end(), |out| {
@@ -335,6 +340,25 @@ pub(crate) fn write_request_uri(uri: &[u8], out: &mut Vec<u8>) {
             out.extend_from_slice(value);
         }
     }
+}
+
+/// Another body, and its length.
+pub(crate) fn body_edits(message: Message<'_>, body: &[u8], edits: &mut Edits) {
+    let length = body.len() as u64;
+    match message.line(HeaderName::ContentLength) {
+        Some(line) => {
+            edits.remove(line.value);
+            edits.insert_with(line.value.start, |out| write_decimal(length, out));
+        }
+        None => edits.insert_with(message.headers_end(), |out| {
+            out.extend_from_slice(b"Content-Length: ");
+            write_decimal(length, out);
+            out.extend_from_slice(b"\r\n");
+        }),
+    }
+    let span = message.body_span();
+    edits.remove(span);
+    edits.insert(span.start, body);
 }
 
 /// The policy's header edits: removals, and additions at the end of the head.

@@ -2,6 +2,7 @@
 
 use crate::dispatcher::DispatcherChange;
 use crate::location::Change;
+use crate::media::Order;
 use crate::registrar::Target;
 use crate::table::TableChange;
 
@@ -129,6 +130,8 @@ pub struct Effects {
     pub reply_headers: Vec<u8>,
     /// Fill rport though the client did not ask.
     pub force_rport: bool,
+    /// What is to be done with its media.
+    pub media: Option<Box<Order>>,
     /// Log lines: level (0 error to 4 trace) and text.
     pub logs: Vec<(u8, String)>,
     /// Counters to add to.
@@ -162,6 +165,7 @@ impl Effects {
         self.edits.clear();
         self.reply_headers.clear();
         self.force_rport = false;
+        self.media = None;
         self.logs.clear();
         self.counters.clear();
         self.took_back = false;

@@ -7,6 +7,7 @@ mod auth;
 mod dispatcher;
 mod edits;
 pub mod effects;
+mod media;
 mod nat;
 mod path;
 mod replay;
@@ -18,6 +19,8 @@ pub use edits::ReplyLines;
 pub use effects::{
     AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
 };
+pub use media::MediaRefusal;
+pub(crate) use media::tags_of;
 
 pub use replay::{AuthWitness, RunInputs, Witness};
 

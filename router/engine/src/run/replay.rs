@@ -7,6 +7,7 @@ use crate::auth::{AuthFault, Identity, Role};
 use crate::flow::Flow;
 use crate::hook::Phase;
 use crate::location::Location;
+use crate::media::CallView;
 use crate::settings::Settings;
 use crate::table::Value;
 use crate::time::Now;
@@ -23,6 +24,9 @@ pub struct Witness {
     pub calls: Vec<String>,
     /// Names of the dispatcher sets it used.
     pub sets: Vec<Box<str>>,
+    /// How the media of its dialog stood, where it asked or ordered; the inner `None`: they were not
+    /// relayed.
+    pub media: Option<Option<CallView>>,
     /// The checks are answered from `auth`, and nothing is noted.
     replay: bool,
     /// In a replay: something was asked that the record does not hold.
@@ -195,6 +199,12 @@ impl Run {
             && !witness.sets.iter().any(|known| **known == *set)
         {
             witness.sets.push(set.into());
+        }
+    }
+
+    pub(super) fn note_media(&mut self, call: Option<&CallView>) {
+        if let Some(witness) = self.noting() {
+            witness.media = Some(call.cloned().or(witness.media.take().flatten()));
         }
     }
 

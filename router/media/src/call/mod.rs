@@ -8,23 +8,26 @@ mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 
-use self::stream::{MediaOf, Stream};
+use self::stream::Stream;
+pub use self::stream::StreamFacts;
 use crate::executor::{Executor, ExecutorError};
-use crate::ports::{PortError, PortPool};
+use crate::ports::{PortError, PortPool, Ports};
 use crate::sdp::{At, Ice, Rewrite, Sdp, SdpError};
 use crate::session::{Learn, Leg, Report, Session};
 
-/// One of the two ends of a call. Whoever made the first offer is `A`.
+/// One of the two ends of a call. Whoever called is `A`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Side {
-    /// The first to offer.
+    /// Who called.
     A,
     /// The other.
     B,
 }
 
 impl Side {
-    fn other(self) -> Self {
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
         match self {
             Self::A => Self::B,
             Self::B => Self::A,
@@ -36,7 +39,7 @@ impl Side {
     }
 }
 
-/// What is the same for all calls.
+/// What is the same for all messages of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// How legs learn once the answer is there.
@@ -49,28 +52,60 @@ pub struct Settings {
     pub dscp_video: Option<u8>,
     /// Peers on loopback are allowed; for tests.
     pub loopback: bool,
+    /// A peer may move once, if it goes on with its RTP stream.
+    pub handover: bool,
+}
+
+/// How a description is shown to the other side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Show {
     /// What is done with ICE.
     pub ice: Ice,
     /// The address in `o=` is replaced too.
-    pub replace_origin: bool,
+    pub origin: bool,
+    /// The address in the description's own `c=` is replaced too.
+    pub connection: bool,
+    /// Our address as it is told, where it is not the pool's.
+    pub address: Option<IpAddr>,
 }
 
-/// The ports of both sides, and randomness to choose with.
+/// A description that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Said<'a> {
+    /// Who wrote it.
+    pub from: Side,
+    /// Its octets.
+    pub text: &'a [u8],
+    /// The address its SIP came from, where that counts instead of the one in the description, as
+    /// behind a NAT.
+    pub source: Option<IpAddr>,
+    /// How it is shown.
+    pub show: Show,
+    /// It came in a message that settles the matter: a stream it refuses ends. False in provisional
+    /// responses, since another branch may yet take it.
+    pub settles: bool,
+}
+
+/// The ports of all addresses, which of them a call uses, and randomness to choose with.
 #[derive(Debug)]
 pub struct Pools<'a> {
-    /// For what `A` sends.
-    pub a: &'a mut PortPool,
-    /// For what `B` sends.
-    pub b: &'a mut PortPool,
+    /// Of all addresses.
+    pub all: &'a mut [PortPool],
+    /// Which of them is for what `A` sends, and for what `B` sends.
+    pub places: [usize; 2],
     /// Must be unpredictable to strangers.
     pub random: u64,
 }
 
 impl Pools<'_> {
-    fn of(&mut self, side: Side) -> &mut PortPool {
-        match side {
-            Side::A => self.a,
-            Side::B => self.b,
+    fn of(&mut self, side: Side) -> Result<&mut PortPool, PortError> {
+        let [a, b] = self.places;
+        self.all.get_mut(if side == Side::A { a } else { b }).ok_or(PortError::Range)
+    }
+
+    fn release(&mut self, now_ms: u64, ports: Ports) {
+        if let Some(pool) = self.all.iter_mut().find(|pool| pool.owns(ports)) {
+            pool.release(now_ms, ports);
         }
     }
 }
@@ -130,14 +165,18 @@ pub enum CallError {
 /// A description to be passed on, and what is to be carried out before it is.
 pub type Rewritten = (Vec<u8>, Vec<Order>);
 
+/// The streams of a call by the place of their `m=`; `None` where one is not relayed.
+type Streams = Vec<Option<Stream>>;
+
 /// The media of one call.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     id: u64,
     settings: Settings,
-    /// By the place of their `m=`; `None` where it is not relayed.
-    streams: Vec<Option<Stream>>,
-    /// Who offered, while the answer is awaited.
+    streams: Streams,
+    /// As they were before the offer that awaits its answer.
+    before: Option<Streams>,
+    /// Who made the last offer.
     offered_by: Option<Side>,
 }
 
@@ -145,138 +184,199 @@ impl Call {
     /// `id` names its sessions: `id * 256` and on.
     #[must_use]
     pub fn new(id: u64, settings: Settings) -> Self {
-        Self { id, settings, streams: Vec::new(), offered_by: None }
+        Self { id, settings, streams: Vec::new(), before: None, offered_by: None }
     }
 
-    /// An offer, a first or a later one. `source`: the address its SIP came from, where that counts
-    /// instead of the one in the description, as behind a NAT.
+    /// Who made the last offer.
+    #[must_use]
+    pub fn offered_by(&self) -> Option<Side> {
+        self.offered_by
+    }
+
+    /// Whether an offer awaits its answer.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.before.is_some()
+    }
+
+    /// Its streams that are relayed: their RTP ports at both sides.
+    pub fn streams(&self) -> impl Iterator<Item = StreamFacts<'_>> {
+        self.streams.iter().flatten().map(Stream::facts)
+    }
+
+    /// An offer, a first or a later one. Streams it ends go on until it is answered, since it may
+    /// be refused.
     ///
     /// # Errors
     /// See [`CallError`].
     pub fn offer(
         &mut self,
         now_ms: u64,
-        from: Side,
-        (text, source): (&[u8], Option<IpAddr>),
-        mut pools: Pools<'_>,
+        said: &Said<'_>,
+        pools: &mut Pools<'_>,
     ) -> Result<Rewritten, CallError> {
-        let sdp = Sdp::read(text)?;
-        let mut streams: Vec<Option<Stream>> = Vec::new();
+        let sdp = Sdp::read(said.text)?;
         let mut made = Vec::new();
-        for (place, media) in sdp.media.iter().enumerate() {
-            let kept = self.streams.get(place).cloned().flatten();
-            let mut stream = match kept {
-                _ if !media.is_relayable() => None,
-                Some(stream) => Some(stream),
-                None => {
-                    let id = self.id.wrapping_mul(256).wrapping_add(place as u64 * 2);
-                    match Stream::new(id, now_ms, &mut pools) {
-                        Ok(stream) => {
-                            made.push(stream.clone());
-                            Some(stream)
-                        }
-                        Err(error) => {
-                            made.iter().for_each(|stream| stream.release(now_ms, &mut pools));
-                            return Err(error.into());
-                        }
-                    }
+        let offered = self
+            .offered_streams(now_ms, &sdp, said, (&mut *pools, &mut made))
+            .and_then(|streams| Ok((rewrite(&sdp, &streams, said)?, streams)));
+        match offered {
+            Ok((text, streams)) => {
+                if self.before.is_none() {
+                    self.before = Some(self.streams.clone());
                 }
-            };
-            if let Some(stream) = &mut stream {
-                stream.describe(from, &MediaOf { media, source });
+                self.offered_by = Some(said.from);
+                Ok((text, self.replace(now_ms, streams, pools)))
             }
-            streams.push(stream);
-        }
-        let after = match self.rewrite(&sdp, &streams, from) {
-            Ok(after) => after,
             Err(error) => {
-                made.iter().for_each(|stream| stream.release(now_ms, &mut pools));
-                return Err(error.into());
+                made.iter().for_each(|stream: &Stream| stream.release(now_ms, pools));
+                Err(error)
             }
-        };
-        let orders = self.replace(now_ms, streams, &mut pools);
-        self.offered_by = Some(from);
-        Ok((after, orders))
+        }
     }
 
-    /// The answer to the last offer; may come again, as in a 183 and the 200.
+    /// The streams as offered: known ones go on, new ones get ports and are noted in `made`.
+    fn offered_streams(
+        &self,
+        now_ms: u64,
+        sdp: &Sdp<'_>,
+        said: &Said<'_>,
+        (pools, made): (&mut Pools<'_>, &mut Vec<Stream>),
+    ) -> Result<Streams, CallError> {
+        let mut streams = Streams::new();
+        for (place, media) in sdp.media.iter().enumerate() {
+            if !media.is_relayable() {
+                streams.push(None);
+                continue;
+            }
+            let before = self.before.as_ref().and_then(|before| before.get(place));
+            let known = self.streams.get(place).cloned().flatten();
+            let mut stream = match known.or_else(|| before.cloned().flatten()) {
+                Some(stream) => stream,
+                None => {
+                    let id = self.id.wrapping_mul(256).wrapping_add(place as u64 * 2);
+                    let stream = Stream::new(id, now_ms, pools)?;
+                    made.push(stream.clone());
+                    stream
+                }
+            };
+            stream.describe(media, said);
+            streams.push(Some(stream));
+        }
+        Ok(streams)
+    }
+
+    /// The answer to the last offer; may come again, as in a 183 and the 200. One that fits no
+    /// offer, but says again what was agreed, is passed on with our addresses.
     ///
     /// # Errors
     /// See [`CallError`].
     pub fn answer(
         &mut self,
         now_ms: u64,
-        from: Side,
-        (text, source): (&[u8], Option<IpAddr>),
-        mut pools: Pools<'_>,
+        said: &Said<'_>,
+        pools: &mut Pools<'_>,
     ) -> Result<Rewritten, CallError> {
-        if self.offered_by != Some(from.other()) {
+        let offer_is_known = self.offered_by.is_some();
+        if !offer_is_known {
             return Err(CallError::NoOffer);
         }
-        let sdp = Sdp::read(text)?;
+        let sdp = Sdp::read(said.text)?;
         let (offered, answered) = (self.streams.len(), sdp.media.len());
         if offered != answered {
             return Err(CallError::Streams { offered, answered });
         }
         let mut streams = self.streams.clone();
+        if self.offered_by == Some(said.from) {
+            return Ok((rewrite(&sdp, &streams, said)?, Vec::new()));
+        }
         for (stream, media) in streams.iter_mut().zip(&sdp.media) {
             match stream {
-                Some(stream) if media.is_relayable() => {
-                    stream.describe(from, &MediaOf { media, source });
-                }
-                _ => *stream = None,
+                Some(stream) if media.is_relayable() => stream.describe(media, said),
+                _ if said.settles => *stream = None,
+                _ => {}
             }
         }
-        let after = self.rewrite(&sdp, &streams, from)?;
-        let mut orders = self.replace(now_ms, streams, &mut pools);
+        let text = rewrite(&sdp, &streams, said)?;
+        let mut orders = self.replace(now_ms, streams, pools);
+        // What the offer has ended, ends now.
+        let before = self.before.take().unwrap_or_default();
+        orders.extend(self.remove_unused(now_ms, &before, pools));
         for stream in self.streams.iter_mut().flatten() {
             orders.extend(stream.open(&self.settings));
         }
-        Ok((after, orders))
+        Ok((text, orders))
+    }
+
+    /// The offer was refused: all is as before it.
+    pub fn refuse(&mut self, now_ms: u64, pools: &mut Pools<'_>) -> Vec<Order> {
+        let Some(before) = self.before.take() else { return Vec::new() };
+        self.replace(now_ms, before, pools)
     }
 
     /// The call is over, or was not answered.
-    pub fn end(&mut self, now_ms: u64, mut pools: Pools<'_>) -> Vec<Order> {
+    pub fn end(&mut self, now_ms: u64, pools: &mut Pools<'_>) -> Vec<Order> {
         self.offered_by = None;
-        self.replace(now_ms, Vec::new(), &mut pools)
+        let before = self.before.take().unwrap_or_default();
+        let mut orders = self.replace(now_ms, Vec::new(), pools);
+        orders.extend(self.remove_unused(now_ms, &before, pools));
+        orders
     }
 
     /// Takes `streams` for those there are: the orders to get there.
-    fn replace(
-        &mut self,
-        now_ms: u64,
-        streams: Vec<Option<Stream>>,
-        pools: &mut Pools<'_>,
-    ) -> Vec<Order> {
-        let mut orders = Vec::new();
-        let is_kept = |old: &Stream| streams.iter().flatten().any(|new| new.is_same(old));
-        for old in self.streams.iter().flatten().filter(|old| !is_kept(old)) {
-            orders.extend(old.removals());
-            old.release(now_ms, pools);
-        }
-        self.streams = streams;
+    fn replace(&mut self, now_ms: u64, streams: Streams, pools: &mut Pools<'_>) -> Vec<Order> {
+        let old = std::mem::replace(&mut self.streams, streams);
+        let mut orders = self.remove_unused(now_ms, &old, pools);
         for stream in self.streams.iter_mut().flatten() {
             orders.extend(stream.additions(&self.settings));
         }
         orders
     }
 
-    /// The description as the other side gets it.
-    fn rewrite(
+    /// Removes those of `old` that are neither in use nor may be again.
+    fn remove_unused(
         &self,
-        sdp: &Sdp<'_>,
-        streams: &[Option<Stream>],
-        from: Side,
-    ) -> Result<Vec<u8>, SdpError> {
-        let local = |stream: &Stream| {
-            let ports = stream.ports(from.other());
-            At { rtp: ports.rtp, rtcp: ports.rtcp }
-        };
-        let at: Vec<Option<At>> = streams.iter().map(|stream| stream.as_ref().map(local)).collect();
-        let ours = at.iter().flatten().next().map(|at| at.rtp.ip());
-        let origin = ours.filter(|_| self.settings.replace_origin);
-        sdp.rewrite(&Rewrite { at: &at, ice: self.settings.ice, origin })
+        now_ms: u64,
+        old: &[Option<Stream>],
+        pools: &mut Pools<'_>,
+    ) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let kept = self.streams.iter().chain(self.before.iter().flatten()).flatten();
+        let kept: Vec<&Stream> = kept.collect();
+        for stream in old.iter().flatten() {
+            if !kept.iter().any(|kept| kept.is_same(stream)) {
+                orders.extend(stream.removals());
+                stream.release(now_ms, pools);
+            }
+        }
+        orders
     }
+}
+
+/// The description as the other side gets it.
+fn rewrite(
+    sdp: &Sdp<'_>,
+    streams: &[Option<Stream>],
+    said: &Said<'_>,
+) -> Result<Vec<u8>, CallError> {
+    let show = said.show;
+    let local = |stream: &Stream| {
+        let (ports, shown) = stream.shown(said.from.other());
+        let ip = show.address.unwrap_or(shown);
+        At {
+            rtp: SocketAddr::new(ip, ports.rtp.port()),
+            rtcp: SocketAddr::new(ip, ports.rtcp.port()),
+        }
+    };
+    let at: Vec<Option<At>> = streams.iter().map(|stream| stream.as_ref().map(local)).collect();
+    let ours = at.iter().flatten().next().map(|at| at.rtp.ip());
+    let rewrite = Rewrite {
+        at: &at,
+        ice: show.ice,
+        origin: ours.filter(|_| show.origin),
+        connection: ours.filter(|_| show.connection),
+    };
+    Ok(sdp.rewrite(&rewrite)?)
 }
 
 #[cfg(test)]

@@ -2,35 +2,46 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Order, Pools, Settings, Side};
+use super::{Order, Pools, Said, Settings, Side};
 use crate::ports::{Layout, PortError, Ports};
-use crate::sdp::Media;
+use crate::sdp::{Direction, Media};
 use crate::session::{Classes, Learn, Leg, LegFlags, Session};
-
-/// What one side says of the stream.
-pub(super) struct MediaOf<'a> {
-    pub(super) media: &'a Media,
-    pub(super) source: Option<IpAddr>,
-}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Peer {
     rtp: Option<SocketAddr>,
     rtcp: Option<SocketAddr>,
     payload_types: u128,
+    clock_hz: u32,
     muxed: bool,
+}
+
+/// What whoever watches a stream needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamFacts<'a> {
+    /// `audio`, `video`...
+    pub kind: &'a str,
+    /// Our address for RTP at `A`; names the session.
+    pub rtp: SocketAddr,
+    /// That for RTCP.
+    pub rtcp: SocketAddr,
+    /// Nothing is to be expected of a side: it is on hold, or has no address.
+    pub held: bool,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     id: u64,
     ports: [Ports; 2],
+    /// What peers are told our address is.
+    shown: [IpAddr; 2],
     peers: [Peer; 2],
     /// What the executor was told of the peers when the windows were opened last.
     opened: Option<[Peer; 2]>,
     added: bool,
+    directions: [Direction; 2],
     encrypted: bool,
-    audio: bool,
+    kind: Box<str>,
 }
 
 impl Stream {
@@ -40,29 +51,37 @@ impl Stream {
         let random = pools.random;
         pools.random =
             random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
-        let a = pools.a.allocate(now_ms, Layout::Pair, random >> 16)?;
-        let b = match pools.b.allocate(now_ms, Layout::Pair, pools.random >> 16) {
-            Ok(b) => b,
-            Err(error) => {
-                pools.a.release(now_ms, a);
-                return Err(error);
-            }
-        };
+        let pool = pools.of(Side::A)?;
+        let (a, shown_a) = (pool.allocate(now_ms, Layout::Pair, random >> 16)?, pool.advertised());
+        let next = pools.random >> 16;
+        let taken = pools
+            .of(Side::B)
+            .and_then(|pool| Ok((pool.allocate(now_ms, Layout::Pair, next)?, pool.advertised())));
+        let (b, shown_b) = taken.inspect_err(|_| pools.release(now_ms, a))?;
         Ok(Self {
             id,
             ports: [a, b],
+            shown: [shown_a, shown_b],
             peers: [Peer::default(); 2],
             opened: None,
             added: false,
+            directions: [Direction::SendRecv; 2],
             encrypted: false,
-            audio: true,
+            kind: Box::default(),
         })
     }
 
     pub(super) fn release(&self, now_ms: u64, pools: &mut Pools<'_>) {
-        for (side, ports) in [Side::A, Side::B].into_iter().zip(self.ports) {
-            pools.of(side).release(now_ms, ports);
+        for ports in self.ports {
+            pools.release(now_ms, ports);
         }
+    }
+
+    pub(super) fn facts(&self) -> StreamFacts<'_> {
+        let [Ports { rtp, rtcp }, _] = self.ports;
+        let held = self.directions != [Direction::SendRecv; 2]
+            || self.peers.iter().any(|peer| peer.rtp.is_none());
+        StreamFacts { kind: &self.kind, rtp, rtcp, held }
     }
 
     pub(super) fn is_same(&self, other: &Self) -> bool {
@@ -75,23 +94,32 @@ impl Stream {
         if side == Side::A { a } else { b }
     }
 
-    pub(super) fn describe(&mut self, side: Side, said: &MediaOf<'_>) {
+    /// The same, and what peers are told our address is.
+    pub(super) fn shown(&self, side: Side) -> (Ports, IpAddr) {
+        let [a, b] = self.shown;
+        (self.ports(side), if side == Side::A { a } else { b })
+    }
+
+    pub(super) fn describe(&mut self, media: &Media, said: &Said<'_>) {
+        let side = said.from;
         let at = |peer: Option<SocketAddr>| {
             peer.map(|peer| SocketAddr::new(said.source.unwrap_or(peer.ip()), peer.port()))
         };
         // An address of the other family cannot be a peer of this leg.
         let fits = |peer: &SocketAddr| peer.is_ipv4() == self.ports(side).rtp.is_ipv4();
         let peer = Peer {
-            rtp: at(said.media.peer()).filter(fits),
-            rtcp: at(said.media.rtcp_peer()).filter(fits),
-            payload_types: said.media.payload_types,
-            muxed: said.media.rtcp_mux,
+            rtp: at(media.peer()).filter(fits),
+            rtcp: at(media.rtcp_peer()).filter(fits),
+            payload_types: media.payload_types,
+            clock_hz: media.clock_hz,
+            muxed: media.rtcp_mux,
         };
-        if let Some(place) = self.peers.get_mut(side.index()) {
-            *place = peer;
+        let place = self.peers.get_mut(side.index()).zip(self.directions.get_mut(side.index()));
+        if let Some((place, direction)) = place {
+            (*place, *direction) = (peer, media.direction);
         }
-        self.encrypted = said.media.is_encrypted();
-        self.audio = said.media.kind == "audio";
+        self.encrypted = media.is_encrypted();
+        self.kind = media.kind.as_str().into();
     }
 
     /// Both its sessions as they are known so far; nothing is learned yet.
@@ -154,6 +182,8 @@ impl Stream {
         if answered {
             leg.payload_types = both;
         }
+        // What is sent is by preference the first that both know, which the answer names.
+        leg.clock_hz = self.peers.iter().rev().map(|p| p.clock_hz).find(|c| *c != 0).unwrap_or(0);
         leg
     }
 
@@ -178,7 +208,9 @@ impl Stream {
         leg.learn = learn;
         leg.flags.set(LegFlags::SRTP, self.encrypted);
         leg.flags.set(LegFlags::LOOPBACK, settings.loopback);
-        leg.dscp = if self.audio { settings.dscp_audio } else { settings.dscp_video };
+        leg.flags.set(LegFlags::HANDOVER, settings.handover);
+        let audio = &*self.kind == "audio";
+        leg.dscp = if audio { settings.dscp_audio } else { settings.dscp_video };
         leg
     }
 }

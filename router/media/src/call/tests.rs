@@ -7,8 +7,7 @@ const LEARN: Learn = Learn { window_ms: 3_000, settle_ms: 500, lowest: Rank::Any
 
 struct Stand {
     call: Call,
-    a: PortPool,
-    b: PortPool,
+    pools: [PortPool; 2],
 }
 
 fn stand() -> Stand {
@@ -18,27 +17,52 @@ fn stand() -> Stand {
         dscp_audio: Some(46),
         dscp_video: Some(34),
         loopback: false,
-        ice: Ice::Remove,
-        replace_origin: false,
+        handover: false,
     };
     let pool = |ip: &str| PortPool::new(ip.parse().unwrap(), 30_000..=30_099, 0).unwrap();
-    Stand { call: Call::new(5, settings), a: pool("198.51.100.1"), b: pool("2001:db8::1") }
+    Stand { call: Call::new(5, settings), pools: [pool("198.51.100.1"), pool("2001:db8::1")] }
+}
+
+fn said(from: Side, text: &str) -> Said<'_> {
+    Said { from, text: text.as_bytes(), source: None, show: Show::default(), settles: true }
 }
 
 impl Stand {
     fn offer(&mut self, from: Side, text: &str) -> Result<Rewritten, CallError> {
-        let pools = Pools { a: &mut self.a, b: &mut self.b, random: 12_345 };
-        self.call.offer(0, from, (text.as_bytes(), None), pools)
+        self.offer_as(&said(from, text))
+    }
+
+    fn offer_as(&mut self, said: &Said<'_>) -> Result<Rewritten, CallError> {
+        let mut pools = Pools { all: &mut self.pools, places: [0, 1], random: 12_345 };
+        self.call.offer(0, said, &mut pools)
     }
 
     fn answer(&mut self, from: Side, text: &str) -> Result<Rewritten, CallError> {
-        let pools = Pools { a: &mut self.a, b: &mut self.b, random: 54_321 };
-        self.call.answer(0, from, (text.as_bytes(), None), pools)
+        self.answer_as(&said(from, text))
+    }
+
+    fn answer_as(&mut self, said: &Said<'_>) -> Result<Rewritten, CallError> {
+        let mut pools = Pools { all: &mut self.pools, places: [0, 1], random: 54_321 };
+        self.call.answer(0, said, &mut pools)
+    }
+
+    fn refuse(&mut self) -> Vec<Order> {
+        let mut pools = Pools { all: &mut self.pools, places: [0, 1], random: 1 };
+        self.call.refuse(0, &mut pools)
+    }
+
+    fn end(&mut self) -> Vec<Order> {
+        let mut pools = Pools { all: &mut self.pools, places: [0, 1], random: 1 };
+        self.call.end(0, &mut pools)
     }
 
     fn free(&self) -> (usize, usize) {
-        (self.a.free(), self.b.free())
+        (self.pools[0].free(), self.pools[1].free())
     }
+}
+
+fn removed(orders: &[Order]) -> usize {
+    orders.iter().filter(|order| matches!(order, Order::Remove(_))).count()
 }
 
 fn sdp(ip: &str, media: &[&str]) -> String {
@@ -93,8 +117,8 @@ fn r_m5_the_windows_open_with_the_answer() {
     assert_eq!(legs[1].peer, Some("[2001:db8::b]:5000".parse().unwrap()));
     assert_eq!(legs[0].payload_types, 1 | 1 << 101);
     assert_eq!(legs[0].dscp, Some(46));
-    let removed = orders.iter().filter(|order| matches!(order, Order::Remove(_))).count();
-    assert_eq!((removed, stand.free()), (2, (98, 98)), "the refused stream is gone");
+    let after = (removed(&orders), stand.free());
+    assert_eq!(after, (2, (98, 98)), "the refused stream is gone");
 }
 
 #[test]
@@ -153,8 +177,7 @@ fn the_source_of_the_signalling_counts_where_it_is_given() {
     let mut stand = stand();
     let source = Some("203.0.113.50".parse().unwrap());
     let text = sdp("10.0.0.3", &["audio 4000 RTP/AVP 0"]);
-    let pools = Pools { a: &mut stand.a, b: &mut stand.b, random: 1 };
-    let (_, orders) = stand.call.offer(0, Side::A, (text.as_bytes(), source), pools).unwrap();
+    let (_, orders) = stand.offer_as(&Said { source, ..said(Side::A, &text) }).unwrap();
     let Order::Add(session) = &orders[0] else { panic!() };
     assert_eq!(session.legs[0].peer, Some("203.0.113.50:4000".parse().unwrap()));
 }
@@ -167,7 +190,7 @@ fn what_is_refused_changes_nothing() {
     let no_address = "v=0\r\nm=audio 4000 RTP/AVP 0\r\n";
     assert!(matches!(stand.offer(Side::A, no_address), Err(CallError::Sdp(_))));
     let too_many = sdp("192.0.2.7", &["audio 4000 RTP/AVP 0"; 32]);
-    stand.b = PortPool::new("2001:db8::1".parse().unwrap(), 30_000..=30_041, 0).unwrap();
+    stand.pools[1] = PortPool::new("2001:db8::1".parse().unwrap(), 30_000..=30_041, 0).unwrap();
     assert!(matches!(stand.offer(Side::A, &too_many), Err(CallError::Ports(_))));
     let free = |stand: &mut Stand| {
         // A released port counts as free when the pool is asked the next time.
@@ -176,7 +199,6 @@ fn what_is_refused_changes_nothing() {
         stand.free()
     };
     assert_eq!(free(&mut stand), (98, 40));
-    assert_eq!(stand.answer(Side::A, &answer_sdp()), Err(CallError::NoOffer));
     let streams = CallError::Streams { offered: 1, answered: 2 };
     assert_eq!(stand.answer(Side::B, &answer_sdp()), Err(streams));
 }
@@ -185,8 +207,7 @@ fn what_is_refused_changes_nothing() {
 fn the_end_of_a_call_gives_everything_back() {
     let mut stand = stand();
     let (_, added) = stand.offer(Side::A, &offer_sdp()).unwrap();
-    let pools = Pools { a: &mut stand.a, b: &mut stand.b, random: 1 };
-    let removed = stand.call.end(0, pools);
+    let removed = stand.end();
     let locals: Vec<_> = added
         .iter()
         .map(|order| if let Order::Add(session) = order { session.legs[0].local } else { panic!() })
@@ -195,4 +216,72 @@ fn the_end_of_a_call_gives_everything_back() {
     let again = stand.offer(Side::A, &sdp("192.0.2.7", &["audio 4 RTP/AVP 0"]));
     assert!(again.is_ok());
     assert_eq!(stand.free(), (98, 98));
+}
+
+#[test]
+fn rfc_3261_14_1_a_refused_re_invite_leaves_all_as_it_was() {
+    let mut stand = stand();
+    stand.offer(Side::A, &offer_sdp()).unwrap();
+    let both = sdp("2001:db8::b", &["audio 5000 RTP/AVP 0", "video 5002 RTP/AVP 96"]);
+    stand.answer(Side::B, &both).unwrap();
+    let free = stand.free();
+    let offer =
+        sdp("192.0.2.99", &["audio 4000 RTP/AVP 0", "video 0 RTP/AVP 96", "audio 4004 RTP/AVP 0"]);
+    let (_, orders) = stand.offer(Side::A, &offer).unwrap();
+    assert_eq!((orders.len(), removed(&orders)), (2, 0), "a third stream, and none ends yet");
+    let orders = stand.refuse();
+    assert_eq!((removed(&orders), orders.len()), (2, 2), "the third stream is taken back");
+    stand.offer(Side::A, &sdp("192.0.2.7", &["audio 4 RTP/AVP 0"])).unwrap();
+    stand.refuse();
+    assert_eq!(stand.free(), free);
+    assert!(stand.refuse().is_empty(), "there is nothing to refuse any more");
+    let again = sdp("192.0.2.7", &["audio 4000 RTP/AVP 0 101", "video 4002 RTP/AVP 96"]);
+    stand.offer(Side::A, &again).unwrap();
+    assert!(stand.answer(Side::B, &both).unwrap().1.is_empty(), "nobody has moved");
+}
+
+#[test]
+fn a_stream_one_branch_refuses_may_be_taken_by_another() {
+    let mut stand = stand();
+    stand.offer(Side::A, &offer_sdp()).unwrap();
+    let early = answer_sdp();
+    let (_, orders) = stand.answer_as(&Said { settles: false, ..said(Side::B, &early) }).unwrap();
+    assert_eq!(removed(&orders), 0);
+    let both = sdp("2001:db8::c", &["audio 6000 RTP/AVP 0", "video 6002 RTP/AVP 96"]);
+    let (_, orders) = stand.answer(Side::B, &both).unwrap();
+    let peers: Vec<_> = sets(&orders).into_iter().filter_map(|leg| leg.peer).collect();
+    assert!(peers.contains(&"[2001:db8::c]:6000".parse().unwrap()));
+    assert!(peers.contains(&"[2001:db8::c]:6002".parse().unwrap()));
+}
+
+#[test]
+fn what_was_agreed_may_be_said_again_by_who_offered() {
+    let mut stand = stand();
+    stand.offer(Side::A, &offer_sdp()).unwrap();
+    stand.answer(Side::B, &answer_sdp()).unwrap();
+    let (first, _) = stand.offer(Side::B, &answer_sdp()).unwrap();
+    let (again, orders) = stand.answer(Side::B, &answer_sdp()).unwrap();
+    assert_eq!((first, orders), (again, Vec::new()));
+}
+
+#[test]
+fn peers_are_told_the_address_before_the_nat() {
+    let mut stand = stand();
+    let ip = "2001:db8::1".parse().unwrap();
+    let pool = PortPool::new(ip, 30_000..=30_099, 0).unwrap();
+    stand.pools[1] = pool.advertised_as("2001:db8::ffff".parse().unwrap());
+    let (text, orders) = stand.offer(Side::A, &offer_sdp()).unwrap();
+    let Order::Add(session) = &orders[0] else { panic!() };
+    assert_eq!(session.legs[1].local.ip(), ip);
+    assert!(String::from_utf8(text).unwrap().contains("c=IN IP6 2001:db8::ffff\r\n"));
+    let show = Show {
+        address: Some("2001:db8::aaaa".parse().unwrap()),
+        origin: true,
+        connection: true,
+        ..Show::default()
+    };
+    let (text, _) = stand.offer_as(&Said { show, ..said(Side::A, &offer_sdp()) }).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    assert!(!text.contains("192.0.2.7"), "{text}");
+    assert_eq!(text.matches("IN IP6 2001:db8::aaaa\r\n").count(), 4);
 }

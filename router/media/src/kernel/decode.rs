@@ -36,6 +36,7 @@ fn leg(leg: Received<'_>) -> Option<LegReport> {
         seen_ms: leg.u64(L_SEEN_MS),
         ssrc: leg.u32(L_SSRC),
         counters: leg.nested(L_COUNTERS).map(counters).unwrap_or_default(),
+        quality: None,
     })
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::Now;
+use super::quality::{Heard, Stamp};
 use crate::budget::Bucket;
 use crate::latch::Latch;
 use crate::packet::Facts;
@@ -15,6 +17,7 @@ pub(super) struct LegState {
     pub(super) counters: Counters,
     pub(super) seen_ms: Option<u64>,
     ssrc: Option<u32>,
+    heard: Heard,
 }
 
 impl LegState {
@@ -27,6 +30,7 @@ impl LegState {
             counters: Counters::default(),
             seen_ms: None,
             ssrc: None,
+            heard: Heard::default(),
         }
     }
 
@@ -38,17 +42,19 @@ impl LegState {
     }
 
     /// Notes a relayed packet. True: it is the first.
-    pub(super) fn note(&mut self, now_ms: u64, facts: Facts, octets: usize) -> bool {
+    pub(super) fn note(&mut self, now: Now, facts: Facts, octets: usize) -> bool {
         self.counters.add(Counter::Packets, 1);
         self.counters.add(Counter::Octets, octets as u64);
         if let Some((ssrc, sequence)) = facts.rtp {
             self.counters.add(Counter::Rtp, 1);
             self.ssrc = Some(ssrc);
             self.latch.heard(ssrc, sequence);
+            let stamp = Stamp { ssrc, sequence, timestamp: facts.timestamp };
+            self.heard.note(now.ns, stamp, self.terms.clock_hz);
         } else if facts.class == Classes::RTCP {
             self.counters.add(Counter::Rtcp, 1);
         }
-        self.seen_ms.replace(now_ms).is_none()
+        self.seen_ms.replace(now.ms()).is_none()
     }
 
     pub(super) fn report(&self, now_ms: u64) -> LegReport {
@@ -60,6 +66,7 @@ impl LegState {
             seen_ms: self.seen_ms.map(|seen| now_ms.saturating_sub(seen)),
             ssrc: self.ssrc,
             counters: self.counters,
+            quality: Some(self.heard.quality()),
         }
     }
 }

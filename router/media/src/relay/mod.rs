@@ -3,6 +3,7 @@
 
 mod check;
 mod leg;
+mod quality;
 
 use std::collections::HashMap;
 use std::io;
@@ -343,7 +344,7 @@ impl Relay {
             return;
         }
         let Some(leg) = self.leg_mut(place) else { return };
-        let first = leg.note(now.ms(), forward.facts, packet.data.len());
+        let first = leg.note(now, forward.facts, packet.data.len());
         if first {
             self.tell(now, place.0, Events::FIRST);
         }

@@ -1,6 +1,7 @@
 //! Session descriptions (RFC 8866) by a line editor: it reads the lines a relay has to change, and
 //! keeps every other octet as it is.
 
+pub mod body;
 mod read;
 mod write;
 
@@ -90,6 +91,9 @@ pub struct Media {
     pub direction: Direction,
     /// Bit n: format n is in the list, or 0 where the formats are no payload types.
     pub payload_types: u128,
+    /// RTP clock of the first format, by `a=rtpmap` or the static table (RFC 3551 6); 0: not known.
+    pub clock_hz: u32,
+    first_format: u8,
     lines: std::ops::Range<usize>,
     own_connection: bool,
 }

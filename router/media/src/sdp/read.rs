@@ -86,6 +86,9 @@ impl Reader {
             }
         }
         let Some(media) = self.media.last_mut() else { return Ok(()) };
+        if let Some(value) = value.strip_prefix(b"rtpmap:") {
+            media.clock_hz = rtpmap(value, media.first_format).unwrap_or(media.clock_hz);
+        }
         if value == b"rtcp-mux" {
             media.rtcp_mux = true;
         }
@@ -93,6 +96,26 @@ impl Reader {
             media.rtcp = rtcp(value, media.connection)?;
         }
         Ok(())
+    }
+}
+
+/// The clock of `format name/clock`, where it is of that format.
+fn rtpmap(value: &[u8], format: u8) -> Option<u32> {
+    let (of, encoding) = str::from_utf8(value).ok()?.split_once(' ')?;
+    let clock = encoding.split('/').nth(1)?;
+    (number(of) == Some(format)).then(|| number(clock.trim())).flatten()
+}
+
+/// RFC 3551 tables 4 and 5.
+fn static_clock_hz(format: u8) -> u32 {
+    match format {
+        0 | 3..=5 | 7..=9 | 12 | 13 | 15 | 18 => 8_000,
+        6 => 16_000,
+        10 | 11 => 44_100,
+        16 => 11_025,
+        17 => 22_050,
+        14 | 25 | 26 | 28 | 31..=34 => 90_000,
+        _ => 0,
     }
 }
 
@@ -120,6 +143,7 @@ fn media(value: &[u8]) -> Result<Media, SdpFault> {
     let (port, count) = port.split_once('/').unwrap_or((port, "1"));
     let port = number(port).ok_or(SdpFault::Media)?;
     let count: u16 = number(count).ok_or(SdpFault::Media)?;
+    let first_format = formats.peek().and_then(|first| number::<u8>(first));
     let payload_types = formats
         .filter_map(number::<u8>)
         .filter(|payload_type| *payload_type < 128)
@@ -133,6 +157,8 @@ fn media(value: &[u8]) -> Result<Media, SdpFault> {
         rtcp_mux: false,
         direction: Direction::SendRecv,
         payload_types,
+        clock_hz: first_format.map_or(0, static_clock_hz),
+        first_format: first_format.unwrap_or(u8::MAX),
         lines: 0..0,
         own_connection: false,
     };

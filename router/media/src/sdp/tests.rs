@@ -50,7 +50,7 @@ fn only_the_lines_of_moved_streams_change() {
     let expected = "v=0\r\n\
         o=alice 2890844526 2890844526 IN IP4 10.0.0.7\r\n\
         s=-\r\n\
-        c=IN IP4 10.0.0.7\r\n\
+        c=IN IP4 192.0.2.1\r\n\
         t=0 0\r\n\
         a=x-unknown:kept as it is \r\n\
         m=audio 30000 RTP/AVP 0 8 101\r\n\
@@ -64,6 +64,20 @@ fn only_the_lines_of_moved_streams_change() {
         a=rtcp-mux\r\n\
         a=inactive\r\n";
     assert_eq!(rewritten(OFFER, &Rewrite { at: &moves, ..Rewrite::default() }), expected);
+}
+
+#[test]
+fn the_connection_of_all_moves_only_where_no_stream_that_stays_uses_it() {
+    let head = "v=0\r\nc=IN IP4 10.0.0.7\r\nm=audio 4000 RTP/AVP 0\r\n";
+    let moves = [at("192.0.2.1:30000", "192.0.2.1:30001")];
+    let moved = |more: &str| {
+        let text =
+            rewritten(&(head.to_owned() + more), &Rewrite { at: &moves, ..Rewrite::default() });
+        text.starts_with("v=0\r\nc=IN IP4 192.0.2.1\r\n")
+    };
+    assert!(moved("") && moved("m=video 0 RTP/AVP 96\r\n"));
+    assert!(moved("m=message 9 TCP/MSRP *\r\nc=IN IP4 10.0.0.8\r\n"));
+    assert!(!moved("m=message 9 TCP/MSRP *\r\n"));
 }
 
 #[test]
@@ -190,7 +204,7 @@ proptest! {
         let moves: Vec<_> = (0..sdp.media.len())
             .map(|i| if moved & 1 << i != 0 { at("192.0.2.1:30000", "192.0.2.1:30005") } else { None })
             .collect();
-        let Ok(after) = sdp.rewrite(&Rewrite { at: &moves, ice: Ice::Keep, origin: None }) else {
+        let Ok(after) = sdp.rewrite(&Rewrite { at: &moves, ice: Ice::Keep, ..Rewrite::default() }) else {
             return Ok(());
         };
         let again = Sdp::read(&after).unwrap();

@@ -33,6 +33,9 @@ pub struct Rewrite<'a> {
     pub ice: Ice,
     /// The address in `o=`, where it is to be another one.
     pub origin: Option<IpAddr>,
+    /// The address in the `c=` of the whole description, where it is to be another one even though
+    /// streams that do not move use it.
+    pub connection: Option<IpAddr>,
 }
 
 const ICE_ATTRIBUTES: [&[u8]; 7] = [
@@ -62,11 +65,13 @@ impl Sdp<'_> {
                 return Err(SdpError { line, fault: SdpFault::NoConnection });
             }
         }
+        let connection = rewrite.connection.or_else(|| shared_connection(&moves));
         let mut writer = Writer { out: Vec::new(), end: self.line_end(), ice: rewrite.ice };
         let session_end = self.media.first().map_or(self.lines.len(), |media| media.lines.start);
         for line in self.lines.get(..session_end).unwrap_or_default() {
-            match (value_of(line).split_at_checked(2), rewrite.origin) {
-                (Some((b"o=", origin)), Some(ip)) => writer.origin(origin, ip, line),
+            match value_of(line).split_at_checked(2) {
+                Some((b"o=", origin)) => writer.origin(origin, rewrite.origin, line),
+                Some((b"c=", value)) => writer.connection(value, connection, line),
                 _ => writer.keep(line),
             }
         }
@@ -94,6 +99,18 @@ impl Sdp<'_> {
     }
 }
 
+/// Where the `c=` of the whole description may point too: some phones look at nothing else. `None`
+/// where a stream that stays in its place uses it.
+fn shared_connection(moves: &[(&Media, Option<At>)]) -> Option<IpAddr> {
+    let stays = |(media, at): &(&Media, Option<At>)| {
+        at.is_none() && media.port != 0 && !media.own_connection
+    };
+    if moves.iter().any(stays) {
+        return None;
+    }
+    moves.iter().find_map(|(_, at)| at.map(|at| at.rtp.ip()))
+}
+
 struct Writer {
     out: Vec<u8>,
     end: &'static [u8],
@@ -116,7 +133,8 @@ impl Writer {
     }
 
     /// `o=user id version IN IP4 address`: the last word is replaced, and its family.
-    fn origin(&mut self, value: &[u8], ip: IpAddr, line: &[u8]) {
+    fn origin(&mut self, value: &[u8], ip: Option<IpAddr>, line: &[u8]) {
+        let Some(ip) = ip else { return self.keep(line) };
         let text = String::from_utf8_lossy(value);
         let words: Vec<&str> = text.split(' ').collect();
         match words.as_slice() {
@@ -127,8 +145,15 @@ impl Writer {
         }
     }
 
-    /// The lines of a medium that moves. The session's `c=` stays as it is: the medium has one of
-    /// its own from now on, so what else uses the session's is not touched.
+    /// The `c=` of the whole description. On hold by address (RFC 2543) it must stay on hold.
+    fn connection(&mut self, value: &[u8], ip: Option<IpAddr>, line: &[u8]) {
+        let Some(ip) = ip else { return self.keep(line) };
+        let held = value.ends_with(b" 0.0.0.0") || value.ends_with(b" ::");
+        let ip = if held { unspecified(ip) } else { ip };
+        self.line(&format!("c=IN {}", address(ip)));
+    }
+
+    /// The lines of a medium that moves. It has a `c=` of its own from now on.
     fn moved(&mut self, media: &Media, at: At, lines: &[&[u8]]) {
         // On hold by address (RFC 2543) it must stay on hold.
         let held = media.connection.is_some_and(|ip| ip.is_unspecified());

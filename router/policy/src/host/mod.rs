@@ -7,6 +7,7 @@
 mod auth;
 mod dispatcher;
 mod log;
+mod media;
 mod message;
 mod metrics;
 mod nat;

@@ -31,11 +31,13 @@ pub enum Interface {
     Dispatcher,
     /// Tables all workers share.
     Table,
+    /// Media relay.
+    Media,
 }
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Interface; 12] = [
+    pub const ALL: [Interface; 13] = [
         Interface::Message,
         Interface::Usrloc,
         Interface::Path,
@@ -48,6 +50,7 @@ impl Interface {
         Interface::Settings,
         Interface::Dispatcher,
         Interface::Table,
+        Interface::Media,
     ];
 
     /// Name in the contract and in `[grants]`.
@@ -65,6 +68,7 @@ impl Interface {
             Interface::Settings => "settings",
             Interface::Dispatcher => "dispatcher",
             Interface::Table => "table",
+            Interface::Media => "media",
         }
     }
 

@@ -164,6 +164,9 @@ pub struct Case {
     /// Destinations of the sets it used.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub destinations: Vec<DestinationFact>,
+    /// The media of its dialog, where it asked or ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<super::media::MediaFact>,
     /// Host functions it called, with their texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<String>,
@@ -315,6 +318,7 @@ impl Case {
             auth: Vec::new(),
             tables: Vec::new(),
             destinations: Vec::new(),
+            media: None,
             calls: Vec::new(),
             policy,
             verdict: String::new(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use viaduct_engine::dispatcher::{Dispatcher, State, Thresholds};
+use viaduct_engine::media::Media;
 use viaduct_engine::table::{TableAction, TableChange, Tables};
 use viaduct_engine::{Policy, Run, Settings, Shared};
 
@@ -86,5 +87,6 @@ fn shared(case: &Case) -> Shared {
             found.set_state(State::Down);
         }
     }
-    Shared { tables: Arc::new(tables), dispatcher: Arc::new(dispatcher) }
+    let media = case.media.clone().map(|fact| Arc::new(fact) as Arc<dyn Media>);
+    Shared { tables: Arc::new(tables), dispatcher: Arc::new(dispatcher), media }
 }

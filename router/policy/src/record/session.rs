@@ -11,6 +11,7 @@ use viaduct_engine::{Flow, PolicyFailure, Run, Verdict};
 use viaduct_message::{Head, HeaderName, Limits, Message, Uri};
 
 use super::case::{AuthFact, Bytes, Case, DestinationFact, Passed, TableFact, way};
+use super::media::MediaFact;
 use super::tap::Tap;
 use crate::version::PolicyVersion;
 use crate::words::{effects_in_words, verdict_in_words};
@@ -190,6 +191,7 @@ impl Session {
         let dispatcher = &run.settings().shared.dispatcher;
         let sets = witness.sets.iter().filter_map(|name| dispatcher.set(name));
         let all = sets.flat_map(|set| set.destinations());
+        case.media = witness.media.map(MediaFact::new);
         case.destinations = all.map(|d| DestinationFact::new(d.config(), d.state())).collect();
     }
 

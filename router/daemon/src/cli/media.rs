@@ -1,0 +1,74 @@
+//! `viaduct media list|show|kill`.
+
+use super::client::{Client, encode};
+use super::{Common, MediaCommand, print};
+use crate::admin::Killed;
+use crate::control::{MediaCall, MediaLeg};
+
+pub(super) fn run(common: &Common, command: &MediaCommand) -> anyhow::Result<bool> {
+    let client = Client::new(common)?;
+    match command {
+        MediaCommand::List => {
+            let calls: Vec<MediaCall> = client.get("/v1/media")?;
+            show(common, &calls, line)
+        }
+        MediaCommand::Show { call_id } => {
+            let calls: Vec<MediaCall> = client.get(&format!("/v1/media/{}", encode(call_id)))?;
+            show(common, &calls, whole)
+        }
+        MediaCommand::Kill { call_id } => {
+            let killed: Killed = client.delete(&format!("/v1/media/{}", encode(call_id)))?;
+            if common.json {
+                return print(&format!("{}\n", serde_json::to_string(&killed)?));
+            }
+            print(&format!("{call_id}: media of {} ended\n", calls_in_words(killed.killed)))
+        }
+    }
+}
+
+fn show(
+    common: &Common,
+    calls: &[MediaCall],
+    words: impl Fn(&MediaCall) -> String,
+) -> anyhow::Result<bool> {
+    if common.json {
+        return print(&format!("{}\n", serde_json::to_string(calls)?));
+    }
+    print(&calls.iter().map(words).collect::<String>())
+}
+
+fn calls_in_words(count: usize) -> String {
+    if count == 1 { "1 call".to_owned() } else { format!("{count} calls") }
+}
+
+fn line(call: &MediaCall) -> String {
+    let state = if call.answered { "answered" } else { "early" };
+    let packets = call.streams.iter().map(|s| s.caller.packets + s.callee.packets);
+    let packets: u64 = packets.sum();
+    let kinds: Vec<&str> = call.streams.iter().map(|stream| stream.kind.as_str()).collect();
+    let kinds = kinds.join("+");
+    format!("{}  {state}  {} s  {kinds}  {packets} packets\n", call.call_id, call.age_s)
+}
+
+fn whole(call: &MediaCall) -> String {
+    let mut text = line(call);
+    text += &format!("  tags    {} {}\n", call.caller_tag, call.callee_tag);
+    for stream in &call.streams {
+        text += &format!("  {} caller  {}\n", stream.kind, leg(&stream.caller));
+        text += &format!("  {} callee  {}\n", stream.kind, leg(&stream.callee));
+    }
+    text
+}
+
+fn leg(leg: &MediaLeg) -> String {
+    let peer = if leg.peer.is_empty() { "unknown" } else { &leg.peer };
+    let state = if leg.locked { "locked" } else { "learning" };
+    let MediaLeg { local, packets, octets, dropped, .. } = leg;
+    let mut text = format!(
+        "{peer} -> {local}  {state}  {packets} packets, {octets} octets, {dropped} dropped"
+    );
+    if let (Some(lost), Some(jitter_us), Some(mos)) = (leg.lost, leg.jitter_us, leg.mos) {
+        text += &format!(", {lost} lost, jitter {jitter_us} us, MOS {mos:.2}");
+    }
+    text
+}

@@ -1,0 +1,194 @@
+//! `[media]` and `[[media.address]]`: the media relay.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use viaduct_media::call::Settings;
+use viaduct_media::service::{Config, Interface};
+use viaduct_media::session::{Learn, Rank};
+
+use super::keys::YEAR_S;
+use super::reader::Section;
+use super::size;
+
+/// Most addresses: each is searched for a message.
+const MOST_ADDRESSES: usize = 64;
+
+/// Who relays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Relays {
+    /// The kernel module where it is loaded, else this process.
+    Auto,
+    /// This process.
+    UserSpace,
+}
+
+/// The media relay; there is one where an address is configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// How calls are relayed.
+    pub service: Config,
+    /// Who relays.
+    pub relays: Relays,
+}
+
+impl MediaConfig {
+    /// `198.51.100.1 30000-39999, 10.0.0.1 (told as 203.0.113.1) 40000-49999`
+    pub fn summary(&self) -> String {
+        let one = |interface: &Interface| {
+            let told = interface.advertised.map(|ip| format!(" (told as {ip})"));
+            let (first, last) = interface.ports.clone().into_inner();
+            format!("{}{} {first}-{last}", interface.ip, told.unwrap_or_default())
+        };
+        let all: Vec<String> = self.service.interfaces.iter().map(one).collect();
+        all.join(", ")
+    }
+}
+
+pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
+    let mut section = top.section("media");
+    let s = &mut section;
+    let relays = [("auto", Relays::Auto), ("user-space", Relays::UserSpace)];
+    let relays = s.choice("executor", &relays, ("auto", Relays::Auto));
+    let calls = size(s.number("calls", 1..=100_000, 10_000));
+    let idle_s = small(s.number("idle_s", 5..=86_400, 60));
+    let held_s = s.number("held_s", 0..=YEAR_S, 3_600);
+    let unanswered_s = s.number("unanswered_s", 5..=86_400, 600);
+    let lifetime_s = s.number("lifetime_s", 0..=YEAR_S, 43_200);
+    let window_ms = small(s.number("learn_ms", 0..=60_000, 3_000));
+    let settle_ms = small(s.number("settle_ms", 0..=60_000, 500));
+    let ranks = [("address", Rank::Address), ("any", Rank::Any)];
+    let lowest = s.choice("learn_from", &ranks, ("address", Rank::Address));
+    let dscp = |number: u64| u8::try_from(number).ok().filter(|dscp| *dscp < 64);
+    let dscp_audio = dscp(s.number("dscp_audio", 0..=64, 46));
+    let dscp_video = dscp(s.number("dscp_video", 0..=64, 34));
+    let rest_s = s.number("port_rest_s", 0..=3_600, 10);
+    let loopback = s.flag("loopback", false);
+    let mut interfaces = Vec::new();
+    for mut address in s.sections("address", MOST_ADDRESSES) {
+        interfaces.extend(interface(&mut address));
+        address.close();
+    }
+    let service = Config {
+        interfaces,
+        settings: Settings {
+            learn: Learn { window_ms, settle_ms, lowest },
+            idle_s,
+            dscp_audio,
+            dscp_video,
+            loopback,
+            handover: false,
+        },
+        calls,
+        lifetime_s,
+        unanswered_s,
+        held_s,
+        rest_ms: rest_s.saturating_mul(1_000),
+    };
+    let (at, name) = (s.at(), s.name("address"));
+    let sheet = s.sheet();
+    section.close();
+    if service.interfaces.is_empty() {
+        return None;
+    }
+    if let Err(error) = service.check() {
+        let allowed = "addresses with names and ports of their own";
+        sheet.fault(at, &name, error.to_string(), allowed);
+    }
+    Some(MediaConfig { service, relays })
+}
+
+fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {
+    const NAME: &str = "a name of 1 to 64 of the characters a-z, A-Z, 0-9, - and _";
+    const ADDRESS: &str = "an IP address of this machine, such as \"198.51.100.1\"";
+    const ADVERTISED: &str = "an IP address, such as \"203.0.113.1\"";
+    const PORTS: &str = "a range from 1024 on, such as \"30000-39999\"";
+    let is_name = |text: &str| {
+        let legal = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
+        (1..=64).contains(&text.len()) && text.bytes().all(legal)
+    };
+    let name = s.text_if("name", "\"default\"", NAME, is_name);
+    let ip = s.text_if("address", "", ADDRESS, |text| ip(text).is_some());
+    let advertised = s.text_if("advertised", "", ADVERTISED, |text| ip_of(text).is_some());
+    let range = s.text_if("ports", "\"30000-39999\"", PORTS, |text| range(text).is_some());
+    if ip.is_none() && s.place("address") == s.at() {
+        let name = s.name("address");
+        s.sheet().fault(s.at(), &name, "is missing".to_owned(), ADDRESS);
+    }
+    Some(Interface {
+        name: name.map_or("default".into(), |text| text.value.into()),
+        ip: ip.and_then(|text| ip_of(&text.value))?,
+        advertised: advertised.and_then(|text| ip_of(&text.value)),
+        ports: range.and_then(|text| self::range(&text.value)).unwrap_or(30_000..=39_999),
+    })
+}
+
+/// An address sockets can be bound to; a wildcard cannot be told to peers.
+fn ip(text: &str) -> Option<IpAddr> {
+    ip_of(text).filter(|ip| !ip.is_multicast())
+}
+
+fn ip_of(text: &str) -> Option<IpAddr> {
+    text.parse().ok().filter(|ip: &IpAddr| !ip.is_unspecified())
+}
+
+fn range(text: &str) -> Option<RangeInclusive<u16>> {
+    let (first, last) = text.split_once('-')?;
+    let (first, last): (u16, u16) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    (first >= 1024 && first < last).then_some(first..=last)
+}
+
+fn small(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    const BASE: &str = "[[listen]]\naddress = \"127.0.0.1:5060\"\n[policy]\nfile = \"p\"\n";
+
+    fn parse(text: &str) -> Result<crate::config::Config, String> {
+        crate::config::Config::parse(&format!("{BASE}{text}"), Path::new("v.toml"), &Vec::new)
+            .map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn without_an_address_there_is_no_relay() {
+        assert_eq!(parse("[media]\nidle_s = 30\n").unwrap().media, None);
+    }
+
+    #[test]
+    fn addresses_for_both_directions_are_read() {
+        let text = "[media]\nidle_s = 30\ndscp_audio = 64\n\
+                    [[media.address]]\nname = \"in\"\naddress = \"10.0.0.1\"\n\
+                    [[media.address]]\nname = \"out\"\naddress = \"10.0.1.1\"\n\
+                    advertised = \"203.0.113.1\"\nports = \"40000-40999\"\n";
+        let media = parse(text).unwrap().media.unwrap();
+        let [inside, outside] = &media.service.interfaces[..] else { panic!() };
+        assert_eq!((&*inside.name, inside.ports.clone()), ("in", 30_000..=39_999));
+        assert_eq!(outside.advertised, "203.0.113.1".parse().ok());
+        assert_eq!(outside.ports, 40_000..=40_999);
+        let settings = media.service.settings;
+        assert_eq!((settings.idle_s, settings.dscp_audio), (30, None));
+    }
+
+    #[test]
+    fn what_is_no_good_is_told_with_its_line() {
+        for (text, said) in [
+            ("[[media.address]]\nname = \"x\"\n", "v.toml:5:"),
+            ("[[media.address]]\naddress = \"0.0.0.0\"\n", "an IP address of this machine"),
+            ("[[media.address]]\naddress = \"10.0.0.1\"\nports = \"40000\"\n", "a range from 1024"),
+            ("[[media.address]]\naddress = \"10.0.0.1\"\nport = 1\n", "media.address[1].port"),
+            (
+                "[[media.address]]\naddress = \"10.0.0.1\"\n[[media.address]]\nname = \"b\"\n\
+                 address = \"10.0.0.1\"\nports = \"39000-41000\"\n",
+                "share ports",
+            ),
+            ("[media]\ncalls = 0\n", "1 to 100000"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(said), "{text} gave {error}");
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! The media relay as the engine sees it ([`viaduct_engine::media::Media`]): finds the call an order
+//! is about, has it rewrite the description, and has the executor carry out what follows.
+//!
+//! One lock guards calls, ports and executor; an order holds it for some tens of microseconds. The
+//! caller looks after it once a second ([`Service::tick`]): idle calls and those too old end then.
+
+mod calls;
+mod dialog;
+mod handle;
+mod interfaces;
+mod numbers;
+mod view;
+mod watch;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::hash::RandomState;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use viaduct_engine::Now;
+use viaduct_engine::media::{
+    CallView, Media, MediaFault, MediaFlags, MediaMessage, MediaRecord, Order, Tags,
+};
+
+use self::calls::Calls;
+use self::interfaces::Interfaces;
+pub use self::interfaces::{Interface, InterfaceError};
+pub use self::numbers::Numbers;
+pub use self::view::CallEntry;
+use crate::call::Settings;
+use crate::executor::Executor;
+
+/// How calls are relayed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses, at least one. The first of a family is used where no flag names one.
+    pub interfaces: Vec<Interface>,
+    /// What is the same for all calls.
+    pub settings: Settings,
+    /// Calls at a time; more are refused as busy.
+    pub calls: usize,
+    /// A call is ended after so many seconds; 0: never.
+    pub lifetime_s: u64,
+    /// One without an answer is ended after so many seconds.
+    pub unanswered_s: u64,
+    /// One on hold may be silent for so many seconds; 0: for ever.
+    pub held_s: u64,
+    /// A port that was used rests for so many milliseconds.
+    pub rest_ms: u64,
+}
+
+impl Config {
+    /// Whether its interfaces make sense.
+    ///
+    /// # Errors
+    /// See [`InterfaceError`].
+    pub fn check(&self) -> Result<(), InterfaceError> {
+        Interfaces::new(&self.interfaces, self.rest_ms).map(drop)
+    }
+}
+
+/// Gets a record of each call that ends.
+pub type Sink = Box<dyn Fn(MediaRecord) + Send>;
+
+/// A media relay all workers share.
+pub struct Service {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    interfaces: Interfaces,
+    executor: Box<dyn Executor>,
+    calls: Calls,
+    /// Calls the executor has told to be idle, and that may be on hold.
+    silent: HashSet<u64>,
+    next_id: u64,
+    /// Seeded by the system: what it makes of a number cannot be foreseen.
+    random: RandomState,
+    drawn: u64,
+    numbers: Numbers,
+    sink: Sink,
+}
+
+impl Service {
+    /// Relays by `executor`, and tells `sink` of each call that has ended.
+    ///
+    /// # Errors
+    /// An interface makes no sense, or two share ports.
+    pub fn new(
+        config: Config,
+        executor: Box<dyn Executor>,
+        sink: Sink,
+    ) -> Result<Service, InterfaceError> {
+        let interfaces = Interfaces::new(&config.interfaces, config.rest_ms)?;
+        let inner = Inner {
+            config,
+            interfaces,
+            executor,
+            calls: Calls::default(),
+            silent: HashSet::new(),
+            next_id: 1,
+            random: RandomState::new(),
+            drawn: 0,
+            numbers: Numbers::default(),
+            sink,
+        };
+        Ok(Service { inner: Mutex::new(inner) })
+    }
+
+    /// What is to be looked after: call it about once a second, off the workers.
+    pub fn tick(&self, now: Now) {
+        self.lock().tick(now);
+    }
+
+    /// All calls, the oldest first; at most `most`.
+    #[must_use]
+    pub fn list(&self, now: Now, most: usize) -> Vec<CallEntry> {
+        self.lock().list(now, most)
+    }
+
+    /// Calls with this Call-ID.
+    #[must_use]
+    pub fn show(&self, now: Now, call_id: &[u8]) -> Vec<CallEntry> {
+        self.lock().show(now, call_id)
+    }
+
+    /// Ends the media of calls with this Call-ID; how many. Their SIP goes on.
+    pub fn kill(&self, now: Now, call_id: &[u8]) -> usize {
+        self.lock().kill(now, call_id)
+    }
+
+    /// Counters and gauges.
+    #[must_use]
+    pub fn numbers(&self) -> Numbers {
+        self.lock().numbers()
+    }
+
+    /// Ends all calls, as the router does.
+    pub fn close(&self, now: Now) {
+        self.lock().close(now);
+    }
+
+    /// Something else than orders is to be done with the executor, by whoever knows which it is.
+    pub fn with_executor<T>(&self, work: impl FnOnce(&mut dyn Executor) -> T) -> T {
+        work(&mut *self.lock().executor)
+    }
+
+    /// Nobody panics while holding it; if somebody did, the tables are still whole.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Media for Service {
+    fn handle(
+        &self,
+        now: Now,
+        order: &Order,
+        message: &MediaMessage<'_>,
+    ) -> Result<Option<Vec<u8>>, MediaFault> {
+        self.lock().handle(now, order, message)
+    }
+
+    fn refused(&self, now: Now, tags: Tags<'_>, branch: Option<u32>) {
+        self.lock().refused(now, tags, branch);
+    }
+
+    fn query(&self, now: Now, tags: Tags<'_>) -> Option<CallView> {
+        self.lock().query(now, tags)
+    }
+
+    fn check(&self, flags: &MediaFlags) -> Result<(), String> {
+        self.lock().interfaces.check(flags)
+    }
+}
+
+/// Milliseconds of the clock the ports and windows run by.
+fn ms(now: Now) -> u64 {
+    now.mono_us / 1_000
+}

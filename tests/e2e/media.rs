@@ -1,0 +1,226 @@
+//! Media through the router: whole calls with real RTP between phones in two networks that cannot
+//! reach each other, whose descriptions name addresses nobody can reach.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+use viaduct_tests::or_skip;
+use viaduct_tests::support::net::Transport;
+use viaduct_tests::support::netns::{NO_NAMESPACE, Namespace};
+use viaduct_tests::support::policy;
+use viaduct_tests::support::router::{self, Router, Setup};
+use viaduct_tests::support::sipp::{self, Sipp};
+
+const DOMAIN: &str = "example.com";
+/// An address of nobody here, in the descriptions and Contacts of both phones.
+const PRIVATE: &str = "10.255.255.1";
+/// Packets in the capture, which is played twice in a call.
+const PACKETS: u32 = 100;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A router between two networks, and its folder.
+struct Stand {
+    callers: Namespace,
+    callees: Namespace,
+    router: Router,
+    _folder: TempDir,
+}
+
+impl Stand {
+    /// `None`: without namespaces here.
+    fn new() -> Result<Option<Stand>> {
+        let Some(callers) = Namespace::numbered(0)? else { return Ok(None) };
+        let Some(callees) = Namespace::numbered(1)? else { return Ok(None) };
+        let folder = TempDir::new()?;
+        let shipped = policy::shipped("default-script")?;
+        let policy = policy::copy_with(&shipped, &folder.path().join("p.wasm"), |manifest| {
+            policy::set(manifest, "media", "nat");
+        })?;
+        let listen = SocketAddr::from((callers.gateway(), 5060));
+        let mut setup = Setup::new(listen, DOMAIN, policy);
+        let (a, b) = (callers.gateway(), callees.gateway());
+        setup.store = format!(
+            "[media]\nidle_s = 5\n[[media.address]]\nname = \"callers\"\naddress = \"{a}\"\n\
+             [[media.address]]\nname = \"callees\"\naddress = \"{b}\"\n"
+        );
+        let router = Router::start(&setup)?;
+        Ok(Some(Stand { callers, callees, router, _folder: folder }))
+    }
+
+    fn phone(&self, scenario: &str, at: &Namespace) -> Sipp {
+        let local = SocketAddr::from((at.address(), 5062));
+        Sipp::new(scenario, Transport::Udp, local)
+            .to(self.router.listen())
+            .inside(at.name())
+            .key("domain", DOMAIN)
+            .key("private", PRIVATE)
+            .call_ids("media-%u@test")
+            .trace_messages()
+    }
+
+    fn callee(&self) -> Sipp {
+        self.phone("media.uas", &self.callees).key("user", "bob").echo(7_000)
+    }
+
+    fn caller(&self) -> Sipp {
+        let phone = self.phone("media.uac", &self.callers).service("bob").key("caller", "alice");
+        phone.media_port(6_000).file("audio.pcap", capture(PACKETS))
+    }
+
+    /// The one call whose media are relayed, as the admin API shows it; waits for it.
+    fn shown(&self) -> Result<Value> {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let list: Value =
+                serde_json::from_str(&self.router.cli(&["--json", "media", "list"])?)?;
+            if let Some(call) = list.get(0) {
+                return Ok(call.clone());
+            }
+            ensure!(std::time::Instant::now() < deadline, "no call's media were ever relayed");
+        }
+    }
+
+    /// What the log says of one side when the call has ended.
+    fn leg(&self, side: &str) -> Result<String> {
+        self.router.wait_for_line("the end of a leg", PATIENCE, |line| {
+            line.contains("leg ended") && line.contains(side)
+        })
+    }
+}
+
+/// A capture of RTP as SIPp plays it: `packets` of PCMU, 10 ms apart, over Ethernet and IPv4.
+fn capture(packets: u32) -> Vec<u8> {
+    const PAYLOAD: usize = 80;
+    let mut file = Vec::new();
+    for word in [0xa1b2_c3d4u32, 4 << 16 | 2, 0, 0, 65_535, 1] {
+        file.extend_from_slice(&word.to_ne_bytes());
+    }
+    // Version 2.4: two halves of a word.
+    file.splice(4..8, [2u16.to_ne_bytes(), 4u16.to_ne_bytes()].concat());
+    for n in 0..packets {
+        let rtp_len = 12 + PAYLOAD;
+        let (udp_len, ip_len) = (rtp_len + 8, rtp_len + 28);
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        frame.extend([0x45, 0, (ip_len >> 8) as u8, ip_len as u8, 0, 0, 0, 0, 64, 17, 0, 0]);
+        frame.extend([192, 0, 2, 1, 192, 0, 2, 2]);
+        frame.extend([0x17, 0x70, 0x17, 0x70, (udp_len >> 8) as u8, udp_len as u8, 0, 0]);
+        frame.extend([0x80, 0]);
+        frame.extend((n as u16).to_be_bytes());
+        frame.extend((n * 80).to_be_bytes());
+        frame.extend([0, 0, 0, 7]);
+        frame.extend([0xff; PAYLOAD]);
+        let micros = n * 10_000;
+        for word in [micros / 1_000_000, micros % 1_000_000, frame.len() as u32, frame.len() as u32]
+        {
+            file.extend_from_slice(&word.to_ne_bytes());
+        }
+        file.extend_from_slice(&frame);
+    }
+    file
+}
+
+#[test]
+fn phones_behind_nat_hear_each_other_and_every_packet_is_counted() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    let stand = or_skip!(Stand::new()?, "{NO_NAMESPACE}");
+    let callee = stand.callee().start()?;
+    let registered = |line: &str| line.contains("viaduct ready");
+    stand.router.wait_for_line("the router", PATIENCE, registered)?;
+    wait_for_binding(&stand.router)?;
+    let caller = stand.caller().start()?;
+    let call = stand.shown()?;
+    let call_id = call.get("call_id").and_then(Value::as_str).context("no call_id")?;
+    ensure!(stand.router.cli(&["media", "show", call_id])?.contains("audio caller"), "{call}");
+    let caller = caller.finish()?;
+    caller.all_good("caller", 1)?;
+    callee.finish()?.all_good("callee", 1)?;
+    for side in ["side=\"caller\"", "side=\"callee\""] {
+        let line = stand.leg(side)?;
+        let exact = format!("packets={} ", 2 * PACKETS);
+        for part in [exact.as_str(), "dropped=0", "lost=0", "mos=4."] {
+            ensure!(line.contains(part), "not {part} in {line}");
+        }
+    }
+    // What the caller was told is the router's address on its own side.
+    let told = format!("c=IN IP4 {}", stand.callers.gateway());
+    ensure!(caller.messages.contains(&told), "{told} is not in:\n{}", caller.messages);
+    ensure!(stand.router.metric_of("media_ended", "reason=\"ended\"")? == 1, "metrics");
+    stand.router.check_alive()
+}
+
+/// CVE-2025-53399: strangers who know the ports send all the time, before the phones do and after.
+#[test]
+fn strangers_get_nothing_and_are_heard_by_nobody() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    let stand = or_skip!(Stand::new()?, "{NO_NAMESPACE}");
+    let callee = stand.callee().start()?;
+    wait_for_binding(&stand.router)?;
+    let caller = stand.caller().start()?;
+    let call = stand.shown()?;
+    let mut sprayed = 0;
+    // One at the address of the phones' own network, one at the signalled port.
+    let strangers = [
+        UdpSocket::bind(SocketAddr::from((stand.callers.gateway(), 6_000)))?,
+        UdpSocket::bind(SocketAddr::from((stand.callees.gateway(), 0)))?,
+    ];
+    let mut packet = [0x55u8; 92];
+    packet[..12].copy_from_slice(&[0x80, 0, 9, 9, 0, 0, 0, 0, 0, 0, 0, 66]);
+    let targets = locals(&call)?;
+    while !caller.has_ended() {
+        for (stranger, target) in strangers.iter().zip(targets.iter().cycle()) {
+            stranger.send_to(&packet, target)?;
+            sprayed += 1;
+        }
+        for stranger in &strangers {
+            // The other one's ports as well.
+            stranger.send_to(&packet, targets[1])?;
+            sprayed += 1;
+        }
+        // A flood of one source is cut off by its prefix; this one is to reach the latch.
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    caller.finish()?.all_good("caller", 1)?;
+    callee.finish()?.all_good("callee", 1)?;
+    for stranger in &strangers {
+        stranger.set_nonblocking(true)?;
+        let mut buffer = [0; 2_048];
+        let heard = stranger.recv_from(&mut buffer);
+        ensure!(heard.is_err(), "reflected to a stranger: {heard:?}");
+    }
+    let mut dropped = 0;
+    for side in ["side=\"caller\"", "side=\"callee\""] {
+        let line = stand.leg(side)?;
+        let exact = format!("packets={} ", 2 * PACKETS);
+        ensure!(line.contains(&exact), "injected, or lost: {line}");
+        let count = line.split("dropped=").nth(1).and_then(|rest| rest.split(' ').next());
+        dropped += count.context("no dropped=")?.parse::<u64>()?;
+    }
+    ensure!(dropped > 200, "of {sprayed} sprayed packets {dropped} have arrived");
+    stand.router.check_alive()
+}
+
+/// The router's ports for RTP of both sides.
+fn locals(call: &Value) -> Result<[SocketAddr; 2]> {
+    let at = |side: &str| -> Result<SocketAddr> {
+        let local = call.pointer(&format!("/streams/0/{side}/local")).and_then(Value::as_str);
+        Ok(local.with_context(|| format!("no local address in {call}"))?.parse()?)
+    };
+    Ok([at("caller")?, at("callee")?])
+}
+
+fn wait_for_binding(router: &Router) -> Result<()> {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        // It has no event for a bystander to wait for.
+        if router.cli(&["location", "show", "bob@example.com"]).is_ok() {
+            return Ok(());
+        }
+        ensure!(std::time::Instant::now() < deadline, "bob never registered:\n{}", router.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
