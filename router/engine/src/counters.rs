@@ -23,6 +23,8 @@ pub struct Counters {
     pub stray_responses: u64,
     /// Requests answered 503 because a bound was reached.
     pub shed: u64,
+    /// Requests dropped without an answer, as even those came too fast.
+    pub ignored: u64,
     /// Policy runs, all phases.
     pub policy_runs: u64,
     /// Failed policy runs; index: `FailureKind as usize`.

@@ -78,7 +78,9 @@ impl Default for TimerValues {
     }
 }
 
-/// Bounds on what one engine holds; past them requests are answered 503 without state.
+/// Bounds on what one engine holds; past them requests are answered 503 without state. New requests
+/// may fill three quarters of the transactions, refreshes seven eighths, requests within a dialog
+/// all.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     /// Server transactions at a time.
@@ -94,6 +96,11 @@ pub struct Bounds {
     /// Requests longer than this, in bytes, go by TCP where nobody has named a transport, and by
     /// UDP after all where TCP fails (RFC 3261 18.1.1); 0: never.
     pub datagram_bytes: usize,
+    /// How long messages may wait unread before fewer requests are let in, microseconds; 0: for
+    /// ever.
+    pub backlog_us: u64,
+    /// 503s a second to those who are not let in; the others get nothing.
+    pub shed_answers_per_s: u32,
 }
 
 impl Default for Bounds {
@@ -105,6 +112,8 @@ impl Default for Bounds {
             asking: 10_000,
             ask_us: 5_000_000,
             datagram_bytes: 0,
+            backlog_us: 250_000,
+            shed_answers_per_s: 5_000,
         }
     }
 }

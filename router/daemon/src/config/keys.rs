@@ -309,6 +309,8 @@ fn limits(top: &mut Section<'_, '_>) -> Limits {
             0..=268_435_456,
             4_194_304,
         )),
+        backlog_ms: s.number("backlog_ms", 0..=10_000, 250),
+        shed_answers_per_s: word(s.number("shed_answers_per_s", 0..=1_000_000, 5000)),
     };
     section.close();
     limits

@@ -146,6 +146,11 @@ pub struct Limits {
     pub tcp_write_queue_bytes: usize,
     /// Receive buffer of a UDP socket, bytes; 0: the system's default.
     pub udp_receive_buffer_bytes: usize,
+    /// How long messages may wait unread before fewer requests are let in, milliseconds; 0: for
+    /// ever.
+    pub backlog_ms: u64,
+    /// 503s a second of the whole router to those who are not let in.
+    pub shed_answers_per_s: u32,
 }
 
 /// Where the admin API listens.
@@ -240,6 +245,11 @@ impl Config {
                 asking: waiting.div_ceil(workers),
                 ask_us: wait_ms.saturating_mul(1000),
                 datagram_bytes: self.limits.udp_request_bytes,
+                backlog_us: self.limits.backlog_ms.saturating_mul(1000),
+                shed_answers_per_s: self
+                    .limits
+                    .shed_answers_per_s
+                    .div_ceil(u32::from(self.workers).max(1)),
             },
             secret,
             shared: Shared::default(),

@@ -73,6 +73,7 @@ fn events_become_counters() {
     worker.take_counters(&Counters {
         policy_runs: 6,
         shed: 2,
+        ignored: 4,
         commits_in_memory,
         ..Counters::default()
     });
@@ -82,6 +83,7 @@ fn events_become_counters() {
         "viaduct_malformed_total{fault=\"framing\"} 1",
         "viaduct_policy_runs_total 6",
         "viaduct_shed_total 2",
+        "viaduct_ignored_total 4",
         "viaduct_commits_in_memory_total{result=\"stored\"} 3",
         "viaduct_commits_in_memory_total{result=\"conflict\"} 1",
         "viaduct_policy_failures_total{kind=\"fuel\"} 1",

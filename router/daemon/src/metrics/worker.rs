@@ -55,6 +55,8 @@ pub enum Counter {
     StrayResponses,
     /// Requests answered 503 because a bound was reached.
     Shed,
+    /// Requests dropped without an answer, as even 503s would be too many.
+    Ignored,
     /// Policy runs.
     PolicyRuns,
     /// Credentials that were right.
@@ -272,6 +274,7 @@ impl WorkerStats {
             (Counter::Absorbed, engine.absorbed),
             (Counter::StrayResponses, engine.stray_responses),
             (Counter::Shed, engine.shed),
+            (Counter::Ignored, engine.ignored),
             (Counter::PolicyRuns, engine.policy_runs),
             (Counter::AuthAccepted, engine.auth_accepted),
             (Counter::AuthRefused, engine.auth_refused),

@@ -353,6 +353,8 @@ impl Worker {
         stats.put(Counter::XdpReceived, xdp_received);
         stats.put(Counter::XdpSent, xdp_sent);
         stats.put(Counter::UdpDropped, lost);
+        let behind = self.readable.contains(&true) || self.fast.has_work();
+        self.core.engine.note_backlog(behind, self.core.now.mono_us);
         self.core.publish(self.tcp.len());
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
         if self.draining {

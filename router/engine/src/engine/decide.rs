@@ -337,6 +337,7 @@ impl<P: Policy> Engine<P> {
         });
         let id = Id { slot: slot as u32, generation };
         self.keys.insert(incoming.key, id);
+        self.admission.opened(incoming.flow.remote.ip());
         id
     }
 }

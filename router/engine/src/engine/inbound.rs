@@ -3,6 +3,7 @@
 use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, Method, Uri, check};
 
 use super::Engine;
+use super::admission::Admitted;
 use super::decide::Incoming;
 use super::respond::{Answer, Back};
 use super::server::ServerEvent;
@@ -120,10 +121,13 @@ impl<P: Policy> Engine<P> {
                     // Without state, or 481 where it is meant for us (RFC 3261 16.10, 9.2).
                     self.forward_stray(message, flow);
                 }
-                None if self.servers.len() >= self.settings.bounds.transactions => {
-                    self.shed(message, flow);
-                }
-                None => return self.admit(message, read, flow, key),
+                None => match self.admitted(message, read, flow) {
+                    Admitted::Yes => return self.admit(message, read, flow, key),
+                    Admitted::No => self.shed(message, flow),
+                    Admitted::Silent => {
+                        self.counters.ignored = self.counters.ignored.wrapping_add(1);
+                    }
+                },
             },
         }
         Examined::Done
@@ -174,12 +178,13 @@ impl<P: Policy> Engine<P> {
         }
     }
 
-    /// Over the bound: 503 without state (RFC 3261 21.5.4). The one case in which an INVITE is
-    /// answered statelessly (R-N1).
+    /// Not let in: 503 without state (RFC 3261 21.5.4). The one case in which an INVITE is answered
+    /// statelessly (R-N1). Those who are sent away together do not come back together.
     fn shed(&mut self, message: Message<'_>, flow: Flow) {
         self.counters.shed = self.counters.shed.wrapping_add(1);
-        let headers = b"Retry-After: 10\r\n";
-        self.respond_rough(message, flow, &Answer { status: 503, reason: "", headers });
+        let headers = format!("Retry-After: {}\r\n", 5 + self.next_random() % 11);
+        let answer = Answer { status: 503, reason: "", headers: headers.as_bytes() };
+        self.respond_rough(message, flow, &answer);
     }
 }
 

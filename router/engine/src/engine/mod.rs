@@ -4,12 +4,13 @@
 //! After each input the shell polls until it is told [`Output::Idle`]; a debug assertion holds it
 //! to that. One engine belongs to one worker and owns all its transactions.
 //!
-//! The files follow one message: `inbound` (a request comes in), `decide` (the policy and its
-//! verdict), `fork` (branches go out), `downstream` (responses come back), `respond` (answers go
-//! out), `due` (timers), `cancel`, `stray` (requests forwarded without state), `parked` (responses
-//! that wait for a commit), `ping` (keep-alives), `taken_back` (REGISTERs that came too late),
-//! `media` (orders about media).
+//! The files follow one message: `inbound` (a request comes in), `admission` (is there room for it),
+//! `decide` (the policy and its verdict), `fork` (branches go out), `downstream` (responses come
+//! back), `respond` (answers go out), `due` (timers), `cancel`, `stray` (requests forwarded without
+//! state), `parked` (responses that wait for a commit), `ping` (keep-alives), `taken_back`
+//! (REGISTERs that came too late), `media` (orders about media).
 
+mod admission;
 mod ask;
 mod cancel;
 mod client;
@@ -45,6 +46,7 @@ use crate::time::Now;
 use crate::timer::Timers;
 use crate::transaction::ServerKey;
 
+use admission::Admission;
 use client::Client;
 use ids::{Id, Ticket};
 use ping::WaitingPing;
@@ -83,6 +85,7 @@ pub struct Engine<P: Policy> {
     scratch: Vec<u8>,
     /// Held by each request that waits for an answer: counts them.
     asking: Arc<()>,
+    admission: Admission,
     counters: Counters,
     drained: bool,
 }
@@ -120,6 +123,7 @@ impl<P: Policy> Engine<P> {
             edits: Edits::new(),
             scratch: Vec::new(),
             asking: Arc::new(()),
+            admission: Admission::new(seed),
             counters: Counters::default(),
             drained: true,
         }
@@ -238,6 +242,7 @@ impl<P: Policy> Engine<P> {
         if self.server(id).is_some() {
             let server = self.servers.remove(id.slot as usize);
             self.keys.remove(&server.key);
+            self.admission.closed(server.flow.remote.ip());
             if server.media.is_some() {
                 self.settle_media(server.media, 0);
             }
