@@ -11,6 +11,7 @@ mod content;
 mod map;
 mod sizes;
 mod tree;
+mod unsafe_code;
 
 use crate::tree::Tree;
 
@@ -56,6 +57,16 @@ fn nothing_is_left_undone_or_switched_off() {
     let findings: Vec<String> =
         tree.rust().flat_map(|(path, text)| content::undone(path, text)).collect();
     report("left undone", &findings);
+}
+
+#[test]
+fn unsafe_code_stands_only_where_it_is_listed_and_says_why() {
+    let tree = Tree::read();
+    let mut findings: Vec<String> =
+        tree.rust().flat_map(|(path, text)| unsafe_code::findings(path, text)).collect();
+    let uses = |path: &str| tree.text(path).is_some_and(unsafe_code::is_used);
+    findings.extend(unsafe_code::stale(uses));
+    report("unsafe", &findings);
 }
 
 #[test]
