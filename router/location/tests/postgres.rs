@@ -406,7 +406,8 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
     put(&open(&server, "a"), "u@x", live(&["sip:1"])).unwrap();
     server
         .sql(
-            "DROP TABLE location_log; ALTER TABLE location_clock DROP COLUMN log_from; \
+            "DROP TABLE location_node; DROP TABLE location_log; \
+             ALTER TABLE location_clock DROP COLUMN log_from; \
              ALTER TABLE location_aor RENAME COLUMN written_by TO writer; \
              CREATE INDEX location_aor_seq ON location_aor (seq); \
              ALTER TABLE location DROP COLUMN attributes; DELETE FROM viaduct_migration WHERE version > 1",
