@@ -16,7 +16,7 @@ use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 29] = [
+const PLAIN: [(Counter, &str, &str); 30] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
