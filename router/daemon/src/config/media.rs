@@ -14,22 +14,11 @@ use super::size;
 /// Most addresses: each is searched for a message.
 const MOST_ADDRESSES: usize = 64;
 
-/// Who relays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Relays {
-    /// The kernel module where it is loaded, else this process.
-    Auto,
-    /// This process.
-    UserSpace,
-}
-
 /// The media relay; there is one where an address is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaConfig {
     /// How calls are relayed.
     pub service: Config,
-    /// Who relays.
-    pub relays: Relays,
 }
 
 impl MediaConfig {
@@ -48,8 +37,6 @@ impl MediaConfig {
 pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
     let mut section = top.section("media");
     let s = &mut section;
-    let relays = [("auto", Relays::Auto), ("user-space", Relays::UserSpace)];
-    let relays = s.choice("executor", &relays, ("auto", Relays::Auto));
     let calls = size(s.number("calls", 1..=100_000, 10_000));
     let idle_s = small(s.number("idle_s", 5..=86_400, 60));
     let held_s = s.number("held_s", 0..=YEAR_S, 3_600);
@@ -95,7 +82,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         let allowed = "addresses with names and ports of their own";
         sheet.fault(at, &name, error.to_string(), allowed);
     }
-    Some(MediaConfig { service, relays })
+    Some(MediaConfig { service })
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {

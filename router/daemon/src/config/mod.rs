@@ -35,7 +35,7 @@ pub use dispatcher::{DispatcherConfig, TableConfig};
 pub use error::{ConfigError, ConfigErrors};
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
-pub use media::{MediaConfig, Relays};
+pub use media::MediaConfig;
 pub(crate) use packets::MOST_BAN_S;
 pub use packets::{PacketsConfig, XdpWish};
 pub use secret::SecretSource;
