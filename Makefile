@@ -19,8 +19,9 @@ PYTHON_POLICY := policies/python-registrar
 # The example configuration, and the copy of it that `make run` uses and you may edit.
 RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
 RUN_CONFIG ?= run/viaduct.toml
-# How long `make fuzz` spends on each target.
+# How long `make fuzz` spends on each target, and how long `make test` does.
 FUZZ_SECONDS ?= 60
+FUZZ_TEST_SECONDS ?= 10
 # Simulations that `make sim` runs, from which seed on; with SEED it shows that one alone.
 SEEDS ?= 10000
 FROM ?= 0
@@ -86,7 +87,7 @@ clean-run:
 # Property tests draw the same cases each time, so that a failure speaks of the change at hand; for
 # others: PROPTEST_RNG_SEED=7 make test
 test: policies
-	@$(PACKAGES) test
+	@$(PACKAGES) test fuzz
 	@export VIADUCT_BIN=$(VIADUCT) VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null); \
 	export PROPTEST_RNG_SEED=$${PROPTEST_RNG_SEED-1}; \
 	export VIADUCT_SKIPPED=$$(mktemp); trap 'rm -f "$$VIADUCT_SKIPPED"' EXIT; \
@@ -98,6 +99,7 @@ test: policies
 	fi; \
 	for policy in $(POLICIES); do $(VIADUCT) policy test policies/$$policy; done; \
 	$(MAKE) -C kmod test; \
+	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
 
 # AF_XDP is not in the usual build yet: a router with it, and the tests of that (needs root).

@@ -12,6 +12,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 seconds=${1:?usage: fuzz.sh SECONDS [NAME...]}
 shift
+# libFuzzer itself is C++.
+if ! command -v c++ >/dev/null; then
+    echo "skipped: fuzz targets: no C++ compiler; make fuzz installs one" \
+        | tee -a "${VIADUCT_SKIPPED:-/dev/null}" >&2
+    exit 0
+fi
 host=$(rustc -vV | sed -n 's/^host: //p')
 work=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 flags=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
@@ -23,18 +29,26 @@ found=
 failed=()
 for manifest in router/*/fuzz/Cargo.toml; do
     [ -e "$manifest" ] || continue
+    names=()
+    for name in $(sed -n '/^\[\[bin\]\]/,/^$/s/^name *= *"\(.*\)"/\1/p' "$manifest"); do
+        if [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; then names+=("$name"); fi
+    done
+    [ ${#names[@]} -gt 0 ] || continue
     # --target keeps the flags away from build scripts and macros, which could not link with them.
     CARGO_TARGET_DIR=$work RUSTFLAGS="${flags[*]}" \
         cargo build --release --bins --manifest-path "$manifest" --target "$host"
-    for name in $(sed -n '/^\[\[bin\]\]/,/^$/s/^name *= *"\(.*\)"/\1/p' "$manifest"); do
-        [ $# -eq 0 ] || [[ " $* " == *" $name "* ]] || continue
+    for name in "${names[@]}"; do
         found=yes
         corpus=$work/corpus/$name
         mkdir -p "$corpus"
+        # Where to begin from, kept in the source; libFuzzer writes to the first folder only.
+        folders=("$corpus")
+        seeds=$(dirname "$manifest")/seeds/$name
+        [ ! -d "$seeds" ] || folders+=("$seeds")
         echo "fuzz: $name for $seconds s" >&2
         program=$work/$host/release/$name
         if ! "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
-            -print_final_stats=1 -artifact_prefix="$corpus/crash-" "$corpus"; then
+            -print_final_stats=1 -artifact_prefix="$corpus/crash-" "${folders[@]}"; then
             echo "fuzz: $name failed; repeat with: $program $corpus/crash-..." >&2
             failed+=("$name")
         fi

@@ -5,6 +5,7 @@
 #![allow(clippy::indexing_slicing, clippy::type_complexity)]
 
 pub mod corpus;
+pub mod game;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
