@@ -36,7 +36,7 @@ help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
 	@echo 'make xdp-test a router with AF_XDP and the tests of that'
-	@echo 'make bench    requests per CPU-second, beside Kamailio (needs a quiet machine)'
+	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies cost (needs a quiet machine)'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
@@ -117,6 +117,7 @@ bench: policies
 	$(CARGO) build --release -p viaduct-tests --bin bench
 	$(TARGET_DIR)/release/bench --viaduct $(VIADUCT) \
 		--viaduct-config tests/bench/viaduct.toml $(ARGS)
+	$(CARGO) run --release -p viaduct --example message_cost
 
 sim: policies
 	$(CARGO) run --release -p viaduct-sim -- \

@@ -44,7 +44,7 @@
 //! # Where to start reading
 //! [`Policy`], then [`Request`] and the modules named after the host's interfaces: [`usrloc`],
 //! [`path`], [`routing`], [`auth`], [`nat`], [`media`], [`dispatcher`], [`table`], [`vars`],
-//! [`settings`], [`log`], [`metrics`]. Each is a
+//! [`settings`], [`log`], [`metrics`], [`http`]. Each is a
 //! grant in the policy's manifest: what is not granted is refused when the policy is loaded. The contract
 //! itself is `wit/`. Tests are written with [`testing`] (feature `testing`).
 
@@ -59,6 +59,7 @@ pub mod bindings;
 #[doc(hidden)]
 pub mod component;
 pub mod dispatcher;
+pub mod http;
 pub mod log;
 pub mod media;
 mod message;
@@ -93,7 +94,7 @@ pub mod prelude {
     pub use crate::path::Mode;
     pub use crate::{
         BranchVerdict, FailureVerdict, Method, Policy, ReplyVerdict, Request, Response, Transport,
-        Verdict, answer_options, auth, dispatcher, log, media, method_not_allowed, metrics, nat,
+        Verdict, answer_options, auth, dispatcher, http, log, media, method_not_allowed, metrics, nat,
         path, relay, reply, routing, settings, table, usrloc, vars, viaduct,
     };
 }

@@ -67,8 +67,13 @@ fn clean(answer: &Received, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Does each deed many times while another client's requests go on undisturbed.
-fn deeds(names: &[&str], judge: impl Fn(&Received, &str) -> Result<()>) -> Result<()> {
+/// Does each deed many times while another client's requests go on undisturbed. `kinds` are those the
+/// log and the metrics must name afterwards.
+fn deeds(
+    names: &[&str],
+    kinds: &[&str],
+    judge: impl Fn(&Received, &str) -> Result<()>,
+) -> Result<()> {
     let bench = match start()? {
         Ok(bench) => bench,
         Err(reason) => {
@@ -90,6 +95,15 @@ fn deeds(names: &[&str], judge: impl Fn(&Received, &str) -> Result<()>) -> Resul
         ensure!(served? > 0, "the other client was never served");
         Ok(())
     })?;
+    for kind in kinds {
+        let label = format!("kind=\"{kind}\"");
+        ensure!(bench.router.metric_of("policy_failures", &label)? > 0, "no metric names {kind}");
+        let named = |line: &str| {
+            line.contains("policy run failed")
+                && line.to_lowercase().contains(&format!("kind={kind}"))
+        };
+        ensure!(bench.router.log().lines().any(named), "no {kind} in\n{}", bench.router.log());
+    }
     bench.router.check_alive()
 }
 
@@ -110,26 +124,30 @@ fn serve_others(server: SocketAddr, over: &AtomicBool) -> Result<usize> {
 
 #[test]
 fn a_policy_that_never_ends_is_stopped() -> Result<()> {
-    deeds(&["loop"], refused_by_fallback)
+    deeds(&["loop"], &["fuel"], refused_by_fallback)
 }
 
 #[test]
 fn a_policy_that_traps_ends_its_own_request_only() -> Result<()> {
-    deeds(&["trap"], refused_by_fallback)
+    deeds(&["trap"], &["trap"], refused_by_fallback)
 }
 
 #[test]
 fn a_policy_that_eats_memory_or_stack_is_stopped() -> Result<()> {
-    deeds(&["memory", "stack"], refused_by_fallback)
+    deeds(&["memory", "stack"], &["memory", "trap"], refused_by_fallback)
 }
 
 #[test]
 fn garbage_from_a_policy_never_reaches_the_wire() -> Result<()> {
-    deeds(&["status", "reason", "header", "target", "many-targets"], |answer, name| {
-        let status = answer.status().context("no status")?;
-        ensure!((400..=599).contains(&status), "{name} gave\n{}", answer.text);
-        clean(answer, name)
-    })
+    deeds(
+        &["status", "reason", "header", "target", "many-targets"],
+        &["garbage"],
+        |answer, name| {
+            let status = answer.status().context("no status")?;
+            ensure!((400..=599).contains(&status), "{name} gave\n{}", answer.text);
+            clean(answer, name)
+        },
+    )
 }
 
 #[test]

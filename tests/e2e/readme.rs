@@ -73,7 +73,7 @@ fn every_command_of_the_readme_works() -> Result<()> {
         } else if let Some(rest) = command.strip_prefix("cargo run --release -p viaduct --example ")
         {
             let name = rest.split(' ').next().unwrap_or_default();
-            let file = root().join(format!("router/daemon/examples/{name}.rs"));
+            let file = root().join(format!("router/daemon/examples/{name}/main.rs"));
             ensure!(file.is_file(), "`{command}`: there is no such example");
         } else {
             let output = Command::new("sh")

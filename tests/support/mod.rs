@@ -5,6 +5,7 @@ pub mod authority;
 pub mod digest;
 pub mod disk;
 pub mod family;
+pub mod http_server;
 pub mod kamailio;
 pub mod net;
 pub mod netns;

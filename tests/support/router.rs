@@ -221,6 +221,18 @@ impl Router {
         self.cli(&["status"]).map(drop)
     }
 
+    /// Memory it has resident, bytes.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.process.pid()))?;
+        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix("kB"));
+        let kib: u64 = kib.context("no VmRSS")?.trim().parse()?;
+        Ok(kib * 1024)
+    }
+
     /// Runs a command on its configuration, for what works without a running router.
     ///
     /// # Errors

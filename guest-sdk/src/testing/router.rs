@@ -8,6 +8,9 @@ use super::{Outcome, Sent};
 /// What one run of the policy decided and staged, in words.
 pub use host::Run;
 
+/// An HTTP request of the policy.
+pub use host::HttpRequest;
+
 /// Binds a contact to an AoR (`user@host`) in the table `location`, without a REGISTER.
 pub fn bind(aor: &str, contact: &str) {
     host::set_binding(aor, contact, "", 3_600);
@@ -33,13 +36,13 @@ pub fn set_password_in(realm: &str, user: &str, password: &str) {
     host::set_password(user, realm, Some(password));
 }
 
-/// Where users come from is slow from now on: each question the router asks about one is answered
+/// The world is slow from now on: each question the router asks, about a user or by HTTP, is answered
 /// so much later ([`advance`] moves the clock).
 pub fn answer_after(time: Duration) {
     host::answer_after(Some(u64::try_from(time.as_millis()).unwrap_or(u64::MAX)));
 }
 
-/// Where users come from does not answer any more.
+/// The world does not answer any more.
 pub fn answer_never() {
     host::answer_after(None);
 }
@@ -62,6 +65,35 @@ pub fn destination(set: &str, uri: &str) {
 /// [`destination`] with its weight (1 to 1000), its priority (0 to 1000), and whether it is up.
 pub fn destination_with(set: &str, uri: &str, weight: u16, priority: u16, up: bool) {
     host::set_destination(set, uri, weight, priority, up);
+}
+
+/// A GET of that URL has status 200 and this body from now on.
+pub fn http_get(url: &str, body: &str) {
+    http("GET", url, 200, &[], body);
+}
+
+/// Requests with that method and URL are answered so from now on; headers are `name: value`. Those
+/// nobody has said anything about are `unreachable`.
+pub fn http(method: &str, url: &str, status: u16, headers: &[&str], body: &str) {
+    let headers = headers.iter().map(|line| (*line).to_owned()).collect();
+    let body = body.as_bytes().to_vec();
+    let answer = host::HttpAnswer {
+        status,
+        headers,
+        body,
+    };
+    host::set_http(method, url, Ok(&answer));
+}
+
+/// Requests with that method and URL fail so from now on: `timeout`, `unreachable`, `too-large`,
+/// `busy`.
+pub fn http_fails(method: &str, url: &str, error: &str) {
+    host::set_http(method, url, Err(error));
+}
+
+/// HTTP requests the policy sent since the last call of this.
+pub fn http_requests() -> Vec<HttpRequest> {
+    host::http_requests()
 }
 
 /// URIs of a dispatcher set's destinations that are up.

@@ -1,7 +1,9 @@
 //! What the outside may ask of a running router. The admin API, the signals and the metrics talk to
 //! this trait; the wiring of the worker threads implements it, and tests fake it.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -75,6 +77,18 @@ pub trait Control: Send + Sync + 'static {
 
     /// Ends the media of those with this Call-ID; how many. Their SIP goes on.
     fn kill_media(&self, call_id: &str) -> Result<usize, Refusal>;
+
+    /// Destinations of dispatcher sets, set by set.
+    fn destinations(&self) -> Vec<DestinationEntry>;
+
+    /// Sets the state of a destination. Only `disabled` stays whatever its probes and the policies
+    /// say; the others count until the next sign.
+    fn set_destination(
+        &self,
+        set: &str,
+        uri: &str,
+        state: DestinationState,
+    ) -> Result<DestinationEntry, Refusal>;
 
     /// Takes up a configuration that differs only where no restart is needed (see
     /// [`Config::reloaded`]), and reads path keys and users again.
@@ -316,6 +330,67 @@ pub struct MediaLeg {
     /// Mean opinion score, estimated, 1 to 4.5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mos: Option<f64>,
+}
+
+/// Whether requests are sent to a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DestinationState {
+    /// Yes.
+    Up,
+    /// No: it does not answer.
+    Down,
+    /// No: an operator says so.
+    Disabled,
+}
+
+impl fmt::Display for DestinationState {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            DestinationState::Up => "up",
+            DestinationState::Down => "down",
+            DestinationState::Disabled => "disabled",
+        })
+    }
+}
+
+impl FromStr for DestinationState {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<DestinationState, String> {
+        match text {
+            "up" => Ok(DestinationState::Up),
+            "down" => Ok(DestinationState::Down),
+            "disabled" => Ok(DestinationState::Disabled),
+            other => Err(format!("{other:?} is no state; allowed: up, down, disabled")),
+        }
+    }
+}
+
+/// One destination of `GET /v1/destinations`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationEntry {
+    /// Its set.
+    pub set: String,
+    /// SIP URI.
+    pub uri: String,
+    /// Whether requests are sent there.
+    pub state: DestinationState,
+    /// Signs in a row against its state: of death while it is up, of life while it is down.
+    pub signs: u32,
+    /// Status of the answer to the last probe; 0: there was none. Absent: it has not been probed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<u16>,
+    /// How long that answer took, microseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_us: Option<u32>,
+    /// Share.
+    pub weight: u16,
+    /// Order of preference.
+    pub priority: u16,
+    /// Text for the policy.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub attributes: String,
 }
 
 /// `GET /v1/auth`

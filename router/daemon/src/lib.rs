@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 mod credentials;
 pub mod events;
+mod http;
 pub mod log;
 pub mod memory;
 pub mod metrics;

@@ -2,18 +2,20 @@
 //! service, a media relay without sockets, one UDP listener on a virtual network, and a clock that only tests move.
 
 mod users;
+mod web;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, State};
+use viaduct_engine::http::{HttpMethod, HttpRequest, HttpResult};
 use viaduct_engine::media::Media;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
 use viaduct_engine::{
     AorKey, Bounds, Change, CommitFault, ConnId, Engine, Flow, Input, Listener, Location, Now,
-    Output, Settings, Shared, TimerValues, Token, Transport,
+    Output, Query, Settings, Shared, TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService};
 use viaduct_media::Service;
@@ -29,6 +31,7 @@ use viaduct_policy::{PolicyCatalog, WorkerOptions};
 use crate::cli::TestRun;
 use crate::config::network;
 use users::{Questions, VirtualUsers};
+use web::VirtualWeb;
 
 /// Where the router under test listens.
 const LISTENER: ([u8; 4], u16) = ([192, 0, 2, 1], 5060);
@@ -79,6 +82,7 @@ struct VirtualRouter {
     committed: (Sender<Commit>, Receiver<Commit>),
     users: Arc<VirtualUsers>,
     questions: Questions,
+    web: VirtualWeb,
 }
 
 type Commit = (Token, Result<(), CommitFault>);
@@ -104,6 +108,7 @@ impl VirtualRouter {
             committed,
             users: Arc::default(),
             questions: Questions::default(),
+            web: VirtualWeb::default(),
         })
     }
 
@@ -116,7 +121,11 @@ impl VirtualRouter {
             let next = if let Ok((token, result)) = self.committed.1.try_recv() {
                 Input::Committed { token, result }
             } else if let Some((token, query)) = self.questions.due(self.now.mono_us) {
-                Input::Answered { token, result: Ok(self.users.answer(query)) }
+                let fact = match query {
+                    Query::Credentials(account) => self.users.answer(account),
+                    Query::Http(request) => self.web.answer(request),
+                };
+                Input::Answered { token, result: Ok(fact) }
             } else {
                 return sent;
             };
@@ -330,6 +339,20 @@ impl RouterUnderTest for VirtualRouter {
         }
         self.change_settings(|settings| settings.shared.dispatcher = Arc::new(new));
         Ok(())
+    }
+
+    fn set_http(
+        &mut self,
+        method: HttpMethod,
+        url: &str,
+        answer: HttpResult,
+    ) -> Result<(), String> {
+        self.web.set(method, url, answer);
+        Ok(())
+    }
+
+    fn http_requests(&mut self) -> Vec<Arc<HttpRequest>> {
+        self.web.take_requests()
     }
 
     fn destinations_up(&mut self, set: &str) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The wiring: location service, policies, resolver and worker threads made from a configuration,
 //! and the [`Control`] over them.
 
+mod destinations;
 mod media;
 mod policies;
 pub(crate) mod record;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use crossbeam_channel::Sender;
 use viaduct_engine::auth::{Account, Auth, Credentials, Replay};
-use viaduct_engine::dispatcher::Prober;
+use viaduct_engine::dispatcher::{Dispatcher, Prober};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::table::Tables;
 use viaduct_engine::{CommitFault, Engine, Event, Location, Settings, Transport};
@@ -28,10 +29,12 @@ use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, MediaCall, Page, PolicyEntry,
-    PolicyOrder, PolicyParts, RecordPart, RecordRequest, Refusal, Status, UserEntry, UserOrder,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, Control, DestinationEntry, DestinationState,
+    MediaCall, Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart, RecordRequest, Refusal,
+    Status, UserEntry, UserOrder,
 };
 use crate::credentials::Users;
+use crate::http::HttpClient;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::packets::{Packets, choose_owners};
 use crate::resolve::Resolver;
@@ -73,6 +76,7 @@ pub struct Router {
     metrics: Arc<Metrics>,
     clock: Arc<Clock>,
     users: Option<Arc<Users>>,
+    http: HttpClient,
     /// Nonces that were used; kept over reloads.
     replay: Arc<Replay>,
     secret: [u8; 16],
@@ -106,6 +110,7 @@ impl Router {
             Some(auth) => Some(Users::open(auth, runtime.clone())?),
             None => None,
         };
+        let http = HttpClient::new(&config.http, runtime.clone())?;
         let replay = open_replay(config, clock.now().unix_ms)?;
         let catalog = policies::open(config)?;
         policies::warn_without_auth(users.is_some(), &catalog);
@@ -128,6 +133,7 @@ impl Router {
             metrics,
             clock,
             users,
+            http,
             replay,
             secret,
             record_header: record::header(config),
@@ -199,6 +205,8 @@ impl Router {
             let media = Arc::clone(media);
             self.metrics.watch_media(move || media.numbers());
         }
+        let http = self.http.clone();
+        self.metrics.watch_http(move || http.outcomes());
         let catalog = Arc::clone(&self.catalog);
         self.metrics.watch_policies(move || policies::entries(catalog.list()));
     }
@@ -223,6 +231,7 @@ impl Router {
             location: Arc::clone(&self.location),
             resolver: shared.resolver.clone(),
             users: self.users.clone(),
+            http: self.http.clone(),
             stats,
             streams: Arc::clone(&shared.streams),
             events: shared.events.clone(),
@@ -259,9 +268,13 @@ impl Router {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn dispatcher(&self) -> Arc<Dispatcher> {
+        Arc::clone(&self.shared().dispatcher)
+    }
+
     /// The first worker asks the destinations whether they live.
     fn probe(&self, config: &Config) {
-        let dispatcher = Arc::clone(&self.shared().dispatcher);
+        let dispatcher = self.dispatcher();
         let probing = config.dispatcher.probing.clone();
         let prober = Prober::new(dispatcher, probing, self.clock.now().mono_us);
         if let Some(first) = self.workers.first() {
@@ -467,6 +480,19 @@ impl Control for Router {
 
     fn kill_media(&self, call_id: &str) -> Result<usize, Refusal> {
         media::kill(self.media.as_ref(), &self.clock, call_id)
+    }
+
+    fn destinations(&self) -> Vec<DestinationEntry> {
+        destinations::entries(&self.dispatcher())
+    }
+
+    fn set_destination(
+        &self,
+        set: &str,
+        uri: &str,
+        state: DestinationState,
+    ) -> Result<DestinationEntry, Refusal> {
+        destinations::set_state(&self.dispatcher(), set, uri, state)
     }
 
     fn reload(&self, config: &Config) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@
 pub mod choice;
 pub mod probe;
 
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 pub use choice::Algorithm;
 pub use probe::{Prober, Probing};
@@ -54,6 +54,17 @@ pub struct Destination {
     state: AtomicU8,
     /// Signs of death in a row, or of life while it is down.
     run: AtomicU32,
+    /// What its last probe gave, packed; 0: none yet.
+    probed: AtomicU64,
+}
+
+/// What a probe gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// Status of its answer; 0: there was none in time.
+    pub status: u16,
+    /// How long the answer took, microseconds.
+    pub latency_us: u32,
 }
 
 impl Destination {
@@ -77,6 +88,24 @@ impl Destination {
         self.state.store(state as u8, Ordering::Relaxed);
     }
 
+    /// Signs in a row against its state: of death while it is up, of life while it is down.
+    pub fn signs(&self) -> u32 {
+        self.run.load(Ordering::Relaxed)
+    }
+
+    /// What its last probe gave; `None`: it has not been probed.
+    pub fn probed(&self) -> Option<Probed> {
+        let packed = self.probed.load(Ordering::Relaxed);
+        let (status, latency_us) = ((packed >> 32) as u16, packed as u32);
+        (packed & PROBED != 0).then_some(Probed { status, latency_us })
+    }
+
+    pub(crate) fn set_probed(&self, probed: Probed) {
+        let Probed { status, latency_us } = probed;
+        let packed = PROBED | u64::from(status) << 32 | u64::from(latency_us);
+        self.probed.store(packed, Ordering::Relaxed);
+    }
+
     /// A sign of life or of death. True where that has changed its state.
     pub fn sign(&self, alive: bool, thresholds: Thresholds) -> bool {
         let state = self.state();
@@ -98,6 +127,9 @@ impl Destination {
         self.state.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 }
+
+/// Marks that there was a probe, above its status and its time.
+const PROBED: u64 = 1 << 48;
 
 /// How many signs in a row change a state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +204,7 @@ impl Dispatcher {
         let mut sets: Vec<Set> = Vec::new();
         for config in configs.into_iter().take(MOST_DESTINATIONS) {
             let (state, run) = (AtomicU8::default(), AtomicU32::default());
-            let destination = Destination { config, state, run };
+            let destination = Destination { config, state, run, probed: AtomicU64::default() };
             let name = destination.config.set.clone();
             match sets.iter_mut().find(|set| set.name == name) {
                 Some(set) => set.destinations.push(destination),
@@ -195,6 +227,9 @@ impl Dispatcher {
             for destination in &set.destinations {
                 if let Some(known) = old.find(&destination.config.uri) {
                     destination.set_state(known.state());
+                    destination
+                        .probed
+                        .store(known.probed.load(Ordering::Relaxed), Ordering::Relaxed);
                 }
             }
         }

@@ -10,6 +10,7 @@ pub mod dispatcher;
 pub mod engine;
 pub mod flow;
 pub mod hook;
+pub mod http;
 pub mod io;
 pub mod location;
 pub mod media;

@@ -9,12 +9,15 @@
 use std::sync::Arc;
 
 use crate::auth::{Account, Secrets};
+use crate::http::{HttpRequest, HttpResult};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Query {
     /// The secrets of a user.
     Credentials(Account),
+    /// The response to a request.
+    Http(Arc<HttpRequest>),
 }
 
 impl Query {
@@ -22,6 +25,7 @@ impl Query {
     pub fn word(&self) -> &'static str {
         match self {
             Query::Credentials(_) => "credentials",
+            Query::Http(_) => "http",
         }
     }
 }
@@ -31,6 +35,8 @@ impl Query {
 pub enum Fact {
     /// The secrets of a user; `None`: there is no such user.
     Credentials(Account, Option<Arc<Secrets>>),
+    /// The response to a request, or why there is none: the policy decides what that means.
+    Http(Arc<HttpRequest>, HttpResult),
 }
 
 /// Why there is no answer.

@@ -34,7 +34,9 @@ pub use expiry::Expired;
 pub use health::Trouble;
 pub use keepalive::{Due, Keepalive, KeepaliveConfig, drop_bindings};
 pub use merge::merge;
-pub use postgres::{PostgresConfig, PostgresStore, Tls, connector as tls_connector, describe};
+pub use postgres::{
+    PostgresConfig, PostgresStore, Tls, connector as tls_connector, describe, roots as tls_roots,
+};
 pub use record::{RecordError, decode, encode};
 pub use redb_file::{FileFault, RedbFile};
 pub use redb_store::{RedbStore, Repaired, Verified, repair, verify};

@@ -19,6 +19,7 @@ mod failure;
 mod guest;
 pub mod host;
 pub mod manifest;
+mod origin;
 pub mod package;
 pub mod record;
 pub mod sandbox;

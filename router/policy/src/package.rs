@@ -5,7 +5,7 @@
 //! section `viaduct:manifest`; [`manifest_text`] reads it back.
 
 use wasm_encoder::{ComponentSection, CustomSection};
-use wasmparser::{Parser, Payload};
+use wasmparser::{CanonicalFunction, Parser, Payload};
 use wit_component::ComponentEncoder;
 
 use crate::manifest::{MAX_BYTES as MAX_MANIFEST_BYTES, Manifest, ManifestError};
@@ -99,6 +99,21 @@ pub fn imports(component: &[u8]) -> Result<Vec<String>, PackageError> {
         }
     }
     Ok(names)
+}
+
+/// Does a component make resources of its own, at any depth? The contract has none, and their handles
+/// would be memory that no limit counts.
+pub(crate) fn makes_resources(component: &[u8]) -> Result<bool, PackageError> {
+    let fault = |error: wasmparser::BinaryReaderError| PackageError::NotWasm(error.to_string());
+    for payload in Parser::new(0).parse_all(component) {
+        let Payload::ComponentCanonicalSection(section) = payload.map_err(fault)? else { continue };
+        for function in section {
+            if matches!(function.map_err(fault)?, CanonicalFunction::ResourceNew { .. }) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// First 16 hexadecimal digits of the SHA-256 of a component: how versions are told apart.

@@ -5,11 +5,13 @@
 //! recording under way, [`replay`] runs a version over cases.
 
 pub mod case;
+pub mod http;
 pub mod media;
 pub mod replay;
 pub mod session;
 mod tap;
 
 pub use case::{Case, CaseError, Header, Setup};
+pub use http::HttpFact;
 pub use replay::{Replay, Replayed};
 pub use session::{Filter, RecordLimits, Session};

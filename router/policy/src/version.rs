@@ -36,6 +36,14 @@ pub enum LoadError {
         /// The compiler's words.
         reason: String,
     },
+    /// Makes resources of its own.
+    #[error(
+        "policy `{policy}` makes resources of its own (`resource.new`), and policies have none"
+    )]
+    Resources {
+        /// Name from the manifest.
+        policy: Box<str>,
+    },
     /// Imports a host interface that the manifest does not grant.
     #[error(
         "policy `{policy}` uses `viaduct:policy/{interface}` but its manifest does not grant \
@@ -108,6 +116,9 @@ impl PolicyVersion {
     ) -> Result<Arc<PolicyVersion>, LoadError> {
         let manifest = Manifest::parse(package::manifest_text(bytes)?)?;
         let policy = &manifest.name;
+        if package::makes_resources(bytes)? {
+            return Err(LoadError::Resources { policy: policy.clone() });
+        }
         let component = sandbox.compile(bytes).map_err(|error| LoadError::Compile {
             policy: policy.clone(),
             reason: format!("{error:#}"),

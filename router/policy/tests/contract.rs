@@ -5,6 +5,7 @@
 use std::path::Path;
 
 use viaduct_policy::manifest::Interface;
+use viaduct_policy::{PolicyCatalog, package};
 use wit_parser::{Docs, Resolve, TypeDefKind};
 
 fn contract() -> Resolve {
@@ -67,4 +68,22 @@ fn every_host_interface_can_be_granted_and_no_other() {
     imported.sort();
     granted.sort();
     assert_eq!(imported, granted);
+}
+
+/// A component as it was built when the contract was frozen: it imports every function there was, with
+/// all their types. It has not been built again since, and must never be.
+const BUILT_AT_1_0_0: &[u8] = include_bytes!("data/contract-1.0.0.wasm");
+
+#[test]
+fn a_component_built_when_the_contract_was_frozen_still_loads() {
+    let grants = "[grants]\nmessage = true\nusrloc = { location = \"write\" }\npath = true\n\
+        routing = true\nauth = true\nnat = true\nvars = true\nlog = true\nmetrics = true\n\
+        settings = true\ndispatcher = { gateways = \"write\" }\ntable = { rates = \"write\" }\n";
+    let manifest = format!("name = \"frozen\"\nversion = \"1.0.0\"\n{grants}");
+    let component = package::build(BUILT_AT_1_0_0, &manifest).unwrap();
+    let imported = package::imports(&component).unwrap();
+    // The 12 interfaces of then, and the types.
+    assert_eq!(imported.len(), 13, "{imported:#?}");
+    let deployed = PolicyCatalog::in_memory().unwrap().deploy(&component);
+    assert!(deployed.is_ok(), "{:#}", deployed.err().unwrap());
 }

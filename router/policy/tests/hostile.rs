@@ -118,6 +118,7 @@ fn a_verdict_that_is_none_is_garbage() {
         ("reason with line break", &reply(404, 200, 4)),
         ("reason outside memory", &reply(404, -4, 10)),
         ("reason of all memory", &reply(404, 0, -1)),
+        ("reason of 100 MB", &reply(404, 0, 100 << 20)),
         ("reason that is no UTF-8", &reply(404, 204, 2)),
         ("reason too long", &long_reason),
         ("nothing was staged", ANSWERED),
@@ -147,7 +148,7 @@ fn a_text_over_64_kib_ends_the_run() {
 
 #[test]
 fn a_text_longer_than_all_memory_or_no_text_at_all_ends_the_run() {
-    for (at, bytes) in [(0, -1), (-1, 1), (65530, 100)] {
+    for (at, bytes) in [(0, -1), (0, 100 << 20), (-1, 1), (65530, 100)] {
         let body = format!("(call $log (i32.const 2) (i32.const {at}) (i32.const {bytes}))");
         let mut host = misbehaving(&body, LOG, "", LOG_GRANT);
         let (_, verdict) = ask(&mut host, invite());

@@ -56,6 +56,24 @@ fn imports_of_others_are_refused_by_name() {
     wanted(&refusal(&bare), "imports `run`");
 }
 
+/// Handles of resources lie in the host's memory, where no limit of the guest counts them; a policy
+/// that is reused could pile up millions.
+#[test]
+fn a_policy_that_makes_resources_of_its_own_is_refused() {
+    let maker = r#"(component
+        (component $inner
+          (type $r (resource (rep i32)))
+          (core func $new (canon resource.new $r))
+          (core module $m
+            (import "host" "new" (func $new (param i32) (result i32)))
+            (func (export "flood")
+              (loop $l (drop (call $new (i32.const 1))) (br $l))))
+          (core instance (instantiate $m
+            (with "host" (instance (export "new" (func $new)))))))
+        (instance (instantiate $inner)))"#;
+    wanted(&refusal(&by_hand(maker)), "`guest` makes resources of its own (`resource.new`)");
+}
+
 #[test]
 fn another_world_is_refused() {
     let empty = by_hand("(component)");

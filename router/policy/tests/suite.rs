@@ -11,6 +11,7 @@ use common::{Guest, core, host, invite, manifest};
 use parking_lot::Mutex;
 use viaduct_engine::Policy;
 use viaduct_engine::dispatcher::DestinationConfig;
+use viaduct_engine::http::{HttpMethod, HttpRequest, HttpResult};
 use viaduct_policy::testing::{
     ChallengeAnswer, Outcome, Probe, RecordedRun, Recording, RouterUnderTest, SentMessage,
     TestRunner, selected,
@@ -86,6 +87,12 @@ impl RouterUnderTest for Fake {
     }
     fn set_destination(&mut self, _: DestinationConfig, _: bool) -> Result<(), String> {
         Ok(())
+    }
+    fn set_http(&mut self, _: HttpMethod, _: &str, _: HttpResult) -> Result<(), String> {
+        Ok(())
+    }
+    fn http_requests(&mut self) -> Vec<Arc<HttpRequest>> {
+        Vec::new()
     }
     fn destinations_up(&mut self, _: &str) -> Vec<String> {
         Vec::new()

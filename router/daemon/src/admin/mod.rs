@@ -6,6 +6,7 @@
 
 mod auth;
 mod bans;
+mod destinations;
 mod guard;
 mod media;
 mod policies;

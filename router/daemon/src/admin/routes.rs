@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 
-use super::{Api, Token, bans, media, policies, record, users};
+use super::{Api, Token, bans, destinations, media, policies, record, users};
 use crate::control::{Control, Refusal};
 use crate::metrics::Metrics;
 
@@ -40,6 +40,7 @@ pub(super) fn router(api: Api, token: Option<Token>) -> Router {
         .route("/v1/ban/{source}", post(bans::add).delete(bans::lift))
         .route("/v1/media", get(media::list))
         .route("/v1/media/{call_id}", get(media::show).delete(media::kill))
+        .route("/v1/destinations", get(destinations::list).post(destinations::set_state))
         .route("/v1/reload", post(reload))
         .route("/metrics", get(metrics))
         .layer(DefaultBodyLimit::max(MOST_COMPONENT_BYTES))

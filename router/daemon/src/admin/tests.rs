@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::config::Config;
 use crate::control::{
-    AorEntry, AuthStatus, BanEntry, BindingEntry, MediaCall, Page, PolicyEntry, PolicyOrder,
-    PolicyParts, RecordPart, RecordRequest, Status, UserEntry, UserOrder,
+    AorEntry, AuthStatus, BanEntry, BindingEntry, DestinationEntry, DestinationState, MediaCall,
+    Page, PolicyEntry, PolicyOrder, PolicyParts, RecordPart, RecordRequest, Status, UserEntry,
+    UserOrder,
 };
 use crate::scratch::Scratch;
 use viaduct_policy::record::{Header, Setup};
@@ -48,6 +49,20 @@ fn media_call(call_id: &str) -> MediaCall {
 fn entry(aor: &str) -> AorEntry {
     let contact = "sip:alice@192.0.2.4".to_owned();
     AorEntry { aor: aor.into(), bindings: vec![BindingEntry { contact, ..Default::default() }] }
+}
+
+fn destination(state: DestinationState) -> DestinationEntry {
+    DestinationEntry {
+        set: "gw".into(),
+        uri: "sip:192.0.2.5".into(),
+        state,
+        signs: 0,
+        probe: Some(200),
+        latency_us: Some(900),
+        weight: 1,
+        priority: 0,
+        attributes: String::new(),
+    }
 }
 
 impl Control for Fake {
@@ -140,6 +155,22 @@ impl Control for Fake {
     }
     fn kill_media(&self, call_id: &str) -> Result<usize, Refusal> {
         self.media_call(call_id).map(|calls| calls.len())
+    }
+
+    fn destinations(&self) -> Vec<DestinationEntry> {
+        vec![destination(DestinationState::Up)]
+    }
+    fn set_destination(
+        &self,
+        set: &str,
+        uri: &str,
+        state: DestinationState,
+    ) -> Result<DestinationEntry, Refusal> {
+        self.note(format!("set {set} {uri} {state}"));
+        if set != "gw" {
+            return Err(Refusal::NotFound(format!("there is no set {set:?}")));
+        }
+        Ok(destination(state))
     }
     fn reload(&self, _: &Config) -> Result<(), Refusal> {
         Ok(())
@@ -267,6 +298,28 @@ fn what_is_wrong_with_a_user_is_told_without_the_secret() {
     }
     for query in ["about=0", "about=1001", "after_user=a"] {
         assert_eq!(served.json("GET", &format!("/v1/user?{query}"), b"").0, 400, "{query}");
+    }
+}
+
+#[test]
+fn destinations_are_looked_at_and_set() {
+    let served = serve_api(None);
+    let (status, body) = served.json("GET", "/v1/destinations", &[]);
+    let expected = json!([{"set": "gw", "uri": "sip:192.0.2.5", "state": "up", "signs": 0,
+        "probe": 200, "latency_us": 900, "weight": 1, "priority": 0}]);
+    assert_eq!((status, body), (200, expected));
+    let path = "/v1/destinations?set=gw&uri=sip%3A192.0.2.5&state=disabled";
+    let (status, body) = served.json("POST", path, &[]);
+    assert_eq!((status, &body["state"]), (200, &json!("disabled")));
+    assert_eq!(served.fake.orders(), ["set gw sip:192.0.2.5 disabled"]);
+    for (query, expected, says) in [
+        ("set=gw&uri=sip:a&state=off", 400, "allowed: up, down, disabled"),
+        ("set=gw&state=up", 400, "missing field `uri`"),
+        ("set=other&uri=sip:a&state=up", 404, "there is no set"),
+    ] {
+        let (status, body) = served.ask("POST", &format!("/v1/destinations?{query}"), "", b"");
+        assert_eq!(status, expected, "{body}");
+        assert!(body.contains(says), "{body}");
     }
 }
 

@@ -7,6 +7,7 @@ mod auth;
 mod ban;
 mod build;
 mod client;
+mod destinations;
 mod diff;
 mod location;
 mod media;
@@ -31,6 +32,7 @@ use clap::{Args, Parser, Subcommand};
 use viaduct_policy::Scope;
 
 use crate::config::{Config, MOST_BAN_S};
+use crate::control::DestinationState;
 use crate::serve::{self, Start};
 
 pub use test::{PolicyTests, TestRun};
@@ -96,6 +98,9 @@ enum Command {
     /// Look at calls whose media are relayed, or end their media
     #[command(subcommand)]
     Media(MediaCommand),
+    /// Look at the destinations of dispatcher sets, or set their states
+    #[command(subcommand, visible_alias = "dispatcher")]
+    Destinations(DestinationsCommand),
     /// Write, test and deploy policies
     #[command(subcommand)]
     Policy(PolicyCommand),
@@ -254,6 +259,27 @@ enum MediaCommand {
         /// Its Call-ID
         call_id: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DestinationsCommand {
+    /// Show them: whether they are up, what their last probe gave (Kamailio: dispatcher.list)
+    List {
+        /// Only those of this set
+        set: Option<String>,
+    },
+    /// Say whether requests are sent there (Kamailio: dispatcher.set_state)
+    Set {
+        /// Name of the set
+        set: String,
+        /// SIP URI, as it is configured
+        uri: String,
+        /// up, down: until its next probe says otherwise; disabled: until you say otherwise
+        state: DestinationState,
+    },
+    /// Take up the destinations of the configuration file, with the rest of it (Kamailio:
+    /// dispatcher.reload)
+    Reload,
 }
 
 #[derive(Debug, Args)]
@@ -498,6 +524,7 @@ fn run(cli: &Cli, wiring: Wiring) -> anyhow::Result<bool> {
         Command::User(arguments) => user::run(common, arguments),
         Command::Ban(command) => ban::run(common, command),
         Command::Media(command) => media::run(common, command),
+        Command::Destinations(command) => destinations::run(common, command),
         Command::Policy(command) => policy_command(common, command, wiring),
         Command::Record(arguments) => record::run(common, arguments),
         Command::Trace(arguments) => trace::run(common, arguments),

@@ -13,7 +13,7 @@ use super::error::ConfigError;
 use super::reader::{Key, Section, Sheet, Text, quoted};
 use super::{
     AdminAddr, AdminConfig, Config, KeepaliveConfig, Limits, LogConfig, PolicyConfig, auth,
-    dispatcher, listen, location, media, network, packets, registrar, size,
+    dispatcher, http, listen, location, media, network, packets, registrar, size,
 };
 
 /// Most workers: worker numbers stand in branches, and 64 cores share one table well.
@@ -78,6 +78,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         use_received,
         drain_s,
         auth,
+        http: http::read(top, folder),
         policy: policy(top, folder, &state_dir),
         location: location::read(top, &listeners, folder, &state_dir),
         keepalive: keepalive(top, &listeners),

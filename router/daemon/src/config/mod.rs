@@ -8,6 +8,7 @@
 mod auth;
 mod dispatcher;
 pub mod error;
+mod http;
 mod keys;
 mod listen;
 mod location;
@@ -33,6 +34,7 @@ use viaduct_policy::GuardLimits;
 pub use auth::{AuthCacheConfig, AuthConfig, PostgresUsersConfig};
 pub use dispatcher::{DispatcherConfig, TableConfig};
 pub use error::{ConfigError, ConfigErrors};
+pub use http::HttpConfig;
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
 pub use media::MediaConfig;
@@ -71,6 +73,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// Who the users are; `None`: whoever says so.
     pub auth: Option<AuthConfig>,
+    /// HTTP requests of policies.
+    pub http: HttpConfig,
     /// Location service.
     pub location: LocationConfig,
     /// Pings to contacts.
@@ -219,8 +223,10 @@ impl Config {
         secret: [u8; 16],
     ) -> Settings {
         let workers = usize::from(self.workers).max(1);
+        // A request that waits for its user may wait for HTTP next.
         let waits = self.auth.as_ref().map(|auth| (auth.waiting, auth.wait_ms));
         let (waiting, wait_ms) = waits.unwrap_or((0, 0));
+        let (waiting, wait_ms) = (waiting.max(self.http.waiting), wait_ms.max(self.http.wait_ms));
         Settings {
             worker,
             listeners: self.listeners.clone(),

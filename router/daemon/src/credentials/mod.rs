@@ -18,7 +18,7 @@ use anyhow::Context;
 use parking_lot::{Mutex, RwLock};
 use tokio::runtime::Handle;
 use viaduct_engine::auth::{Account, Credentials, Known, Secrets};
-use viaduct_engine::{Fact, Query, QueryFault, Token};
+use viaduct_engine::{Fact, QueryFault, Token};
 
 use crate::config::{AuthConfig, users};
 use crate::control::{AuthStatus, Refusal, UserEntry, UserOrder};
@@ -92,10 +92,9 @@ impl Users {
         self: &Arc<Users>,
         whom: Address,
         token: Token,
-        query: Query,
+        account: Account,
         unix_ms: u64,
     ) {
-        let Query::Credentials(account) = query;
         // It may have come into memory since the policy looked.
         let known = match self.get(&account, unix_ms) {
             Known::User(secrets) => Some(Some(secrets)),

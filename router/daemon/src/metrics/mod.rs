@@ -48,6 +48,7 @@ pub struct Metrics {
     policies: Source<Vec<PolicyEntry>>,
     verdicts: Source<Vec<(&'static str, u64)>>,
     media: Source<MediaNumbers>,
+    http: Source<Vec<(&'static str, u64)>>,
     started_unix_s: u64,
     /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
     guarded: [AtomicU64; 2],
@@ -63,6 +64,7 @@ impl Metrics {
             policies: OnceLock::new(),
             verdicts: OnceLock::new(),
             media: OnceLock::new(),
+            http: OnceLock::new(),
             started_unix_s: started.as_secs(),
             guarded: Default::default(),
         })
@@ -111,6 +113,16 @@ impl Metrics {
     /// The media relay now; `None`: there is none.
     pub fn media(&self) -> Option<MediaNumbers> {
         self.media.get().map(|ask| ask())
+    }
+
+    /// Says whom to ask what became of HTTP requests; the first call counts.
+    pub fn watch_http(&self, ask: impl Fn() -> Vec<(&'static str, u64)> + Send + Sync + 'static) {
+        let _ = self.http.set(Box::new(ask));
+    }
+
+    /// What became of HTTP requests of policies.
+    pub fn http(&self) -> Vec<(&'static str, u64)> {
+        self.http.get().map(|ask| ask()).unwrap_or_default()
     }
 
     /// The location service now.

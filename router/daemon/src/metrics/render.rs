@@ -168,12 +168,9 @@ impl Scrape {
 
     fn verdicts(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let (name, help) = ("viaduct_xdp_packets", "Packets in front of the stack, by verdict");
-        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for (verdict, count) in self.0.verdicts() {
-            let labels = [("verdict", verdict)];
-            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
-        }
-        Ok(())
+        words(out, name, help, "verdict", self.0.verdicts())?;
+        let (name, help) = ("viaduct_http_requests", "HTTP requests of policies, by outcome");
+        words(out, name, help, "outcome", self.0.http())
     }
 
     fn media(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -309,4 +306,20 @@ impl Scrape {
 fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+/// One counter a word.
+fn words(
+    out: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    label: &str,
+    counts: Vec<(&'static str, u64)>,
+) -> fmt::Result {
+    let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for (word, count) in counts {
+        let labels = [(label, word)];
+        metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+    }
+    Ok(())
 }

@@ -34,8 +34,7 @@ impl VirtualUsers {
     }
 
     /// The answer to a question; from then on memory has it.
-    pub(super) fn answer(&self, query: Query) -> Fact {
-        let Query::Credentials(account) = query;
+    pub(super) fn answer(&self, account: Account) -> Fact {
         let password = self.stored.lock().get(&account).cloned();
         let secrets = password.map(|password| {
             Arc::new(Secrets::of_password(&account.user, &account.realm, &password))

@@ -19,6 +19,7 @@ use viaduct_transport::SendBatch;
 use super::mail::{Address, Mail, Streams};
 use super::pings::Pings;
 use crate::credentials::Users;
+use crate::http::HttpClient;
 use crate::metrics::{Counter, Gauge, WorkerStats};
 use crate::packets::Offences;
 use crate::resolve::Resolver;
@@ -53,6 +54,8 @@ pub(crate) struct Surroundings {
     pub(crate) resolver: Resolver,
     /// Who answers questions about users; `None`: nobody is to be authenticated.
     pub(crate) users: Option<Arc<Users>>,
+    /// Who sends HTTP requests.
+    pub(crate) http: HttpClient,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) streams: Arc<Streams>,
     /// Where events go: logs, and people who watch.
@@ -264,9 +267,12 @@ impl Core {
     fn ask(&mut self, token: Token, query: Query) {
         let me = self.around.workers.get(usize::from(self.around.index));
         let Some(me) = me.cloned() else { return };
-        match &self.around.users {
-            Some(users) => users.answer(me, token, query, self.now.unix_ms),
-            None => {
+        match (query, &self.around.users) {
+            (Query::Http(request), _) => self.around.http.answer(me, token, request),
+            (Query::Credentials(account), Some(users)) => {
+                users.answer(me, token, account, self.now.unix_ms);
+            }
+            (Query::Credentials(_), None) => {
                 let result = Err(QueryFault::Unavailable);
                 me.post_surely(Mail::Answered { token, result });
             }

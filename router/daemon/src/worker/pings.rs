@@ -104,7 +104,7 @@ impl Core {
     pub(crate) fn pong(&mut self, id: PingId, status: u16) {
         let mono_us = self.now.mono_us;
         if let Some(prober) = &mut self.prober
-            && prober.answered(id, status, &mut tell)
+            && prober.answered(id, status, mono_us, &mut tell)
         {
             return;
         }

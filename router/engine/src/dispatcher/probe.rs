@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Destination, Dispatcher, State};
+use super::{Destination, Dispatcher, Probed, State};
 use crate::io::{Ping, PingId};
 use crate::registrar::Target;
 
@@ -69,6 +69,7 @@ impl Prober {
             let Some(asked) = self.asked.get_mut(index) else { break };
             if asked.waiting.is_some_and(|(_, end_us)| end_us <= now_us) {
                 asked.waiting = None;
+                destination.set_probed(Probed { status: 0, latency_us: 0 });
                 if destination.sign(false, dispatcher.thresholds()) {
                     changed(destination);
                 }
@@ -102,6 +103,7 @@ impl Prober {
         &mut self,
         id: PingId,
         status: u16,
+        now_us: u64,
         changed: &mut dyn FnMut(&Destination),
     ) -> bool {
         if id.slot & PROBE_SLOT == 0 {
@@ -113,11 +115,14 @@ impl Prober {
         else {
             return true; // too late, or somebody's invention
         };
-        asked.waiting = None;
-        if let Some(destination) = destinations(&self.dispatcher).nth(index)
-            && destination.sign(is_alive(status), self.dispatcher.thresholds())
-        {
-            changed(destination);
+        let (_, end_us) = asked.waiting.take().unwrap_or_default();
+        let sent_us = end_us.saturating_sub(self.probing.timeout_us);
+        let latency_us = u32::try_from(now_us.saturating_sub(sent_us)).unwrap_or(u32::MAX);
+        if let Some(destination) = destinations(&self.dispatcher).nth(index) {
+            destination.set_probed(Probed { status, latency_us });
+            if destination.sign(is_alive(status), self.dispatcher.thresholds()) {
+                changed(destination);
+            }
         }
         true
     }

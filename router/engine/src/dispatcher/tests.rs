@@ -75,9 +75,13 @@ fn three_signs_of_death_take_a_destination_out_and_one_of_life_brings_it_back() 
 fn a_new_configuration_keeps_the_states_of_those_that_stay() {
     let old = dispatcher(&[1, 1]);
     old.sets()[0].destinations()[1].set_state(State::Down);
+    let probed = Probed { status: 503, latency_us: 7 };
+    old.sets()[0].destinations()[1].set_probed(probed);
     let new = dispatcher(&[5, 5, 5]).succeeding(&old);
     let states: Vec<State> = new.sets()[0].destinations().iter().map(Destination::state).collect();
     assert_eq!(states, [State::Up, State::Down, State::Up]);
+    assert_eq!(new.sets()[0].destinations()[1].probed(), Some(probed));
+    assert_eq!(new.sets()[0].destinations()[0].probed(), None);
 }
 
 #[test]
@@ -95,15 +99,18 @@ fn probes_find_who_is_dead_and_who_is_back() {
         assert!(prober.due(round * 1000 + 300, &mut |_| changes += 1).is_empty());
     }
     assert_eq!((changes, state()), (1, State::Down));
+    let probed = || shared.sets()[0].destinations()[0].probed();
+    assert_eq!(probed(), Some(Probed { status: 0, latency_us: 0 }), "no answer");
     let ping = prober.due(3000, &mut |_| {}).pop().unwrap();
     let stale = PingId { generation: ping.id.generation.wrapping_sub(1), ..ping.id };
-    assert!(prober.answered(stale, 200, &mut |_| changes += 1) && state() == State::Down);
+    assert!(prober.answered(stale, 200, 3100, &mut |_| changes += 1) && state() == State::Down);
     // 405 is an answer of somebody who lives; 503 is not.
-    assert!(prober.answered(ping.id, 405, &mut |_| changes += 1));
+    assert!(prober.answered(ping.id, 405, 3120, &mut |_| changes += 1));
+    assert_eq!(probed(), Some(Probed { status: 405, latency_us: 120 }));
     assert_eq!((changes, state()), (2, State::Up));
     assert!(!probe::is_alive(503) && !probe::is_alive(408) && probe::is_alive(501));
     let contact = PingId { slot: 3, generation: 1 };
-    assert!(!prober.answered(contact, 200, &mut |_| {}));
+    assert!(!prober.answered(contact, 200, 3130, &mut |_| {}));
 }
 
 proptest! {

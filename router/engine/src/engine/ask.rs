@@ -10,7 +10,7 @@ use super::respond::Answer;
 use crate::hook::{Phase, Policy};
 use crate::io::{Event, Output, Token};
 use crate::query::{Fact, Query, QueryFault};
-use crate::run::Run;
+use crate::run::{Effects, Run};
 use crate::timer::Letter;
 
 /// Questions one request may put, one after the other.
@@ -129,11 +129,11 @@ impl<P: Policy> Engine<P> {
     }
 
     /// What a run has found out about who sends its request.
-    pub(super) fn count_auth(&mut self, run: &mut Run) {
-        if run.effects.authenticated {
+    pub(super) fn count_auth(&mut self, effects: &mut Effects) {
+        if std::mem::take(&mut effects.authenticated) {
             self.counters.auth_accepted = self.counters.auth_accepted.wrapping_add(1);
         }
-        if let Some(event) = run.effects.refused.take() {
+        if let Some(event) = effects.refused.take() {
             self.counters.auth_refused = self.counters.auth_refused.wrapping_add(1);
             self.event(event);
         }

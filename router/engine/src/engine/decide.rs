@@ -13,7 +13,7 @@ use crate::hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
 use crate::io::{Event, Output, Token};
 use crate::location::CommitFault;
 use crate::proxy::route::Routing;
-use crate::run::Run;
+use crate::run::{Effects, Run};
 use crate::transaction::ServerKey;
 
 /// A request may be decided again when another REGISTER of its AoR came between; then it is
@@ -65,18 +65,9 @@ impl<P: Policy> Engine<P> {
             verdict = Err(PolicyFailure { kind: FailureKind::Fact, status: fallback });
         }
         match &verdict {
-            Ok(_) => {
-                for (level, text) in run.effects.logs.drain(..) {
-                    self.out.push(Output::Event(Event::PolicyLog { level, text }));
-                }
-                for (name, by) in run.effects.counters.drain(..) {
-                    self.out.push(Output::Event(Event::PolicyCount { name, by }));
-                }
-                self.count_auth(&mut run);
-                if !run.effects.tables.is_empty() || !run.effects.dispatcher.is_empty() {
-                    self.share(&mut run);
-                }
-            }
+            // What waits for a commit may be decided again, and then this run has never been.
+            Ok(_) if run.effects.changes.is_empty() => self.publish(&mut run.effects),
+            Ok(_) => {}
             Err(failure) => {
                 run.discard();
                 self.counters.policy_failure(failure.kind);
@@ -86,16 +77,30 @@ impl<P: Policy> Engine<P> {
         (run, verdict)
     }
 
-    /// What a run that has ended well changes in what all workers share.
+    /// Logs, counts and changes in what all workers share what a run that counts has staged. Once: a
+    /// second call finds nothing.
+    pub(super) fn publish(&mut self, effects: &mut Effects) {
+        for (level, text) in effects.logs.drain(..) {
+            self.out.push(Output::Event(Event::PolicyLog { level, text }));
+        }
+        for (name, by) in effects.counters.drain(..) {
+            self.out.push(Output::Event(Event::PolicyCount { name, by }));
+        }
+        self.count_auth(effects);
+        if !effects.tables.is_empty() || !effects.dispatcher.is_empty() {
+            self.share(effects);
+        }
+    }
+
     #[cold]
-    fn share(&mut self, run: &mut Run) {
+    fn share(&mut self, effects: &mut Effects) {
         let shared = &self.settings.shared;
-        for change in run.effects.tables.drain(..) {
+        for change in effects.tables.drain(..) {
             if !shared.tables.apply(&change, self.now.unix_ms) {
                 self.counters.table_full = self.counters.table_full.wrapping_add(1);
             }
         }
-        for change in run.effects.dispatcher.drain(..) {
+        for change in effects.dispatcher.drain(..) {
             if let Some(destination) = shared.dispatcher.apply(&change) {
                 self.out.push(Output::Event(Event::Destination {
                     set: destination.config().set.clone(),
@@ -174,7 +179,10 @@ impl<P: Policy> Engine<P> {
     fn after_commit(&mut self, committed: Committed<P::Version>, result: Result<(), CommitFault>) {
         let Committed { mut incoming, version, id, mut run, verdict } = committed;
         match result {
-            Ok(()) => self.carry_out(incoming, version, id, run, verdict),
+            Ok(()) => {
+                self.publish(&mut run.effects);
+                self.carry_out(incoming, version, id, run, verdict);
+            }
             Err(CommitFault::Conflict) if incoming.rounds < MAX_ROUNDS => {
                 // Another REGISTER of this AoR was quicker: decide again, from the newer bindings.
                 incoming.rounds = incoming.rounds.saturating_add(1);
@@ -187,6 +195,7 @@ impl<P: Policy> Engine<P> {
             }
             Err(_) => {
                 // Nothing was stored and nothing is acknowledged; the UA tries again.
+                self.publish(&mut run.effects);
                 let seconds = self.settings.registrar.retry_after_s.max(1);
                 let headers = format!("Retry-After: {seconds}\r\n");
                 self.counters.registrations_refused =

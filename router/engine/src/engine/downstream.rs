@@ -487,13 +487,16 @@ impl<P: Policy> Engine<P> {
                 }
             }
             let changes = std::mem::take(&mut run.effects.changes);
-            let event = run.effects.registered.take();
-            self.put_run(run);
             if forward && !changes.is_empty() && message.status() >= 200 {
+                let effects = std::mem::take(&mut run.effects);
+                self.put_run(run);
                 self.edits.write(message.bytes(), &mut bytes);
-                let reply = ParkedReply { status: message.status(), bytes, flow, branch, event };
+                let status = message.status();
+                let reply = ParkedReply { status, bytes, flow, branch, effects };
                 return self.park_reply(id, reply, message, changes);
             }
+            self.publish(&mut run.effects);
+            self.put_run(run);
             self.commit_aside(changes);
         }
         if forward {
@@ -514,6 +517,7 @@ impl<P: Policy> Engine<P> {
         let Some(mut run) = self.load_request(id) else { return false };
         run.status = status;
         let (mut run, verdict) = self.run_policy(&version, Phase::Failure, run);
+        self.publish(&mut run.effects);
         let changes = std::mem::take(&mut run.effects.changes);
         self.commit_aside(changes);
         if let Some(server) = self.server(id) {

@@ -359,6 +359,7 @@ impl<P: Policy> Engine<P> {
             Ok(Verdict::Drop) => Err(480),
             _ => self.relay_branch_media((id, branch), &mut run),
         };
+        self.publish(&mut run.effects);
         bytes.clear();
         self.edits.clear();
         header_edits(run.message(), &run.effects.edits, &mut self.edits);

@@ -10,9 +10,9 @@ use super::respond::Answer;
 use super::server::ServerEvent;
 use crate::flow::Flow;
 use crate::hook::Policy;
-use crate::io::{Event, Output, Token};
+use crate::io::{Output, Token};
 use crate::location::{Change, CommitFault};
-use crate::run::Original;
+use crate::run::{Effects, Original};
 
 /// A 2xx of upstream on hold.
 pub(crate) struct ParkedReply {
@@ -23,7 +23,8 @@ pub(crate) struct ParkedReply {
     pub(super) flow: Flow,
     /// The branch it belongs to.
     pub(super) branch: u32,
-    pub(super) event: Option<Event>,
+    /// What the reply route has staged besides.
+    pub(super) effects: Effects,
 }
 
 /// The response as it came, to be decided again where another REGISTER was quicker.
@@ -71,10 +72,11 @@ impl<P: Policy> Engine<P> {
     pub(super) fn on_reply_committed(&mut self, id: Id, result: Result<(), CommitFault>) {
         let Some(server) = self.server(id) else { return };
         let Some(held) = server.parked_reply.take() else { return };
-        let Held { reply, received, rounds } = *held;
+        let Held { mut reply, received, rounds } = *held;
         match result {
             Ok(()) => {
-                if let Some(event) = reply.event {
+                self.publish(&mut reply.effects);
+                if let Some(event) = reply.effects.registered.take() {
                     self.event(event);
                 }
                 self.counters.registrations = self.counters.registrations.wrapping_add(1);
@@ -90,6 +92,7 @@ impl<P: Policy> Engine<P> {
                 }
             }
             Err(_) => {
+                self.publish(&mut reply.effects);
                 // Upstream has it and we have not: the phone tries again.
                 let seconds = self.settings.registrar.retry_after_s.max(1);
                 let headers = format!("Retry-After: {seconds}\r\n");

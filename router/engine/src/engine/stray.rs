@@ -109,6 +109,7 @@ impl<P: Policy> Engine<P> {
         run.traits = traits;
         let version = self.policy.choose(&run);
         let (mut run, verdict) = self.run_policy(&version, Phase::Request, run);
+        self.publish(&mut run.effects);
         let relayed = matches!(verdict, Ok(Verdict::Relay));
         plan.destination = run.effects.destination.take();
         plan.request_uri = run.effects.request_uri.take();

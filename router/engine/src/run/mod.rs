@@ -7,6 +7,7 @@ mod auth;
 mod dispatcher;
 mod edits;
 pub mod effects;
+mod http;
 mod media;
 mod nat;
 mod path;
@@ -22,7 +23,7 @@ pub use effects::{
 pub use media::MediaRefusal;
 pub(crate) use media::tags_of;
 
-pub use replay::{AuthWitness, RunInputs, Witness};
+pub use replay::{AuthWitness, HttpWitness, RunInputs, Witness};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -233,6 +234,16 @@ impl Run {
         run.bytes.extend_from_slice(bytes);
         run.now = now;
         Ok(Box::new(run))
+    }
+
+    /// In a run for tests: what was asked and answered before it.
+    pub fn know(&mut self, fact: Fact) {
+        self.facts.push(fact);
+    }
+
+    /// In a run for tests: the phase, which an engine sets itself.
+    pub fn set_phase(&mut self, phase: Phase) {
+        self.phase = phase;
     }
 
     /// A copy with nothing staged, for a policy whose decision will not take effect.

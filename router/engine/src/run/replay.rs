@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{Head, Original, Run, Traits};
 use crate::auth::{AuthFault, Identity, Role};
 use crate::flow::Flow;
 use crate::hook::Phase;
+use crate::http::{HttpFault, HttpMethod, HttpRequest, HttpResult};
 use crate::location::Location;
 use crate::media::CallView;
 use crate::settings::Settings;
@@ -27,7 +30,9 @@ pub struct Witness {
     /// How the media of its dialog stood, where it asked or ordered; the inner `None`: they were not
     /// relayed.
     pub media: Option<Option<CallView>>,
-    /// The checks are answered from `auth`, and nothing is noted.
+    /// Responses to HTTP requests, in the order it got them.
+    pub http: Vec<HttpWitness>,
+    /// What is asked is answered from `auth` and `http`, and nothing is noted.
     replay: bool,
     /// In a replay: something was asked that the record does not hold.
     pub missing: bool,
@@ -42,6 +47,46 @@ pub struct AuthWitness {
     pub realm: Option<Box<str>>,
     /// What came of it.
     pub result: Result<Identity, AuthFault>,
+}
+
+/// One response to an HTTP request. What the request was is told by its method, its URL, and a
+/// digest of all of it: headers and bodies may hold what a record has no business with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpWitness {
+    /// Method.
+    pub method: HttpMethod,
+    /// URL.
+    pub url: Box<str>,
+    /// [`HttpWitness::digest`] of the request; `None`: any with that method and URL.
+    pub digest: Option<Box<str>>,
+    /// What came of it.
+    pub result: HttpResult,
+}
+
+impl HttpWitness {
+    /// Tells requests apart: 16 hexadecimal digits of a SHA-256.
+    pub fn digest(request: &HttpRequest) -> Box<str> {
+        let mut hasher = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            hasher.update((bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        part(request.method.name().as_bytes());
+        part(request.url().as_bytes());
+        for (name, value) in &request.headers {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
+        part(&request.body);
+        let digest = hasher.finalize();
+        digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    }
+
+    fn is_of(&self, request: &HttpRequest) -> bool {
+        self.method == request.method
+            && *self.url == *request.url()
+            && self.digest.as_ref().is_none_or(|known| *known == HttpWitness::digest(request))
+    }
 }
 
 /// What makes a run beside its message, settings and location service.
@@ -59,6 +104,8 @@ pub struct RunInputs {
     pub status: u16,
     /// Variables of the transaction.
     pub vars: Vec<(Box<str>, Box<str>)>,
+    /// In phase branch: what is stored with the binding the branch goes to.
+    pub attributes: Vec<u8>,
     /// In phase reply: the REGISTER the response belongs to, how it came, and whether from a
     /// trusted peer.
     pub original: Option<(Box<[u8]>, Flow, bool)>,
@@ -83,6 +130,7 @@ impl Run {
         run.phase = inputs.phase;
         run.status = inputs.status;
         run.vars = inputs.vars;
+        run.attributes = inputs.attributes;
         run.original = inputs.original.and_then(|(bytes, flow, trusted)| {
             let mut head = Head::new();
             head.scan(&bytes, &bounds).ok()?;
@@ -102,6 +150,7 @@ impl Run {
             phase: self.phase,
             status: self.status,
             vars: self.vars.clone(),
+            attributes: self.attributes.clone(),
             original: original.map(|o| (o.bytes.clone(), o.flow, o.trusted)),
         }
     }
@@ -144,13 +193,13 @@ impl Run {
         witness.calls.push(format!("{name}({})", texts.join(", ")));
     }
 
-    /// Checks of credentials are answered so, in the order of the list.
-    pub fn answer_checks(&mut self, auth: Vec<AuthWitness>) {
-        let witness = Witness { auth, replay: true, ..Witness::default() };
+    /// Checks of credentials and HTTP requests are answered so; of the same ones the first counts.
+    pub fn answer_from(&mut self, auth: Vec<AuthWitness>, http: Vec<HttpWitness>) {
+        let witness = Witness { auth, http, replay: true, ..Witness::default() };
         self.witness = Some(Box::new(witness));
     }
 
-    /// Ends [`Run::watch`] or [`Run::answer_checks`].
+    /// Ends [`Run::watch`] or [`Run::answer_from`].
     pub fn take_witness(&mut self) -> Option<Witness> {
         self.witness.take().map(|witness| *witness)
     }
@@ -181,6 +230,26 @@ impl Run {
         if let Some(witness) = self.noting() {
             let (realm, result) = (realm.map(Box::from), result.clone());
             witness.auth.push(AuthWitness { role, realm, result });
+        }
+    }
+
+    /// What a request got when this run was recorded; `None`: nothing is replayed.
+    pub(super) fn recorded_http(&mut self, request: &HttpRequest) -> Option<HttpResult> {
+        let witness = self.witness.as_deref_mut().filter(|witness| witness.replay)?;
+        match witness.http.iter().find(|known| known.is_of(request)) {
+            Some(known) => Some(known.result.clone()),
+            None => {
+                witness.missing = true;
+                Some(Err(HttpFault::Unreachable))
+            }
+        }
+    }
+
+    pub(super) fn note_http(&mut self, request: &HttpRequest, result: &HttpResult) {
+        if let Some(witness) = self.noting() {
+            let (method, url) = (request.method, request.url().into());
+            let digest = Some(HttpWitness::digest(request));
+            witness.http.push(HttpWitness { method, url, digest, result: result.clone() });
         }
     }
 

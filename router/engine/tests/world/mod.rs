@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use viaduct_engine::auth::{Account, Algorithm, Auth, Credentials, Known, Replay, Secrets};
+use viaduct_engine::http::{HttpFault, HttpResult};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{BindingSet, Registrar};
 use viaduct_engine::{
@@ -138,6 +139,8 @@ pub struct World {
     pub held_commits: Option<Vec<(Token, Vec<Change>)>>,
     /// Questions are kept here, where there is a list, instead of being answered.
     pub held_asks: Option<Vec<(Token, Query)>>,
+    /// What each HTTP request gets.
+    pub http: HttpResult,
     /// Who is found when a question is asked: user, realm, password.
     pub users: Vec<(&'static str, &'static str, &'static str)>,
 }
@@ -216,6 +219,7 @@ impl World {
             commit_fault: None,
             held_commits: None,
             held_asks: None,
+            http: Err(HttpFault::Unreachable),
             users: Vec::new(),
         }
     }
@@ -315,7 +319,13 @@ impl World {
 
     /// Answers a question from [`World::users`].
     pub fn answer(&mut self, token: Token, query: Query) -> Vec<Sent> {
-        let Query::Credentials(account) = query;
+        let account = match query {
+            Query::Credentials(account) => account,
+            Query::Http(request) => {
+                let fact = Fact::Http(request, self.http.clone());
+                return self.input(Input::Answered { token, result: Ok(fact) });
+            }
+        };
         let named = |(user, realm, _): &&(&str, &str, &str)| {
             *user == &*account.user && *realm == &*account.realm
         };

@@ -33,7 +33,7 @@ use fault::Fault;
 use rows::{Me, Reader};
 pub(crate) use session::connect as connect_for_import;
 use session::{Clock, Session};
-pub use tls::connector;
+pub use tls::{connector, roots};
 
 use crate::health::Health;
 use crate::nodes::Nodes;

@@ -28,7 +28,8 @@ pub fn connector(tls: Tls, ca_file: Option<&Path>) -> Result<MakeRustlsConnect, 
     Ok(MakeRustlsConnect::new(client.with_no_client_auth()))
 }
 
-fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
+/// The authorities of a PEM file; `None`: those of the system. An error names the file.
+pub fn roots(file: Option<&Path>) -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     let Some(file) = file else {
         let found = rustls_native_certs::load_native_certs();

@@ -6,6 +6,7 @@
 
 mod auth;
 mod dispatcher;
+mod http;
 mod log;
 mod media;
 mod message;

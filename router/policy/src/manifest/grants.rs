@@ -1,7 +1,10 @@
 //! Grants: which host interfaces and which location tables a policy may use.
 
+use viaduct_engine::http::HttpOrigin;
+
 use super::ManifestError;
 use super::reader::Reader;
+use crate::origin;
 
 /// A host interface of the contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +36,13 @@ pub enum Interface {
     Table,
     /// Media relay.
     Media,
+    /// HTTP requests.
+    Http,
 }
 
 impl Interface {
     /// All of them.
-    pub const ALL: [Interface; 13] = [
+    pub const ALL: [Interface; 14] = [
         Interface::Message,
         Interface::Usrloc,
         Interface::Path,
@@ -51,6 +56,7 @@ impl Interface {
         Interface::Dispatcher,
         Interface::Table,
         Interface::Media,
+        Interface::Http,
     ];
 
     /// Name in the contract and in `[grants]`.
@@ -69,6 +75,7 @@ impl Interface {
             Interface::Dispatcher => "dispatcher",
             Interface::Table => "table",
             Interface::Media => "media",
+            Interface::Http => "http",
         }
     }
 
@@ -100,6 +107,8 @@ pub struct Grants {
     interfaces: u16,
     /// Few: searched one by one.
     tables: Vec<(Interface, Box<str>, Access)>,
+    /// Whom HTTP requests may go to.
+    origins: Vec<HttpOrigin>,
 }
 
 impl Grants {
@@ -116,6 +125,16 @@ impl Grants {
         self.tables.iter().any(fits)
     }
 
+    /// May the policy send HTTP requests there?
+    pub fn allows_origin(&self, origin: &HttpOrigin) -> bool {
+        self.origins.contains(origin)
+    }
+
+    /// Whom the policy may send HTTP requests to.
+    pub fn origins(&self) -> &[HttpOrigin] {
+        &self.origins
+    }
+
     fn add(&mut self, interface: Interface) {
         self.interfaces |= 1 << interface as u8;
     }
@@ -124,12 +143,16 @@ impl Grants {
 /// Most tables, and the longest name of one in bytes.
 const MAX_TABLES: usize = 32;
 const MAX_TABLE_BYTES: usize = 64;
+/// Most hosts for HTTP.
+const MAX_ORIGINS: usize = 32;
 
 pub(super) fn read(root: &mut Reader<'_>) -> Result<Grants, ManifestError> {
     let mut grants = Grants::default();
     let Some(mut table) = root.table("grants")? else { return Ok(grants) };
     for interface in Interface::ALL {
-        if interface.is_by_name() {
+        if interface == Interface::Http {
+            read_origins(&mut table, &mut grants)?;
+        } else if interface.is_by_name() {
             read_tables(interface, &mut table, &mut grants)?;
         } else if table.boolean(interface.name())? {
             grants.add(interface);
@@ -161,5 +184,24 @@ fn read_tables(
         return Err(grants_table.error(name, example));
     }
     grants.add(interface);
+    Ok(())
+}
+
+/// `http = ["https://api.example.com"]`
+fn read_origins(table: &mut Reader<'_>, grants: &mut Grants) -> Result<(), ManifestError> {
+    let name = Interface::Http.name();
+    let Some(items) = table.texts(name)? else { return Ok(()) };
+    if items.is_empty() || items.len() > MAX_ORIGINS {
+        return Err(table.error(name, "1 to 32 hosts such as \"https://api.example.com\""));
+    }
+    for item in &items {
+        let origin = origin::granted(&item.value).ok_or_else(|| {
+            item.error(
+                "a host is written \"https://HOST\" or \"http://HOST:PORT\", with nothing after it",
+            )
+        })?;
+        grants.origins.push(origin);
+    }
+    grants.add(Interface::Http);
     Ok(())
 }

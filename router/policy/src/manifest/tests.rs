@@ -103,3 +103,27 @@ fn semver_texts() {
         assert!(!is_semver(bad), "{bad}");
     }
 }
+
+#[test]
+fn http_is_granted_host_by_host() {
+    use viaduct_engine::http::HttpOrigin;
+    let text = "http = [\"https://api.example.com\", \"http://127.0.0.1:8080\"]\n";
+    let manifest = Manifest::parse(&with("message = true\n", text)).unwrap();
+    assert!(manifest.grants.allows(Interface::Http));
+    let origin = |secure, host: &str, port| HttpOrigin { secure, host: host.into(), port };
+    let grants = &manifest.grants;
+    assert!(grants.allows_origin(&origin(true, "api.example.com", 443)));
+    assert!(grants.allows_origin(&origin(false, "127.0.0.1", 8080)));
+    assert!(!grants.allows_origin(&origin(false, "api.example.com", 80)));
+    assert!(!grants.allows_origin(&origin(true, "127.0.0.1", 8080)));
+    for (value, says) in [
+        ("true", "allowed: a list of texts"),
+        ("[]", "1 to 32 hosts"),
+        ("[\"https://api.example.com/v1\"]", "with nothing after it, not `https://api.example"),
+        ("[\"https://*.example.com\"]", "a host is written"),
+        ("[\"api.example.com\"]", "a host is written"),
+    ] {
+        let text = error(&with("message = true", &format!("http = {value}")));
+        assert!(text.contains("`grants.http`") && text.contains(says), "{text}");
+    }
+}

@@ -7,9 +7,11 @@ use serde::{Deserialize, Serialize};
 use viaduct_engine::auth::{Identity, Role};
 use viaduct_engine::dispatcher::{DestinationConfig, State};
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
-use viaduct_engine::run::{AuthWitness, RunInputs, Traits};
+use viaduct_engine::run::{AuthWitness, HttpWitness, RunInputs, Traits};
 use viaduct_engine::table::Value;
 use viaduct_engine::{AuthFault, ConnId, Flow, Now, Phase, Run, Transport};
+
+use super::http::HttpFact;
 
 /// Format of records; the first line of a file names it.
 pub const FORMAT: &str = "viaduct-record-1";
@@ -149,6 +151,9 @@ pub struct Case {
     /// Variables of the transaction.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vars: Vec<(String, String)>,
+    /// In phase on-branch: what was stored with the binding the branch goes to.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub attributes: Bytes,
     /// In phase on-reply: the REGISTER, and how it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original: Option<(Bytes, Way, bool)>,
@@ -158,6 +163,9 @@ pub struct Case {
     /// Checks of credentials, with what came of them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub auth: Vec<AuthFact>,
+    /// HTTP requests, with what came of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub http: Vec<HttpFact>,
     /// Entries of tables it read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableFact>,
@@ -179,6 +187,10 @@ pub struct Case {
     /// Where it is a file of its own: the router it was recorded at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
+}
+
+fn is_empty(bytes: &Bytes) -> bool {
+    *bytes == Bytes::default()
 }
 
 fn is_zero(status: &u16) -> bool {
@@ -313,9 +325,11 @@ impl Case {
             traits: TRAITS.iter().filter_map(is_true).collect(),
             status: inputs.status,
             vars: inputs.vars.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            attributes: Bytes::from(&*inputs.attributes),
             original: inputs.original.map(|(b, flow, t)| (Bytes::from(&*b), way(flow), t)),
             bindings: Vec::new(),
             auth: Vec::new(),
+            http: Vec::new(),
             tables: Vec::new(),
             destinations: Vec::new(),
             media: None,
@@ -359,6 +373,7 @@ impl Case {
             phase: *phase,
             status: self.status,
             vars: self.vars.iter().map(|(k, v)| ((&**k).into(), (&**v).into())).collect(),
+            attributes: self.attributes.bytes()?,
             original,
         })
     }
@@ -366,6 +381,11 @@ impl Case {
     /// Checks of credentials as they went.
     pub fn checks(&self) -> Result<Vec<AuthWitness>, CaseError> {
         self.auth.iter().map(AuthFact::witness).collect()
+    }
+
+    /// Responses to HTTP requests as they came.
+    pub fn responses(&self) -> Result<Vec<HttpWitness>, CaseError> {
+        self.http.iter().map(HttpFact::witness).collect()
     }
 }
 

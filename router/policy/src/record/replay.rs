@@ -49,7 +49,7 @@ impl<'a> Replay<'a> {
         let location = Arc::<Noted>::clone(&noted);
         let mut run = Run::again(Arc::new(settings), location, case.way.flow()?, &bytes, inputs)
             .map_err(|fault| CaseError::Message(fault.to_string()))?;
-        run.answer_checks(case.checks()?);
+        run.answer_from(case.checks()?, case.responses()?);
         let version = self.host.current();
         let wants = self.host.wants(&version, phase);
         let (mut run, verdict) = match wants {

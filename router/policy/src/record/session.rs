@@ -11,6 +11,7 @@ use viaduct_engine::{Flow, PolicyFailure, Run, Verdict};
 use viaduct_message::{Head, HeaderName, Limits, Message, Uri};
 
 use super::case::{AuthFact, Bytes, Case, DestinationFact, Passed, TableFact, way};
+use super::http::HttpFact;
 use super::media::MediaFact;
 use super::tap::Tap;
 use crate::version::PolicyVersion;
@@ -184,6 +185,7 @@ impl Session {
     fn fill(&self, case: &mut Case, witness: Witness, run: &Run) {
         case.calls = witness.calls;
         case.auth = witness.auth.into_iter().filter_map(AuthFact::new).collect();
+        case.http = witness.http.iter().map(HttpFact::new).collect();
         let table = |(table, key, value): &(Box<str>, Box<str>, Option<_>)| {
             TableFact::new(table, key, value.as_ref())
         };

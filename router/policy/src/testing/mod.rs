@@ -12,8 +12,10 @@ pub use recording::{Probe, RecordedRun, Recording};
 pub use runner::{Outcome, TestError, TestResult, TestRunner, selected};
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use viaduct_engine::dispatcher::DestinationConfig;
+use viaduct_engine::http::{HttpMethod, HttpRequest, HttpResult};
 
 /// A message the router has sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,6 +71,11 @@ pub trait RouterUnderTest {
     fn add_domain(&mut self, domain: &str) -> Result<(), String>;
     /// Adds a destination to a dispatcher set, or changes one.
     fn set_destination(&mut self, config: DestinationConfig, up: bool) -> Result<(), String>;
+    /// HTTP requests with that method and URL are answered so from now on.
+    fn set_http(&mut self, method: HttpMethod, url: &str, answer: HttpResult)
+    -> Result<(), String>;
+    /// HTTP requests since the last call of this.
+    fn http_requests(&mut self) -> Vec<Arc<HttpRequest>>;
     /// URIs of a set's destinations that are up.
     fn destinations_up(&mut self, set: &str) -> Vec<String>;
     /// Another value for a key of the manifest's `[settings]`, from the next message on; `None`

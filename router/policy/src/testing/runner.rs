@@ -4,13 +4,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use viaduct_engine::dispatcher::DestinationConfig;
-
+use viaduct_engine::http::{HttpFault, HttpMethod, HttpResponse};
 use wasmtime::component::{Component, HasSelf, Linker};
 use wasmtime::{Error, Result as Trappable, Store, StoreLimits, StoreLimitsBuilder};
 
 use super::{ChallengeAnswer, RecordedRun, RouterUnderTest, SentMessage};
-use crate::bindings::policy_tests::viaduct::policy::router::{Host, Run, Sent};
+use crate::bindings::policy_tests::viaduct::policy::router::{
+    Host, HttpAnswer, HttpRequest, Run, Sent,
+};
 use crate::bindings::policy_tests::{PolicyTests, PolicyTestsPre};
+use crate::origin;
 use crate::package;
 use crate::sandbox::{MAX_MEMORY_BYTES, Sandbox, TICK_MS};
 
@@ -154,6 +157,14 @@ impl Bench {
     }
 }
 
+/// `name: value`
+fn header(line: &str) -> Trappable<(Box<str>, Box<str>)> {
+    let (name, value) = line
+        .split_once(':')
+        .ok_or_else(|| fault(format!("`{line}` is no header; write `name: value`")))?;
+    Ok((name.trim().to_ascii_lowercase().into(), value.trim().into()))
+}
+
 fn fault(text: String) -> Error {
     Error::msg(text)
 }
@@ -239,6 +250,41 @@ impl Host for Bench {
 
     fn destinations_up(&mut self, set: String) -> Trappable<Vec<String>> {
         Ok(self.router()?.destinations_up(&set))
+    }
+
+    fn set_http(
+        &mut self,
+        method: String,
+        url: String,
+        answer: Result<HttpAnswer, String>,
+    ) -> Trappable<()> {
+        let named = HttpMethod::from_name(&method);
+        let method = named.ok_or_else(|| fault(format!("`{method}` is no method; write `GET`")))?;
+        let (origin, path) =
+            origin::split(&url).ok_or_else(|| fault(format!("`{url}` is no URL of HTTP")))?;
+        let answer = match answer {
+            Ok(HttpAnswer { status, headers, body }) => {
+                let headers = headers.iter().map(|line| header(line)).collect::<Trappable<_>>()?;
+                Ok(Arc::new(HttpResponse { status, headers, body: body.into() }))
+            }
+            Err(name) => {
+                let known = HttpFault::from_name(&name);
+                Err(known.ok_or_else(|| fault(format!("`{name}` is no fault; write `timeout`")))?)
+            }
+        };
+        self.router()?.set_http(method, &format!("{origin}{path}"), answer).map_err(fault)
+    }
+
+    fn http_requests(&mut self) -> Trappable<Vec<HttpRequest>> {
+        let line = |(name, value): &(Box<str>, Box<str>)| format!("{name}: {value}");
+        let requests = self.router()?.http_requests();
+        let lower = |request: &Arc<viaduct_engine::http::HttpRequest>| HttpRequest {
+            method: request.method.name().to_owned(),
+            url: request.url(),
+            headers: request.headers.iter().map(line).collect(),
+            body: request.body.to_vec(),
+        };
+        Ok(requests.iter().map(lower).collect())
     }
 
     fn receive(&mut self, source: String, message: String) -> Trappable<Vec<Sent>> {

@@ -1,0 +1,238 @@
+//! An engine with a policy, driven message by message, and the time both take.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use viaduct_engine::path::PathKeys;
+use viaduct_engine::registrar::Registrar;
+use viaduct_engine::{
+    Bounds, ConnId, Engine, Flow, Hop, Input, Listener, Location, Now, Output, Phase, Policy,
+    PolicyFailure, Run, Settings, Shared, TimerValues, Transport, Verdict,
+};
+use viaduct_location::{Config, LocationService};
+
+use super::Work;
+use super::messages::{AORS, in_dialog, invite, ok, options, register};
+
+/// Turns of a round.
+const TURNS: u32 = 1_000;
+
+/// ns a message, low decile of the rounds.
+#[derive(Clone, Copy)]
+pub(crate) struct Cost {
+    pub(crate) all_ns: f64,
+    pub(crate) policy_ns: f64,
+}
+
+/// Adds up the time of a policy's runs.
+struct Timed<P> {
+    inner: P,
+    spent: Arc<Spent>,
+}
+
+#[derive(Default)]
+struct Spent {
+    ns: AtomicU64,
+    runs: AtomicU64,
+}
+
+impl<P: Policy> Policy for Timed<P> {
+    type Version = P::Version;
+
+    fn current(&mut self) -> P::Version {
+        self.inner.current()
+    }
+
+    fn choose(&mut self, run: &Run) -> P::Version {
+        self.inner.choose(run)
+    }
+
+    fn wants(&self, version: &P::Version, phase: Phase) -> bool {
+        self.inner.wants(version, phase)
+    }
+
+    fn decide(
+        &mut self,
+        version: &P::Version,
+        phase: Phase,
+        run: Box<Run>,
+    ) -> (Box<Run>, Result<Verdict, PolicyFailure>) {
+        let begun = Instant::now();
+        let decided = self.inner.decide(version, phase, run);
+        let ns = begun.elapsed().as_nanos() as u64;
+        self.spent.ns.fetch_add(ns, Ordering::Relaxed);
+        self.spent.runs.fetch_add(1, Ordering::Relaxed);
+        decided
+    }
+}
+
+pub(crate) struct Bench<P: Policy> {
+    engine: Engine<Timed<P>>,
+    spent: Arc<Spent>,
+    now: Now,
+    /// Time in the engine, inputs it was read around, and messages among those.
+    all_ns: u64,
+    inputs: u64,
+    messages: u64,
+    serial: u32,
+}
+
+fn settings() -> Settings {
+    let addr = ([192, 0, 2, 1], 5060).into();
+    let listener =
+        Listener { transport: Transport::Udp, addr, host: "192.0.2.1".into(), port: 5060 };
+    Settings {
+        worker: 0,
+        listeners: vec![listener],
+        domains: vec!["example.com".into()],
+        trusted: Vec::new(),
+        registrar: Registrar::default(),
+        auth: None,
+        path_keys: PathKeys::new(vec![(0, vec![1; 32])]).unwrap(),
+        use_received: true,
+        force_rport: true,
+        server: "".into(),
+        events: false,
+        timers: TimerValues::default(),
+        bounds: Bounds::default(),
+        secret: [7; 16],
+        shared: Shared::default(),
+    }
+}
+
+impl<P: Policy> Bench<P> {
+    pub(crate) fn new(policy: P) -> Bench<P> {
+        let location = Arc::new(LocationService::open(&Config::default(), 0).unwrap());
+        let shared: Arc<dyn Location> = location;
+        let spent = Arc::<Spent>::default();
+        let policy = Timed { inner: policy, spent: Arc::clone(&spent) };
+        Bench {
+            engine: Engine::new(Arc::new(settings()), shared, policy, 1),
+            spent,
+            now: Now { mono_us: 0, unix_ms: 1_800_000_000_000 },
+            all_ns: 0,
+            inputs: 0,
+            messages: 0,
+            serial: 0,
+        }
+    }
+
+    /// Measures a work in so many rounds, after one that counts for nothing.
+    pub(crate) fn measure(&mut self, work: Work, rounds: usize) -> Cost {
+        // Calls need somebody to be called.
+        for _ in 0..AORS {
+            self.turn(Work::Register);
+        }
+        let clock_ns = clock_ns();
+        let mut costs = Vec::new();
+        for _ in 0..=rounds {
+            let before = (self.all_ns, self.messages, self.policy(), self.inputs);
+            (0..TURNS).for_each(|_| self.turn(work));
+            let (ns, runs) = self.policy();
+            let messages = (self.messages - before.1) as f64;
+            let runs = (runs - before.2.1) as f64;
+            let policy_ns = (ns - before.2.0) as f64 - runs * clock_ns;
+            // The clock is read around each input and, wholly within that, around each run.
+            let clocks = (self.inputs - before.3) as f64 + 2.0 * runs;
+            let all_ns = (self.all_ns - before.0) as f64 - clocks * clock_ns;
+            costs.push(Cost { all_ns: all_ns / messages, policy_ns: policy_ns / messages });
+        }
+        costs.remove(0);
+        costs.sort_by(|a, b| a.all_ns.total_cmp(&b.all_ns));
+        costs[rounds / 10]
+    }
+
+    fn policy(&self) -> (u64, u64) {
+        (self.spent.ns.load(Ordering::Relaxed), self.spent.runs.load(Ordering::Relaxed))
+    }
+
+    /// One request with its response, or one call.
+    fn turn(&mut self, work: Work) {
+        self.serial += 1;
+        let n = self.serial;
+        // So that transactions end as time goes by.
+        self.now.mono_us += 50_000;
+        self.now.unix_ms += 50;
+        self.input(Input::Tick);
+        match work {
+            Work::Options => drop(self.request(&options(n))),
+            Work::Register => drop(self.request(&register(n))),
+            Work::Call => {
+                let answer = self.request(&invite(n));
+                let forwarded = self.receive(&in_dialog("ACK", 1, n, &answer));
+                assert!(forwarded.iter().any(|sent| sent.starts_with("ACK")), "{forwarded:?}");
+                self.request(&in_dialog("BYE", 2, n, &answer));
+            }
+        }
+    }
+
+    /// A request, a 200 of whoever it is forwarded to, and the 200 that comes back.
+    fn request(&mut self, request: &str) -> String {
+        let mut sent = self.receive(request);
+        let is_request = |message: &&String| !message.starts_with("SIP/2.0");
+        if let Some(forwarded) = sent.iter().find(is_request).cloned() {
+            sent.extend(self.receive(&ok(&forwarded)));
+        }
+        let answer = sent.iter().find(|message| message.starts_with("SIP/2.0 200"));
+        answer.unwrap_or_else(|| panic!("no 200 to {request}: {sent:#?}")).clone()
+    }
+
+    fn receive(&mut self, message: &str) -> Vec<String> {
+        let flow = Flow {
+            transport: Transport::Udp,
+            local: ([192, 0, 2, 1], 5060).into(),
+            remote: ([192, 0, 2, 7], 5062).into(),
+            conn: ConnId::NONE,
+        };
+        self.messages += 1;
+        self.input(Input::Message { flow, bytes: message.as_bytes() })
+    }
+
+    /// What the engine sends because of an input.
+    fn input(&mut self, input: Input<'_>) -> Vec<String> {
+        let counted = !matches!(input, Input::Tick);
+        let (mut ends, mut names) = (Vec::with_capacity(8), Vec::new());
+        let mut buffer = Vec::with_capacity(16_384);
+        let begun = Instant::now();
+        self.engine.handle_input(self.now, input);
+        loop {
+            match self.engine.poll_output(&mut buffer) {
+                Output::Transmit { .. } => ends.push(buffer.len()),
+                Output::Resolve { token, .. } => names.push(token),
+                Output::Idle { .. } => break,
+                Output::Commit { .. } => panic!("memory decides its commits at once"),
+                _ => {}
+            }
+        }
+        if counted {
+            self.all_ns += begun.elapsed().as_nanos() as u64;
+            self.inputs += 1;
+        }
+        let starts = [0].into_iter().chain(ends.iter().copied());
+        let mut sent: Vec<String> = starts
+            .zip(&ends)
+            .map(|(start, end)| String::from_utf8_lossy(&buffer[start..*end]).into_owned())
+            .collect();
+        for token in names {
+            let addr = ([192, 0, 2, 9], 5060).into();
+            let hops = vec![Hop { transport: Transport::Udp, addr }];
+            sent.extend(self.input(Input::Resolved { token, hops }));
+        }
+        sent
+    }
+}
+
+/// What reading the clock twice costs, ns.
+fn clock_ns() -> f64 {
+    const TIMES: u32 = 100_000;
+    let begun = Instant::now();
+    let mut sum = 0;
+    for _ in 0..TIMES {
+        sum += Instant::now().elapsed().as_nanos();
+    }
+    let all = begun.elapsed().as_nanos() as f64 / f64::from(TIMES);
+    // Half of it is within the time that is measured, half around it.
+    std::hint::black_box(sum);
+    all / 2.0
+}

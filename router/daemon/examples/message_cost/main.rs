@@ -1,0 +1,121 @@
+//! What one message costs in scan, engine, policy and serialisation, kernel I/O aside, and how much of it
+//! is the policy's: the shipped policies beside the registrar's decisions written natively.
+//!
+//! `cargo run --release -p viaduct --example message_cost` measures every policy that is built;
+//! `... -- policies/registrar/registrar.wasm [PART [ROUNDS]]` one of them, where PART is part of the
+//! names of the works to measure. `make bench` runs it.
+//!
+//! For each work it prints nanoseconds a message, the low decile of many rounds: in all, and in runs
+//! of the policy with all they ask of the host. `kept` keeps the instance from run to run, as the
+//! router does; `fresh` makes one for each run, as `isolation = "message"` does.
+// A measuring program stops at what it did not expect.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod bench;
+mod messages;
+mod native;
+
+use std::path::PathBuf;
+
+use bench::{Bench, Cost};
+use native::Native;
+use viaduct_engine::Policy;
+use viaduct_policy::{PolicyCatalog, WorkerOptions};
+
+// As in the router.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const ROUNDS: usize = 60;
+const POLICIES: [&str; 5] =
+    ["registrar", "default-script", "hunt-group", "outbound-proxy", "mid-registrar"];
+
+/// What is done.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Work {
+    Options,
+    Register,
+    Call,
+}
+
+impl Work {
+    const ALL: [Work; 3] = [Work::Options, Work::Register, Work::Call];
+
+    fn name(self) -> &'static str {
+        match self {
+            Work::Options => "OPTIONS",
+            Work::Register => "REGISTER",
+            Work::Call => "call",
+        }
+    }
+}
+
+struct Choice {
+    part: String,
+    rounds: usize,
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    let files = match arguments.next() {
+        Some(file) => vec![PathBuf::from(file)],
+        None => POLICIES.map(|name| format!("policies/{name}/{name}.wasm").into()).to_vec(),
+    };
+    let choice = Choice {
+        part: arguments.next().unwrap_or_default(),
+        rounds: arguments.next().map_or(ROUNDS, |count| count.parse().expect("rounds")),
+    };
+    println!(
+        "{:<16}{:<10}{:<8}{:>10}{:>12}{:>9}{:>16}",
+        "policy", "work", "as", "ns in all", "in policy", "share", "above native"
+    );
+    let native = measure_all("native", "", &choice, || Native::new(), &[]);
+    for file in files {
+        let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let Ok(component) = std::fs::read(&file) else {
+            println!("{name:<16}not measured: {} is not built", file.display());
+            continue;
+        };
+        // What is decided natively is what the registrar decides.
+        let beside = if name == "registrar" { &native[..] } else { &[] };
+        for (shown, max_runs) in [("kept", 100_000), ("fresh", 1)] {
+            let catalog = PolicyCatalog::in_memory().expect("a catalog");
+            catalog.deploy(&component).expect("a policy that loads");
+            let options = WorkerOptions { max_runs, ..WorkerOptions::default() };
+            let host = || catalog.worker(options).expect("a worker");
+            measure_all(&name, shown, &choice, host, beside);
+        }
+    }
+    println!(
+        "\nshare: of a message's cost, in runs of the policy, with what they ask of the host (a save, a\n\
+         look-up). above native: what a message costs more than with the same decisions in Rust. call:\n\
+         INVITE, 200, ACK, BYE, 200, a message each."
+    );
+}
+
+fn measure_all<P: Policy>(
+    name: &str,
+    shown: &str,
+    choice: &Choice,
+    policy: impl Fn() -> P,
+    native: &[(Work, Cost)],
+) -> Vec<(Work, Cost)> {
+    let mut measured = Vec::new();
+    for work in Work::ALL.into_iter().filter(|work| work.name().contains(&choice.part)) {
+        let cost = Bench::new(policy()).measure(work, choice.rounds);
+        let above = native.iter().find(|(known, _)| *known == work).map(|(_, native)| {
+            let above = cost.all_ns - native.all_ns;
+            format!("{above:.0} ({:.0} %)", 100.0 * above / cost.all_ns)
+        });
+        println!(
+            "{name:<16}{:<10}{shown:<8}{:>10.0}{:>12.0}{:>8.0}%{:>16}",
+            work.name(),
+            cost.all_ns,
+            cost.policy_ns,
+            100.0 * cost.policy_ns / cost.all_ns,
+            above.unwrap_or_default()
+        );
+        measured.push((work, cost));
+    }
+    measured
+}

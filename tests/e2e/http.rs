@@ -1,0 +1,160 @@
+//! A policy asks an HTTP service where a number is to be reached: a quick one, a slow one beside which
+//! other traffic flows, and one that never answers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tempfile::TempDir;
+use toml::{Table, Value};
+use viaduct_tests::or_skip;
+use viaduct_tests::support::http_server::{Answer, HttpServer};
+use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::policy;
+use viaduct_tests::support::router::{self, Router, Setup};
+use viaduct_tests::support::sip_client::SipClient;
+use viaduct_tests::support::sip_text::{self, Received, Request};
+
+const DOMAIN: &str = "numbers.example";
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Calls that wait for the slow service.
+const SLOW: usize = 50;
+/// Requests that are served meanwhile.
+const OTHERS: usize = 200;
+
+struct Stand {
+    router: Router,
+    service: HttpServer,
+    caller: SipClient,
+    callee: SipClient,
+    folder: TempDir,
+}
+
+impl Stand {
+    /// `patience_ms`: what the policy allows the service.
+    fn start(patience_ms: &str) -> Result<Self> {
+        let callee_at = SocketAddr::from((own_address(), 5064));
+        let place = format!("sip:someone@{callee_at}");
+        let service = HttpServer::start((own_address(), 0).into(), move |target| {
+            match target.split(['=', '&']).nth(1).unwrap_or_default() {
+                "quick" => Answer::Now(200, place.clone()),
+                "slow" => Answer::Held(404, String::new()),
+                "mute" => Answer::Never,
+                _ => Answer::Now(404, String::new()),
+            }
+        })?;
+        let folder = TempDir::with_prefix("viaduct-http-")?;
+        let url = service.url();
+        let file = folder.path().join("number-lookup.wasm");
+        let change = |manifest: &mut Table| {
+            policy::set(manifest, "service", &url);
+            policy::set(manifest, "patience_ms", patience_ms);
+            if let Some(grants) = manifest.get_mut("grants").and_then(Value::as_table_mut) {
+                grants.insert("http".to_owned(), Value::Array(vec![url.clone().into()]));
+            }
+        };
+        let component = policy::copy_with(&policy::shipped("number-lookup")?, &file, change)?;
+        let mut setup = Setup::new((own_address(), 5060).into(), DOMAIN, component);
+        setup.location = "memory";
+        // So that a busy machine is no slow service.
+        setup.sections = "[http]\ntimeout_ms = 25000\nwait_ms = 30000\n";
+        let router = Router::start(&setup)?;
+        let server = router.listen();
+        let caller = SipClient::new(Transport::Udp, (own_address(), 5062).into(), server)?;
+        let callee = SipClient::new(Transport::Udp, callee_at, server)?;
+        Ok(Self { router, service, caller, callee, folder: folder })
+    }
+
+    fn outcome(&self, outcome: &str) -> Result<u64> {
+        self.router.metric_of("http_requests", &format!("outcome=\"{outcome}\""))
+    }
+}
+
+fn message(number: &str) -> Request {
+    let uri = format!("sip:{number}@{DOMAIN}");
+    Request::new("MESSAGE", &uri, "sip:caller@elsewhere.example", &uri)
+}
+
+#[test]
+fn a_call_goes_where_the_service_says() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut stand = Stand::start("20000")?;
+    stand.caller.send(&message("quick"))?;
+    let is_message = |message: &Received| message.method() == Some("MESSAGE");
+    let request = stand.callee.expect("the MESSAGE", PATIENCE, is_message)?;
+    stand.callee.send_raw(sip_text::response(&request, "200 OK", "callee", &[]).as_bytes())?;
+    let answered = |message: &Received| message.status() == Some(200);
+    stand.caller.expect("the 200 of the callee", PATIENCE, answered)?;
+    ensure!(stand.service.asked() == ["/route?number=quick&caller=caller"], "{:?}", stand.service);
+    let unknown = stand.caller.transact(&message("4711"))?;
+    ensure!(unknown.status() == Some(404), "{}", unknown.text);
+    ensure!(stand.outcome("ok")? == 2, "two requests went well");
+    Ok(())
+}
+
+#[test]
+fn others_are_served_while_calls_wait_for_a_slow_service() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut stand = Stand::start("20000")?;
+    let mut slow =
+        SipClient::new(Transport::Udp, (own_address(), 0).into(), stand.router.listen())?;
+    for _ in 0..SLOW {
+        slow.send(&message("slow"))?;
+    }
+    stand.service.wait_until_held(SLOW, PATIENCE)?;
+    let uri = format!("sip:{DOMAIN}");
+    for number in 0..OTHERS {
+        // Without the service, and with it.
+        let options = Request::new("OPTIONS", &uri, "sip:caller@elsewhere.example", &uri);
+        let answer = stand.caller.transact(&options)?;
+        ensure!(answer.status() == Some(200), "OPTIONS {number}:\n{}", answer.text);
+        let answer = stand.caller.transact(&message("4711"))?;
+        ensure!(answer.status() == Some(404), "MESSAGE {number}:\n{}", answer.text);
+    }
+    stand.service.release();
+    for number in 0..SLOW {
+        let is_final = |message: &Received| message.status().is_some_and(|status| status >= 200);
+        let answer = slow.expect("an answer", PATIENCE, is_final)?;
+        ensure!(answer.status() == Some(404), "slow call {number}:\n{}", answer.text);
+    }
+    let asked = stand.service.asked().iter().filter(|target| target.contains("slow")).count();
+    ensure!(asked == SLOW, "{SLOW} calls asked {asked} times");
+    Ok(())
+}
+
+#[test]
+fn a_service_that_never_answers_is_given_up() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut stand = Stand::start("300")?;
+    let answer = stand.caller.transact(&message("mute"))?;
+    ensure!(answer.status() == Some(503), "{}", answer.text);
+    ensure!(answer.header("Retry-After") == Some("5"), "{}", answer.text);
+    ensure!(stand.outcome("timeout")? == 1, "it is no time-out");
+    stand.router.check_alive()
+}
+
+#[test]
+fn what_the_service_said_is_recorded_and_replayed() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let mut stand = Stand::start("20000")?;
+    let record = stand.folder.path().join("numbers.jsonl").display().to_string();
+    let Stand { router, caller, .. } = &mut stand;
+    let words = ["record", &record, "--cases", "3", "--for", "120"];
+    std::thread::scope(|scope| -> Result<()> {
+        let recorder = scope.spawn(|| router.cli(&words));
+        while !recorder.is_finished() {
+            let answer = caller.transact(&message("4711"))?;
+            ensure!(answer.status() == Some(404), "{}", answer.text);
+        }
+        recorder.join().map_err(|_| anyhow::anyhow!("the recorder panicked"))??;
+        Ok(())
+    })?;
+    let text = std::fs::read_to_string(&record)?;
+    ensure!(text.contains("/route?number=4711"), "the request is not in\n{text}");
+    let component = stand.folder.path().join("number-lookup.wasm").display().to_string();
+    let asked = stand.service.asked().len();
+    let same = stand.router.cli(&["replay", &record, "--policy", &component])?;
+    ensure!(same.contains("3 runs: 3 decided alike"), "{same}");
+    ensure!(stand.service.asked().len() == asked, "a replay asks nobody");
+    Ok(())
+}
