@@ -66,7 +66,8 @@ python-policy: build
 		{ python3 -m venv $(TARGET_DIR)/python && \
 		  $(TARGET_DIR)/python/bin/pip install --quiet componentize-py==0.25.1; }
 	cd $(PYTHON_POLICY) && $(TARGET_DIR)/python/bin/componentize-py \
-		-d $(abspath guest-sdk/wit) -w policy componentize --stub-wasi app -p . \
+		-d $(abspath guest-sdk/wit) -d wit -w viaduct:python-registrar/registrar \
+		componentize --stub-wasi app -p . \
 		-o $(TARGET_DIR)/python/app.wasm
 	$(VIADUCT) policy pack $(TARGET_DIR)/python/app.wasm $(PYTHON_POLICY)
 	$(VIADUCT) policy test $(PYTHON_POLICY) --component $(PYTHON_POLICY)/python-registrar.wasm
