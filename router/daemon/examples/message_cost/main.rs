@@ -69,7 +69,7 @@ fn main() {
         "{:<16}{:<10}{:<8}{:>10}{:>12}{:>9}{:>16}",
         "policy", "work", "as", "ns in all", "in policy", "share", "above native"
     );
-    let native = measure_all("native", "", &choice, || Native::new(), &[]);
+    let native = measure_all("native", "", &choice, Native::new, &[]);
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let Ok(component) = std::fs::read(&file) else {

@@ -42,7 +42,7 @@ impl Native {
                 refuse(200)
             }
             _ if traits.uri_is_router => refuse(405),
-            _ => self.from_caller(run),
+            _ => self.to_party(run),
         }
     }
 
@@ -60,7 +60,7 @@ impl Native {
         Verdict::Answered
     }
 
-    fn from_caller(&self, run: &mut Run) -> Verdict {
+    fn to_party(&self, run: &mut Run) -> Verdict {
         let traits = run.traits();
         if traits.from_is_ours {
             assert!(run.check_auth(Role::Proxy, None).is_err(), "nobody has a password here");
