@@ -25,17 +25,19 @@ FUZZ_TEST_SECONDS ?= 10
 # Simulations that `make sim` runs, from which seed on; with SEED it shows that one alone.
 SEEDS ?= 10000
 FROM ?= 0
+# Tests of whole routers that run a second and third time with AF_XDP in place of sockets, over IPv4
+# and IPv6.
+OVER_XDP := $(patsubst %,--test %,path auth swap keepalive crash lifecycle phone)
 # More arguments for the test runner, the benchmark: make test ARGS='-p viaduct-tests'
 ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test xdp-test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
+.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
-	@echo 'make xdp-test a router with AF_XDP and the tests of that'
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies cost (needs a quiet machine)'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
@@ -94,6 +96,10 @@ test: policies
 	export VIADUCT_SKIPPED=$$(mktemp); trap 'rm -f "$$VIADUCT_SKIPPED"' EXIT; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --workspace --config-file tests/setup/nextest.toml $(ARGS); \
+		for over in af_xdp af_xdp_ipv6; do \
+			VIADUCT_OVER=$$over $(CARGO) nextest run -p viaduct-tests $(OVER_XDP) \
+				--config-file tests/setup/nextest.toml; \
+		done; \
 		$(CARGO) test --workspace --doc; \
 	else \
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
@@ -102,15 +108,6 @@ test: policies
 	$(MAKE) -C kmod test; \
 	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
-
-# AF_XDP is not in the usual build yet: a router with it, and the tests of that (needs root).
-xdp-test: policies
-	@$(PACKAGES) build xdp test
-	$(CARGO) nextest run -p viaduct-transport --features xdp \
-		--config-file tests/setup/nextest.toml $(ARGS)
-	$(CARGO) build -p viaduct --features xdp
-	VIADUCT_XDP=1 VIADUCT_BIN=$(TARGET_DIR)/debug/viaduct $(CARGO) nextest run -p viaduct-tests \
-		--test xdp --config-file tests/setup/nextest.toml
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
 bench: policies

@@ -8,9 +8,6 @@ use std::process::Command;
 fn main() {
     println!("cargo::rerun-if-changed=bpf");
     println!("cargo::rerun-if-env-changed=CLANG");
-    if env::var_os("CARGO_FEATURE_XDP").is_none() {
-        return;
-    }
     let object = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("steer.bpf.o");
     if let Err(reason) = compile(&object) {
         println!("cargo::warning=no AF_XDP in this build: the steering program: {reason}");

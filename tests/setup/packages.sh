@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages of the named groups, and only those that are missing.
 #
-# usage: packages.sh GROUP...        groups: build xdp wasm test bench fuzz kernel python
+# usage: packages.sh GROUP...        groups: build wasm test bench fuzz kernel python
 #
 # Does nothing, quickly, when everything is there. Refreshes the package lists only when something
 # is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
@@ -13,21 +13,22 @@ die() { say "$@"; exit 1; }
 
 group() {
     case "$1" in
-        build) echo gcc libc6-dev make pkg-config ca-certificates ;;
-        # For router/transport/build.rs, libxdp and libbpf.
-        xdp)   echo clang m4 libelf-dev zlib1g-dev linux-libc-dev iproute2 ethtool ;;
+        # clang for the steering program (router/transport/build.rs), the rest from m4 on for libxdp
+        # and libbpf.
+        build) echo gcc libc6-dev make pkg-config ca-certificates clang m4 libelf-dev zlib1g-dev \
+            linux-libc-dev ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
-        test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql ;;
-        bench) echo kamailio util-linux postgresql kamailio-postgres-modules ;;
+        test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql util-linux ;;
+        bench) echo kamailio iproute2 ethtool util-linux postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
             iproute2 libelf1 dwarves ;;
         python) echo python3-venv ;;
-        *)     die "no group called '$1' (there are: build xdp wasm test bench fuzz kernel python)" ;;
+        *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel python)" ;;
     esac
 }
 
-[ $# -gt 0 ] || die "name at least one group: build xdp wasm test bench fuzz kernel python"
+[ $# -gt 0 ] || die "name at least one group: build wasm test bench fuzz kernel python"
 command -v dpkg-query >/dev/null \
     || die "this is not a Debian machine; install by hand what these groups name: $*"
 

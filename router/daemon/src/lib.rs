@@ -17,9 +17,9 @@ pub mod memory;
 pub mod metrics;
 pub mod notify;
 pub mod open_files;
-#[cfg_attr(not(feature = "xdp"), path = "packets_off.rs")]
 mod packets;
 pub mod policy_tests;
+mod privileges;
 pub mod random;
 mod resolve;
 pub mod runtime;

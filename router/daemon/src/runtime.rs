@@ -37,6 +37,7 @@ use crate::credentials::Users;
 use crate::http::HttpClient;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::packets::{Packets, choose_owners};
+use crate::privileges::Keeper;
 use crate::resolve::Resolver;
 use crate::worker::bound::BoundLocation;
 use crate::worker::core::{Clock, Core, Surroundings};
@@ -102,6 +103,8 @@ impl Router {
     ) -> anyhow::Result<Arc<Router>> {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
+        // Before any other thread is started, as threads inherit capabilities.
+        let keeper = Keeper::start().context("no thread for packets")?;
         let clock = Arc::new(Clock::new());
         let keys = path_keys::load_or_create(&config.path_key_file)?;
         let mut secret = [0u8; 16];
@@ -115,12 +118,15 @@ impl Router {
         let catalog = policies::open(config)?;
         policies::warn_without_auth(users.is_some(), &catalog);
         let location = Arc::new(open_location(config, clock.now().unix_ms)?);
-        let sockets = open_sockets(config)?;
+        // Buffers above the machine's limit take a capability, too.
+        let opening = config.clone();
+        let sockets =
+            keeper.run(move || open_sockets(&opening)).context("no thread for packets")??;
         let workers: Arc<[Address]> = sockets.iter().map(Sockets::address).collect();
-        if config.workers > 1 && !config.packets.wishes.is_empty() {
-            choose_owners(config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
+        if config.workers > 1 {
+            choose_owners(&keeper, config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
         }
-        let packets = Packets::start(config, &workers)?;
+        let packets = Packets::start(config, &workers, keeper)?;
         let media = media::open(config.media.as_ref(), events.clone())?;
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),

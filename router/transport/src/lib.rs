@@ -12,7 +12,7 @@
 //! 4. [`UdpSockets::flush`], then [`TcpProvider::flush`] take from the batch what is theirs;
 //! 5. [`TcpProvider::on_tick`] when [`TcpProvider::next_deadline_us`] has come.
 //!
-//! AF_XDP (`xdp`, a feature) is a second way for datagrams: its ports take from the batch what
+//! AF_XDP (`xdp`) is a second way for datagrams: its ports take from the batch what
 //! they can send, before the UDP sockets do.
 //!
 //! Start reading at [`provider`], then [`udp`], `xdp` and [`tcp`]. [`tap`] holds wrappers that count,
@@ -24,7 +24,6 @@ mod sockets;
 pub mod tap;
 pub mod tcp;
 pub mod udp;
-#[cfg(feature = "xdp")]
 pub mod xdp;
 
 pub use provider::{Datagram, DatagramRx, DatagramTx, RecvBatch, SendBatch, SendFailure};

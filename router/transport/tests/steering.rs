@@ -1,5 +1,4 @@
 //! The steering programs, run by the kernel on packets of a table: packet in, verdict and owner out.
-#![cfg(feature = "xdp")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "support/frame.rs"]

@@ -1,6 +1,5 @@
 //! Two AF_XDP providers at the ends of a veth pair: what one sends the other receives, frames are
 //! accounted for exactly, and what cannot go that way is left to the kernel's sockets.
-#![cfg(feature = "xdp")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
 #[path = "support/detach.rs"]

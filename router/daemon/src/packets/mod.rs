@@ -8,7 +8,9 @@
 mod bans;
 mod supervisor;
 
+use std::io;
 use std::net::IpAddr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -21,6 +23,7 @@ use viaduct_transport::xdp::layout::Settings;
 
 use crate::config::{Config, XdpWish};
 use crate::control::{BanEntry, Refusal};
+use crate::privileges::Keeper;
 use crate::worker::mail::Address;
 pub(crate) use bans::Offences;
 use supervisor::Supervisor;
@@ -69,9 +72,13 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    /// Opens what is wished and starts the thread. `None` where nobody wishes anything; an error
-    /// where a listener requires what cannot be had.
-    pub(crate) fn start(config: &Config, workers: &[Address]) -> anyhow::Result<Option<Packets>> {
+    /// Has `keeper` open what is wished, and keep it open from then on. `None` where nobody wishes
+    /// anything; an error where a listener requires what cannot be had.
+    pub(crate) fn start(
+        config: &Config,
+        workers: &[Address],
+        keeper: Keeper,
+    ) -> anyhow::Result<Option<Packets>> {
         if config.packets.wishes.iter().all(|(addr, wish)| is_moot(addr.ip(), *wish)) {
             return Ok(None);
         }
@@ -82,12 +89,17 @@ impl Packets {
         let mut supervisor =
             Supervisor::new(config, workers.to_vec(), poll, received, Arc::clone(&view))
                 .context("no notifications about interfaces from the kernel")?;
-        let refused = supervisor.look();
-        if let Some(reason) = refused.first() {
+        let (answer, answered) = bounded(1);
+        let thread = keeper.end_with(move || {
+            let missing = supervisor.look().into_iter().next();
+            let goes_on = missing.is_none();
+            if answer.send(missing).is_ok() && goes_on {
+                supervisor.run();
+            }
+        });
+        if let Some(reason) = answered.recv().context("the thread for packets has ended")? {
             bail!("{reason}");
         }
-        let thread =
-            std::thread::Builder::new().name("packets".into()).spawn(move || supervisor.run())?;
         let thread = Mutex::new(Some(thread));
         Ok(Some(Packets { orders, waker, view, thread }))
     }
@@ -162,18 +174,25 @@ fn is_moot(ip: IpAddr, wish: XdpWish) -> bool {
 /// Has the kernel choose, among the workers' sockets of one port, the one whose worker owns the
 /// message. Without it the choice is by a hash of the addresses, and the workers hand over.
 pub(crate) fn choose_owners<'a>(
+    keeper: &Keeper,
     workers: u8,
-    sockets: impl Iterator<Item = std::os::fd::BorrowedFd<'a>>,
+    sockets: impl Iterator<Item = BorrowedFd<'a>>,
 ) {
-    let attached = (|| {
-        let mut program = Program::load()?;
+    let sockets: io::Result<Vec<OwnedFd>> = sockets.map(|fd| fd.try_clone_to_owned()).collect();
+    let attached = keeper.run(move || -> anyhow::Result<()> {
+        let mut program = Program::load_chooser()?;
         program.set(Settings { workers: workers.into(), ..Settings::default() })?;
-        sockets.into_iter().try_for_each(|socket| program.attach_chooser(socket))
-    })();
-    match attached {
-        Ok(()) => tracing::debug!(target: "viaduct::packets", "the kernel finds the owner"),
-        Err(fault) => {
-            tracing::info!(target: "viaduct::packets", %fault, "workers hand messages over");
+        for socket in sockets? {
+            program.attach_chooser(socket.as_fd())?;
         }
+        Ok(())
+    });
+    match attached {
+        Some(Ok(())) => tracing::debug!(target: "viaduct::packets", "the kernel finds the owner"),
+        Some(Err(fault)) => {
+            let fault = format!("{fault:#}");
+            tracing::info!(target: "viaduct::packets", fault, "workers hand messages over");
+        }
+        None => tracing::error!(target: "viaduct::packets", "the thread for packets has ended"),
     }
 }

@@ -206,12 +206,14 @@ impl Supervisor {
             return;
         };
         let (rung, queues) = (attachment.rung(), attachment.queues());
-        tracing::info!(target: "viaduct::packets", interface = site.name, %rung, queues, "open");
+        let interface = site.name.clone();
         site.failed = Arc::default();
         (site.retry, site.not_before) = (FIRST_RETRY, Instant::now());
         site.open = Some(attachment);
         self.hand_out(index, ports);
         self.ban_again(index);
+        self.show();
+        tracing::info!(target: "viaduct::packets", interface, %rung, queues, "open");
     }
 
     fn hand_out(&mut self, slot: usize, ports: Vec<WorkerPorts>) {
@@ -243,7 +245,9 @@ impl Supervisor {
         for worker in &self.workers {
             worker.post_surely(Mail::Ports { slot: index, ports: None });
         }
-        tracing::warn!(target: "viaduct::packets", interface = site.name, reason,
+        let interface = site.name.clone();
+        self.show();
+        tracing::warn!(target: "viaduct::packets", interface, reason,
             "closed; kernel sockets serve");
     }
 

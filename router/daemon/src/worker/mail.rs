@@ -37,7 +37,6 @@ pub(crate) enum Mail {
     /// A datagram of this worker came back at another.
     Undelivered { flow: Flow, bytes: Box<[u8]> },
     /// The AF_XDP ports of an interface, or `None` where they are to be given up.
-    #[cfg_attr(not(feature = "xdp"), allow(dead_code))] // nobody sends it there
     Ports { slot: usize, ports: Option<Given> },
     /// New settings.
     Reconfigure(Arc<Settings>),

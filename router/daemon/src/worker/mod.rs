@@ -6,7 +6,6 @@
 
 pub(crate) mod bound;
 pub(crate) mod core;
-#[cfg_attr(not(feature = "xdp"), path = "fast_off.rs")]
 pub(crate) mod fast;
 pub(crate) mod mail;
 pub(crate) mod pings;

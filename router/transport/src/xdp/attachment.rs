@@ -96,7 +96,7 @@ impl Attachment {
                 Err(fault) => {
                     let reason = fault.to_string();
                     refusals.push(Refusal { rung: *rung, reason });
-                    if matches!(fault, ProgramFault::Absent) {
+                    if fault.is_for_all_rungs() {
                         break;
                     }
                 }

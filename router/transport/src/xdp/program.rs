@@ -7,7 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use aya::maps::{Array, HashMap, MapData, PerCpuArray, XskMap};
 use aya::programs::socket_filter::ReusePortSocketFilter;
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
-use aya::{Ebpf, EbpfError};
+use aya::{Ebpf, EbpfError, EbpfLoader};
 
 use super::layout::{Address, ListenerKey, MOST_WORKERS, Settings, VERDICTS};
 
@@ -27,6 +27,19 @@ pub enum ProgramFault {
     Object(String),
 }
 
+impl ProgramFault {
+    /// Would a lower rung be refused too, or be the wrong one? A device or queue that is busy with
+    /// somebody else's program or socket, or with one of a process that has just ended, may soon
+    /// give more than what it would give now.
+    pub(super) fn is_for_all_rungs(&self) -> bool {
+        match self {
+            ProgramFault::Absent => true,
+            ProgramFault::Kernel(_, error) => error.raw_os_error() == Some(libc::EBUSY),
+            ProgramFault::Object(_) => false,
+        }
+    }
+}
+
 /// A loaded program with maps of its own. It is detached when dropped, and by the kernel when the
 /// process dies.
 pub struct Program {
@@ -34,33 +47,44 @@ pub struct Program {
 }
 
 impl Program {
-    /// Loads both programs; neither is attached yet.
+    /// Makes the maps. Each of the two programs is loaded when it is first wanted.
     pub fn load() -> Result<Program, ProgramFault> {
+        Program::load_with(EbpfLoader::new())
+    }
+
+    /// The same for `choose` alone, which looks at no source: without the memory of those tables.
+    pub fn load_chooser() -> Result<Program, ProgramFault> {
+        let mut loader = EbpfLoader::new();
+        for table in ["banned", "buckets", "sockets", "listeners"] {
+            loader.map_max_entries(table, 1);
+        }
+        Program::load_with(loader)
+    }
+
+    fn load_with(mut loader: EbpfLoader<'_>) -> Result<Program, ProgramFault> {
         if OBJECT.is_empty() {
             return Err(ProgramFault::Absent);
         }
-        let mut ebpf = Ebpf::load(OBJECT).map_err(|error| fault("load", &error))?;
-        xdp(&mut ebpf)?.load().map_err(|error| fault("load", &error))?;
-        chooser(&mut ebpf)?.load().map_err(|error| fault("load", &error))?;
+        let ebpf = loader.load(OBJECT).map_err(|error| fault("load", &error))?;
         Ok(Program { ebpf })
     }
 
-    /// Puts `steer` in front of the stack of an interface.
+    /// Loads `steer` and puts it in front of the stack of an interface.
     pub fn attach(&mut self, index: u32, native: bool) -> Result<(), ProgramFault> {
         let mode = if native { XdpMode::Driver } else { XdpMode::Skb };
-        let attached = xdp(&mut self.ebpf)?.attach_to_if_index(index, mode);
+        let attached = steer(&mut self.ebpf)?.attach_to_if_index(index, mode);
         attached.map(|_| ()).map_err(|error| fault("attach", &error))
     }
 
     /// The kernel's number of `steer`.
     pub fn id(&mut self) -> Result<u32, ProgramFault> {
-        let info = xdp(&mut self.ebpf)?.info().map_err(|error| fault("info", &error))?;
+        let info = steer(&mut self.ebpf)?.info().map_err(|error| fault("info", &error))?;
         Ok(info.id())
     }
 
-    /// Lets `choose` decide among the sockets of a port, of which `socket` is one.
+    /// Loads `choose` and lets it decide among the sockets of a port, of which `socket` is one.
     pub fn attach_chooser(&mut self, socket: BorrowedFd<'_>) -> Result<(), ProgramFault> {
-        let attached = chooser(&mut self.ebpf)?.attach(socket);
+        let attached = choose(&mut self.ebpf)?.attach(socket);
         attached.map_err(|error| fault("attach", &error))
     }
 
@@ -70,7 +94,7 @@ impl Program {
         let of = |fd: Result<&ProgramFd, ProgramError>| {
             fd.map_err(|error| fault("descriptor", &error))?.try_clone().map_err(clone)
         };
-        Ok((of(xdp(&mut self.ebpf)?.fd())?, of(chooser(&mut self.ebpf)?.fd())?))
+        Ok((of(steer(&mut self.ebpf)?.fd())?, of(choose(&mut self.ebpf)?.fd())?))
     }
 
     /// Writes the settings.
@@ -132,16 +156,24 @@ impl Program {
     }
 }
 
-fn xdp(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramFault> {
-    let program = ebpf.program_mut("steer");
-    let program = program.ok_or_else(|| ProgramFault::Object("no program steer".to_owned()))?;
-    program.try_into().map_err(|error: ProgramError| ProgramFault::Object(error.to_string()))
+/// `steer`, loaded.
+fn steer(ebpf: &mut Ebpf) -> Result<&mut Xdp, ProgramFault> {
+    let program = ebpf.program_mut("steer").ok_or_else(|| object("no program steer"))?;
+    let program: &mut Xdp = program.try_into().map_err(object)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| fault("load", &error))?;
+    }
+    Ok(program)
 }
 
-fn chooser(ebpf: &mut Ebpf) -> Result<&mut ReusePortSocketFilter, ProgramFault> {
-    let program = ebpf.program_mut("choose");
-    let program = program.ok_or_else(|| ProgramFault::Object("no program choose".to_owned()))?;
-    program.try_into().map_err(|error: ProgramError| ProgramFault::Object(error.to_string()))
+/// `choose`, loaded.
+fn choose(ebpf: &mut Ebpf) -> Result<&mut ReusePortSocketFilter, ProgramFault> {
+    let program = ebpf.program_mut("choose").ok_or_else(|| object("no program choose"))?;
+    let program: &mut ReusePortSocketFilter = program.try_into().map_err(object)?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| fault("load", &error))?;
+    }
+    Ok(program)
 }
 
 fn object(error: impl std::fmt::Display) -> ProgramFault {
