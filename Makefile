@@ -27,7 +27,7 @@ SEEDS ?= 10000
 FROM ?= 0
 # Tests of whole routers that run a second and third time with AF_XDP in place of sockets, over IPv4
 # and IPv6.
-OVER_XDP := $(patsubst %,--test %,path auth swap keepalive crash lifecycle phone)
+OVER_XDP := $(patsubst %,--test %,path auth keepalive)
 # More arguments for the test runner, the benchmark: make test ARGS='-p viaduct-tests'
 ARGS ?=
 

@@ -9,6 +9,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use viaduct_tests::support::family::family;
 
+use crate::subject::SERVER_CORE;
+
 /// Cores this process may use.
 pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, usize::from)
@@ -46,6 +48,21 @@ pub(crate) fn used(pid: u32) -> Result<Duration> {
         }
     }
     Ok(Duration::from_nanos(total_ns))
+}
+
+/// Time the server's core has been busy with anything, soft interrupts included, in ticks of 10 ms.
+pub(crate) fn core_busy() -> Result<Duration> {
+    let text = fs::read_to_string("/proc/stat").context("/proc/stat")?;
+    busy_ticks(&text, SERVER_CORE)
+        .map(|ticks| Duration::from_millis(ticks * 10))
+        .with_context(|| format!("no core {SERVER_CORE} in /proc/stat"))
+}
+
+/// user, nice, system, irq and softirq of a core; not idle, iowait, stolen.
+fn busy_ticks(stat: &str, core: &str) -> Option<u64> {
+    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{core} ")))?;
+    let fields: Vec<u64> = line.split_whitespace().map_while(|word| word.parse().ok()).collect();
+    [0, 1, 2, 5, 6].into_iter().map(|at| fields.get(at)).sum()
 }
 
 /// Memory of a process with all its child processes, bytes; what they share is counted once.
@@ -90,6 +107,14 @@ mod tests {
             sum = std::hint::black_box(sum.wrapping_add(1));
         }
         assert!(used(process::id()).unwrap() > before);
+    }
+
+    #[test]
+    fn a_core_is_busy_with_all_but_idling() {
+        let stat = "cpu  9 9 9 9\ncpu0 1 2 4 800 900 8 16 1000\ncpu1 7 7 7 7\n";
+        assert_eq!(busy_ticks(stat, "0"), Some(31));
+        assert_eq!(busy_ticks(stat, "1"), None);
+        core_busy().unwrap();
     }
 
     #[test]

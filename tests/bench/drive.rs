@@ -8,6 +8,7 @@ use crate::call::Calls;
 use crate::cpu;
 use crate::single::Single;
 use crate::subject::Subject;
+use crate::veth::Place;
 use crate::wire::{Side, Wire};
 use crate::work::{AORS, OUTSTANDING, Work};
 
@@ -56,6 +57,8 @@ pub(crate) struct Run {
     pub answers: usize,
     /// CPU time the server used for them.
     pub cpu: Duration,
+    /// Time that the server's core was busy with anything, by the kernel's ticks.
+    pub core: Duration,
     /// Time that passed.
     pub wall: Duration,
     /// Messages sent again.
@@ -70,13 +73,23 @@ impl Run {
         self.cpu.as_secs_f64() * 1e6 / self.answers as f64
     }
 
+    /// Time its core was busy with anything, for one answer, in microseconds.
+    pub(crate) fn core_us(&self) -> f64 {
+        self.core.as_secs_f64() * 1e6 / self.answers as f64
+    }
+
     /// Share of one core the server used.
     pub(crate) fn busy_percent(&self) -> f64 {
         100.0 * self.cpu.as_secs_f64() / self.wall.as_secs_f64()
     }
 
     /// Prepares the server, warms it up, and measures.
-    pub(crate) fn measure(subject: &Subject, work: Work, scale_percent: u32) -> Result<Self> {
+    pub(crate) fn measure(
+        place: &Place,
+        subject: &Subject,
+        work: Work,
+        scale_percent: u32,
+    ) -> Result<Self> {
         let (caller, callee) = subject.generator_addresses();
         let wire = Wire::new(caller, callee, subject.address())?;
         let mut load: Box<dyn Load> = match work {
@@ -91,7 +104,7 @@ impl Run {
         let count = (work.count() * scale_percent as usize / 100).max(OUTSTANDING);
         let mut driver = Driver::new(load.as_mut(), &wire, Pace::BUSY);
         driver.answer((count / 10).max(2 * AORS))?;
-        let run = driver.measure(subject, count)?;
+        let run = driver.measure(subject, &place.kernel_threads()?, count)?;
         driver.drain()?;
         run.check()?;
         Ok(run)
@@ -135,15 +148,23 @@ impl<'a> Driver<'a> {
         Self { load, wire, pace, slots, retransmitted: 0, lost: 0 }
     }
 
-    /// What `count` more answers cost.
-    pub(crate) fn measure(&mut self, subject: &Subject, count: usize) -> Result<Run> {
+    /// What `count` more answers cost the server and the kernel's `threads` that work for it.
+    pub(crate) fn measure(
+        &mut self,
+        subject: &Subject,
+        threads: &[u32],
+        count: usize,
+    ) -> Result<Run> {
+        let all = || [&[subject.pid()], threads].concat();
+        let used = || all().into_iter().map(cpu::used).sum::<Result<Duration>>();
         (self.retransmitted, self.lost) = (0, 0);
-        let (cpu_before, began) = (cpu::used(subject.pid())?, Instant::now());
+        let (cpu_before, core_before, began) = (used()?, cpu::core_busy()?, Instant::now());
         self.answer(count)?;
-        let (wall, cpu_after) = (began.elapsed(), cpu::used(subject.pid())?);
+        let (wall, cpu_after, core_after) = (began.elapsed(), used()?, cpu::core_busy()?);
         Ok(Run {
             answers: count,
             cpu: cpu_after.saturating_sub(cpu_before),
+            core: core_after.saturating_sub(core_before),
             wall,
             retransmitted: self.retransmitted,
             lost: self.lost,

@@ -8,7 +8,8 @@
 //! noisy minute hits all of them, and the median is printed.
 //!
 //! What it costs to keep bindings where they survive is measured by [`stores`], in another way: there
-//! a database needs the cores too.
+//! a database needs the cores too. What AF_XDP saves shows with `--veth` ([`veth`]): the servers are
+//! then on a cable, as loopback has no way past the stack.
 //!
 //! Start reading at [`work`] (what is asked of a server), then [`drive`] (the 64 slots).
 
@@ -16,10 +17,12 @@ mod call;
 mod cpu;
 mod drive;
 mod echo;
+mod handed;
 mod single;
 mod stores;
 mod subject;
 mod table;
+mod veth;
 mod wire;
 mod work;
 
@@ -32,6 +35,7 @@ use clap::Parser;
 use crate::drive::Run;
 use crate::subject::{Kind, Setup, Subject};
 use crate::table::Table;
+use crate::veth::Place;
 use crate::work::Work;
 
 /// Server CPU time per answered request, beside Kamailio.
@@ -44,7 +48,8 @@ struct Arguments {
     /// fresh folder, `@POLICIES@` by the policies folder.
     #[arg(long)]
     viaduct_config: Option<PathBuf>,
-    /// Measure only these: echo, kamailio, viaduct; stores is the two of them with their stores.
+    /// Measure only these: echo, kamailio, viaduct; stores is the two of them with their stores;
+    /// with --veth also viaduct-xdp.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Measure only this work: options, register, call; of stores: write, many.
@@ -59,6 +64,10 @@ struct Arguments {
     /// Multiplies the number of requests of a measurement, in percent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
+    /// Put the servers on a veth cable in a network namespace, and measure the router by AF_XDP
+    /// too. Needs root, iproute2 and ethtool. Without the stores.
+    #[arg(long)]
+    veth: bool,
     /// Used by the benchmark itself: be the echo server on this address.
     #[arg(long, hide = true)]
     echo_server: Option<SocketAddr>,
@@ -73,12 +82,19 @@ fn main() -> Result<()> {
     let cpu_work = Work::ALL.iter().any(|work| wanted(&arguments.work, work.name()));
     if cpu_work && arguments.only != ["stores"] {
         let all_cores = cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
-        let subjects = start_subjects(&arguments)?;
-        let table = measure_all(&arguments, &subjects)?;
+        let place = if arguments.veth { Place::veth()? } else { Place::Loopback };
+        let subjects = start_subjects(&arguments, &place)?;
+        let table = measure_all(&arguments, &place, &subjects)?;
         print!("{}", table.render());
+        drop(subjects);
+        if let (Place::Veth(wire), Some(router)) = (&place, arguments.router())
+            && wanted(&arguments.only, Kind::ViaductXdp.name())
+        {
+            print!("{}", handed::measure(wire, router.0)?);
+        }
         cpu::allow(&all_cores)?;
     }
-    if wanted(&arguments.only, "stores") {
+    if wanted(&arguments.only, "stores") && !arguments.veth {
         match arguments.router() {
             Some(router) => stores::measure(&arguments, router)?,
             None => println!("skipped: the stores, which need --viaduct"),
@@ -98,32 +114,52 @@ fn wanted(list: &[String], name: &str) -> bool {
     list.is_empty() || list.iter().any(|one| one == name)
 }
 
-fn start_subjects(arguments: &Arguments) -> Result<Vec<Subject>> {
+/// A server that is there all the time, or one that is started for each measurement.
+enum Server {
+    Running(Subject),
+    /// The router by AF_XDP: its program would cost the others' packets something.
+    Xdp,
+}
+
+impl Server {
+    fn kind(&self) -> Kind {
+        match self {
+            Self::Running(subject) => subject.kind(),
+            Self::Xdp => Kind::ViaductXdp,
+        }
+    }
+}
+
+fn start_subjects(arguments: &Arguments, place: &Place) -> Result<Vec<Server>> {
     let mut subjects = Vec::new();
     if wanted(&arguments.only, "echo") {
-        subjects.push(Subject::echo()?);
+        subjects.push(Server::Running(Subject::echo(place)?));
     }
     if wanted(&arguments.only, "kamailio") {
-        match Subject::kamailio()? {
-            Some(subject) => subjects.push(subject),
+        match Subject::kamailio(place)? {
+            Some(subject) => subjects.push(Server::Running(subject)),
             None => println!("skipped: kamailio is not installed, so there are no ratios"),
         }
     }
-    if let Some((binary, template)) = arguments.router()
-        && wanted(&arguments.only, "viaduct")
-    {
-        subjects.push(Subject::viaduct(&Setup::new(binary, template)?)?);
+    if let Some((binary, template)) = arguments.router() {
+        if wanted(&arguments.only, Kind::Viaduct.name()) {
+            let setup = Setup::new(place, binary, template)?;
+            subjects.push(Server::Running(place.start(|| Subject::viaduct(&setup))?));
+        }
+        if arguments.veth && wanted(&arguments.only, Kind::ViaductXdp.name()) {
+            subjects.push(Server::Xdp);
+        }
     }
     Ok(subjects)
 }
 
 /// All measurements, interleaved: each server in turn, then the next round.
-fn measure_all(arguments: &Arguments, subjects: &[Subject]) -> Result<Table> {
+fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Result<Table> {
     let works: Vec<Work> =
         Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name())).collect();
     let mut table = Table::default();
     let fits =
-        |work: Work, subject: &Subject| (work == Work::Echo) == (subject.kind() == Kind::Echo);
+        |work: Work, subject: &Server| (work == Work::Echo) == (subject.kind() == Kind::Echo);
     let pairs = || works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
     let total = pairs().filter(|(work, one)| fits(*work, one)).count() * arguments.runs as usize;
     let progress = table::Progress::new(total);
@@ -131,11 +167,21 @@ fn measure_all(arguments: &Arguments, subjects: &[Subject]) -> Result<Table> {
         for (work, subject) in pairs().filter(|(work, one)| fits(*work, one)) {
             progress.step(&format!(
                 "{} {} {round}/{}",
-                subject.name(),
+                subject.kind().name(),
                 work.name(),
                 arguments.runs
             ));
-            let run = Run::measure(subject, work, arguments.scale)
+            let fresh;
+            let subject = match subject {
+                Server::Running(subject) => subject,
+                Server::Xdp => {
+                    let (binary, template) = arguments.router().context("--viaduct is missing")?;
+                    let setup = Setup::new(place, binary, template)?.by_xdp();
+                    fresh = place.start(|| Subject::viaduct(&setup))?;
+                    &fresh
+                }
+            };
+            let run = Run::measure(place, subject, work, arguments.scale)
                 .with_context(|| format!("{} of {}", work.name(), subject.name()))
                 .with_context(|| subject.log_tail())?;
             table.add(subject.kind(), work, run);

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,8 +16,10 @@ use viaduct_tests::support::net::{Transport, own_address, wait_until_bound};
 use viaduct_tests::support::postgres::Postgres;
 use viaduct_tests::support::process::Process;
 
+use crate::veth::Place;
+
 /// The core of the server under test, where it has one to itself.
-const SERVER_CORE: &str = "0";
+pub(crate) const SERVER_CORE: &str = "0";
 const PIN: [&str; 3] = ["taskset", "-c", SERVER_CORE];
 /// The core of the load generator.
 pub(crate) const GENERATOR_CORE: usize = 1;
@@ -33,6 +35,8 @@ pub(crate) enum Kind {
     Kamailio,
     /// Us.
     Viaduct,
+    /// Us, by AF_XDP.
+    ViaductXdp,
 }
 
 /// A running server; ends when dropped.
@@ -52,22 +56,26 @@ enum Server {
 
 impl Subject {
     /// This program once more, as an echo server.
-    pub(crate) fn echo() -> Result<Self> {
-        let address = free_address();
+    pub(crate) fn echo(place: &Place) -> Result<Self> {
+        let address = place.server_address();
         let mut command = pinned(&env::current_exe()?);
         command.arg("--echo-server").arg(address.to_string());
-        let process = Process::start("echo server", &mut command)?;
-        Self::plain(Kind::Echo, address, process, None)
+        let generator = Self::generator();
+        place.start(|| {
+            let process = Process::start("echo server", &mut command)?;
+            Self::plain(Kind::Echo, address, generator, process, None)
+        })
     }
 
     /// Kamailio, or `None` if it is not installed.
-    pub(crate) fn kamailio() -> Result<Option<Self>> {
+    pub(crate) fn kamailio(place: &Place) -> Result<Option<Self>> {
         if kamailio::installed().is_none() {
             return Ok(None);
         }
-        let address = free_address();
-        let server = kamailio::start(address, &PIN, None)?;
-        Ok(Some(Self::with(Kind::Kamailio, address, Server::Kamailio(server))))
+        let (address, generator) = (place.server_address(), Self::generator());
+        let server = place.start(|| kamailio::start(address, &PIN, None))?;
+        let server = Server::Kamailio(server);
+        Ok(Some(Self { kind: Kind::Kamailio, address, generator, server }))
     }
 
     /// Kamailio with its bindings in a database.
@@ -75,7 +83,8 @@ impl Subject {
         let address = free_address();
         let prefix: &[&str] = if pinned { &PIN } else { &[] };
         let server = kamailio::start(address, prefix, Some(database.folder()))?;
-        Ok(Self::with(Kind::Kamailio, address, Server::Kamailio(server)))
+        let (kind, generator) = (Kind::Kamailio, Self::generator());
+        Ok(Self { kind, address, generator, server: Server::Kamailio(server) })
     }
 
     /// The router.
@@ -87,7 +96,8 @@ impl Subject {
         let process = Process::start("viaduct", &mut command)?;
         let ready = |line: &str| line.starts_with("viaduct ready:");
         process.wait_for_line("ready", READY_WITHIN, ready)?;
-        Self::plain(Kind::Viaduct, setup.address, process, Some(Arc::clone(&setup.state)))
+        let (kind, state) = (setup.kind, Some(Arc::clone(&setup.state)));
+        Self::plain(kind, setup.address, setup.generator, process, state)
     }
 
     /// The same server, talked to from other addresses.
@@ -98,16 +108,18 @@ impl Subject {
     fn plain(
         kind: Kind,
         address: SocketAddr,
+        generator: (SocketAddr, SocketAddr),
         process: Process,
         state: Option<Arc<TempDir>>,
     ) -> Result<Self> {
         wait_until_bound(Transport::Udp, address, Duration::from_secs(30))
             .with_context(|| process.log())?;
-        Ok(Self::with(kind, address, Server::Plain { process, _state: state }))
+        Ok(Self { kind, address, generator, server: Server::Plain { process, _state: state } })
     }
 
-    fn with(kind: Kind, address: SocketAddr, server: Server) -> Self {
-        Self { kind, address, generator: (free_address(), free_address()), server }
+    /// Addresses for a caller and a callee: of this thread's place, not of the server's.
+    fn generator() -> (SocketAddr, SocketAddr) {
+        (free_address(), free_address())
     }
 
     /// Addresses of caller and callee.
@@ -157,6 +169,7 @@ impl Kind {
             Self::Echo => "echo",
             Self::Kamailio => "kamailio",
             Self::Viaduct => "viaduct",
+            Self::ViaductXdp => "viaduct-xdp",
         }
     }
 }
@@ -169,20 +182,29 @@ pub(crate) struct Setup {
     pinned: bool,
     state: Arc<TempDir>,
     address: SocketAddr,
+    generator: (SocketAddr, SocketAddr),
+    kind: Kind,
 }
 
 impl Setup {
     /// A router in a fresh folder, on a core of its own, with its bindings in memory. `template` is
     /// a configuration with placeholders.
-    pub(crate) fn new(binary: &Path, template: &Path) -> Result<Self> {
+    pub(crate) fn new(place: &Place, binary: &Path, template: &Path) -> Result<Self> {
         Ok(Self {
             binary: binary.to_owned(),
             template: template.to_owned(),
             location: "mode = \"memory\"".to_owned(),
             pinned: true,
             state: Arc::new(TempDir::with_prefix("viaduct-bench-")?),
-            address: free_address(),
+            address: place.server_address(),
+            generator: Subject::generator(),
+            kind: Kind::Viaduct,
         })
+    }
+
+    /// With its packets by AF_XDP.
+    pub(crate) fn by_xdp(self) -> Self {
+        Self { kind: Kind::ViaductXdp, ..self }
     }
 
     /// With other lines of `[location]`.
@@ -211,6 +233,7 @@ impl Setup {
         let text = fs::read_to_string(&self.template)
             .with_context(|| self.template.display().to_string())?
             .replace("@LISTEN@", &self.address.to_string())
+            .replace("@XDP@", if self.kind == Kind::ViaductXdp { "required" } else { "off" })
             .replace("@STATE@", &self.state.path().display().to_string())
             .replace("@POLICIES@", &policies.display().to_string())
             .replace("@LOCATION@", &self.location);
@@ -228,6 +251,5 @@ fn pinned(program: &Path) -> Command {
 }
 
 fn free_address() -> SocketAddr {
-    let ip: Ipv4Addr = own_address();
-    (ip, 5060).into()
+    (own_address(), 5060).into()
 }

@@ -37,10 +37,11 @@ impl Table {
     /// The table as text.
     pub(crate) fn render(&self) -> String {
         let mut text = format!(
-            "\n{:<10} {:<9} {:>9} {:>9} {:>17} {:>11} {:>7} {:>6} {:>7} {:>5}\n",
+            "\n{:<10} {:<11} {:>9} {:>7} {:>9} {:>17} {:>11} {:>7} {:>6} {:>7} {:>5}\n",
             "work",
             "server",
             "us/answer",
+            "core",
             "per CPU-s",
             "us lowest-highest",
             "x kamailio",
@@ -50,7 +51,7 @@ impl Table {
             "lost"
         );
         for work in Work::ALL {
-            for kind in [Kind::Echo, Kind::Kamailio, Kind::Viaduct] {
+            for kind in [Kind::Echo, Kind::Kamailio, Kind::Viaduct, Kind::ViaductXdp] {
                 if let Some(line) = self.line(kind, work) {
                     text.push_str(&line);
                 }
@@ -58,7 +59,8 @@ impl Table {
         }
         text.push_str(
             "\nus/answer: median CPU time of all the server's threads for one answered request\n\
-             (call: for one whole call). busy: share of its core the server used; well below\n\
+             (call: for one whole call), over veth with the kernel's threads for its interface; core:\n\
+             time its core was busy with anything, soft interrupts included, by ticks of 10 ms. busy: share of its core the server used; well below\n\
              100 % the generator was the bottleneck and wake-ups are counted with the work.\n",
         );
         text
@@ -70,25 +72,28 @@ impl Table {
         let lowest = runs.iter().map(|run| run.cost_us()).fold(f64::INFINITY, f64::min);
         let highest = runs.iter().map(|run| run.cost_us()).fold(0.0, f64::max);
         let ratio = match (kind, self.cost_us(Kind::Kamailio, work)) {
-            (Kind::Viaduct, Some(kamailio)) => format!("{:.2}", kamailio / cost),
+            (Kind::Viaduct | Kind::ViaductXdp, Some(kamailio)) => format!("{:.2}", kamailio / cost),
             (Kind::Kamailio, Some(_)) => "1".to_owned(),
             _ => "-".to_owned(),
         };
         let target = match (kind, work.target()) {
             (Kind::Viaduct, Some(target)) => format!("{target:.1}"),
+            (Kind::ViaductXdp, Some(_)) => format!("{:.1}", work.xdp_target()),
             _ => "-".to_owned(),
         };
         let busy = median(runs.iter().map(|run| run.busy_percent()).collect())?;
+        let core = median(runs.iter().map(|run| run.core_us()).collect())?;
         let retransmitted: usize = runs.iter().map(|run| run.retransmitted).sum();
         let lost: usize = runs.iter().map(|run| run.lost).sum();
         let mut line = String::new();
         let spread = format!("{lowest:.2} - {highest:.2}");
         let _ = writeln!(
             line,
-            "{:<10} {:<9} {:>9.2} {:>9.0} {:>17} {:>11} {:>7} {:>5.0}% {:>7} {:>5}",
+            "{:<10} {:<11} {:>9.2} {:>7.2} {:>9.0} {:>17} {:>11} {:>7} {:>5.0}% {:>7} {:>5}",
             work.name(),
             kind.name(),
             cost,
+            core,
             1e6 / cost,
             spread,
             ratio,
@@ -152,7 +157,14 @@ mod tests {
 
     fn run(cpu_us: u64) -> Run {
         let cpu = Duration::from_micros(cpu_us);
-        Run { answers: 100, cpu, wall: Duration::from_secs(1), retransmitted: 0, lost: 0 }
+        Run {
+            answers: 100,
+            cpu,
+            core: cpu,
+            wall: Duration::from_secs(1),
+            retransmitted: 0,
+            lost: 0,
+        }
     }
 
     #[test]

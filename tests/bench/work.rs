@@ -41,6 +41,14 @@ impl Work {
         }
     }
 
+    /// The same by AF_XDP, Kamailio on kernel UDP.
+    pub(crate) fn xdp_target(self) -> f64 {
+        match self {
+            Self::Echo | Self::Options => 2.5,
+            Self::Register | Self::Call => 3.0,
+        }
+    }
+
     /// How many times Kamailio's requests per CPU-second we set out to reach.
     pub(crate) fn target(self) -> Option<f64> {
         match self {

@@ -1,6 +1,6 @@
 //! What a case is, and running many at a time.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -55,9 +55,9 @@ pub(crate) fn play(cases: &[&'static Case], server: &Server) -> Vec<Ended> {
     }
     let next = AtomicUsize::new(0);
     let ended = Mutex::new(Vec::new());
-    let work = |ip: Ipv4Addr| {
+    let work = |ip: IpAddr| {
         while let Some(&(case, over)) = turns.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let result = (case.run)(&Stage::new(server, over, ip.into()));
+            let result = (case.run)(&Stage::new(server, over, ip));
             if let Ok(mut ended) = ended.lock() {
                 ended.push(Ended { case, over, result });
             }

@@ -14,6 +14,7 @@ use viaduct_tests::or_skip;
 use viaduct_tests::support::digest::{self, User};
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::phone::{self, Phone};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
 use viaduct_tests::support::router::{self, Router, Setup};
@@ -46,8 +47,7 @@ fn with_file(folder: &Path, more: &str) -> Result<Router> {
 }
 
 fn start(auth: &str) -> Result<Router> {
-    let listen = SocketAddr::from((own_address(), 5060));
-    let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
+    let mut setup = Setup::new(router_address(), DOMAIN, policy::shipped("registrar")?);
     setup.location = "memory";
     auth.clone_into(&mut setup.auth);
     Router::start(&setup)

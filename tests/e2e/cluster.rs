@@ -1,7 +1,7 @@
 //! Two routers on one PostgreSQL: calls find a phone at either, and `kill -9` of a router or of the
 //! database neither loses what was acknowledged nor leaves what was removed.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -34,7 +34,7 @@ fn setup(server: &Postgres, node: &str) -> Result<Setup> {
 
 /// A client of many, which take turns at one address.
 fn client(server: SocketAddr) -> Result<SipClient> {
-    static AT: LazyLock<Ipv4Addr> = LazyLock::new(own_address);
+    static AT: LazyLock<IpAddr> = LazyLock::new(own_address);
     SipClient::new(Transport::Udp, (*AT, 0).into(), server)
 }
 

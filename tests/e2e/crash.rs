@@ -1,11 +1,9 @@
 //! `kill -9` of the router in the middle of a REGISTER storm: what was acknowledged is there after
 //! the restart, and what was acknowledged as removed is not.
 
-use std::net::SocketAddr;
-
 use anyhow::Result;
 use viaduct_tests::or_skip;
-use viaduct_tests::support::net::own_address;
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::storm::{Storm, check};
@@ -19,7 +17,7 @@ const KILL_AFTER: usize = 4_000;
 #[test]
 fn every_acknowledged_binding_survives_kill_9() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
-    let listen = SocketAddr::from((own_address(), 5060));
+    let listen = router_address();
     let mut router = Router::start(&Setup::new(listen, DOMAIN, policy::shipped("registrar")?))?;
     let storm = Storm::start(&[listen], DOMAIN, CLIENTS);
     storm.wait_for(KILL_AFTER)?;

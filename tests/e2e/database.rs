@@ -2,7 +2,7 @@
 //! writes, or that is reached by TLS.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -118,7 +118,7 @@ fn what_is_wrong_with_the_database_for_good_refuses_the_start() -> Result<()> {
 }
 
 /// A server on an address of its own, with a certificate.
-fn server_with_tls(authority: &Authority, address: Ipv4Addr) -> Result<Option<Postgres>> {
+fn server_with_tls(authority: &Authority, address: IpAddr) -> Result<Option<Postgres>> {
     let issued = authority.issue(address)?;
     let Some(mut server) = Postgres::start(&[])? else { return Ok(None) };
     let certificate = server.hand_over(&issued.certificate)?;

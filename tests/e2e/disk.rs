@@ -30,7 +30,7 @@ fn start(disk: &SmallDisk) -> Result<Router> {
     let listen = SocketAddr::from((own_address(), 5060));
     let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
     setup.store = format!("file = \"{}\"\n", disk.path().join(STORE).display());
-    setup.enter = disk.enter();
+    setup.launcher = disk.enter();
     Router::start(&setup)
 }
 

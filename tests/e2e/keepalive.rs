@@ -1,12 +1,13 @@
 //! What keeps phones reachable, with a running router and sockets as phones: pings and their
 //! answers, contacts that answer nothing, bindings that end with their connection, STUN.
 
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::{PATIENCE, SipClient};
@@ -17,8 +18,7 @@ const PINGS: &str =
     "[keepalive]\ninterval_s = 1\nmethod = \"options\"\nnated_only = false\nmax_lost = 2";
 
 fn start(sections: &'static str, location_keys: &'static str) -> Result<Router> {
-    let listen = SocketAddr::from((own_address(), 5060));
-    let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
+    let mut setup = Setup::new(router_address(), DOMAIN, policy::shipped("registrar")?);
     (setup.location, setup.sections, setup.location_keys) = ("memory", sections, location_keys);
     Router::start(&setup)
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use toml::Table;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{Received, Request};
@@ -29,8 +30,7 @@ struct Stand {
 
 impl Stand {
     fn start() -> Result<Self> {
-        let mut setup =
-            Setup::new((own_address(), 5060).into(), DOMAIN, policy::shipped("registrar")?);
+        let mut setup = Setup::new(router_address(), DOMAIN, policy::shipped("registrar")?);
         setup.domains.push(OTHER.to_owned());
         setup.location = "memory";
         let router = Router::start(&setup)?;

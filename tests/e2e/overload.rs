@@ -1,7 +1,7 @@
 //! A flood of calls beyond the configured bound: who is in a call or registered is served, who is
 //! new and no part of the flood too, and afterwards everybody is.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -85,7 +85,7 @@ impl Flood {
     }
 }
 
-fn flood(at: Ipv4Addr, server: SocketAddr, over: &AtomicBool, refused: &AtomicU64) -> Result<()> {
+fn flood(at: IpAddr, server: SocketAddr, over: &AtomicBool, refused: &AtomicU64) -> Result<()> {
     let mut client = SipClient::new(Transport::Udp, (at, 0).into(), server)?;
     while !over.load(Ordering::SeqCst) {
         for _ in 0..BURST {

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_text::Received;
@@ -37,8 +38,7 @@ fn start(transport: Transport) -> Result<std::result::Result<Chain, &'static str
         return Ok(Err("sipp is not installed"));
     }
     let folder = TempDir::with_prefix("viaduct-path-")?;
-    let address = || SocketAddr::from((own_address(), 5060));
-    let (p1, p2, reg) = (address(), address(), address());
+    let (p1, p2, reg) = (router_address(), router_address(), router_address());
     let proxy = policy::shipped("outbound-proxy")?;
     // Both proxies are the shipped policy; `received` makes the difference between edge and middle.
     let toward = |hop: SocketAddr, name: &str, received: &str| {

@@ -8,6 +8,7 @@ use viaduct_tests::or_skip;
 use viaduct_tests::support::kamailio;
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::phone::{self, Phone};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sipp::{self, Sipp};
@@ -34,7 +35,7 @@ fn through_viaduct(transport: Transport) -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(phone::installed(), "baresip-core is not installed");
-    let server = SocketAddr::from((own_address(), 5060));
+    let server = router_address();
     let router = Router::start(&Setup::new(server, DOMAIN, policy::shipped("registrar")?))?;
     registers_and_is_called(server, transport)?;
     router.check_alive()

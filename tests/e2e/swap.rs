@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use toml::Table;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
@@ -35,7 +36,7 @@ fn a_swap_during_1000_calls_fails_none() -> Result<()> {
     });
     let [first, second] = components;
     let components = [first?, second?];
-    let server = SocketAddr::from((own_address(), 5060));
+    let server = router_address();
     let mut setup = Setup::new(server, DOMAIN, shipped);
     setup.location = "memory";
     let router = Router::start(&setup)?;

@@ -1,7 +1,7 @@
 //! A certificate authority of the test's own.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -57,7 +57,7 @@ impl Authority {
     ///
     /// # Errors
     /// What the program says.
-    pub fn issue(&self, address: Ipv4Addr) -> Result<Issued> {
+    pub fn issue(&self, address: IpAddr) -> Result<Issued> {
         let folder = self.folder.path();
         let mut words = vec!["req", "-subj", "/CN=server"];
         words.extend(KEY);

@@ -2,13 +2,15 @@
 
 use std::cell::Cell;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
+
+use super::place;
 
 /// UDP or TCP; how SIP, SIPp and the kernel's tables call it differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +41,8 @@ impl Transport {
     }
 }
 
-/// A loopback address nobody else in this test run uses.
+/// An address for a phone that nobody else in this test run uses: on loopback, or where
+/// [`place`] puts the peers of routers.
 ///
 /// The whole of 127/8 is local, so each test gets addresses of its own and may use the ports it
 /// likes: no port is ever taken between asking for a free one and binding it. The middle octets
@@ -48,25 +51,29 @@ impl Transport {
 /// # Panics
 /// When a process asks for more than 250.
 #[must_use]
-pub fn own_address() -> Ipv4Addr {
+pub fn own_address() -> IpAddr {
+    place::settle();
     if let Some(address) = OWN.take() {
-        OWN.set(Some(Ipv4Addr::from(u32::from(address) + 1)));
+        OWN.set(Some(match address {
+            IpAddr::V4(v4) => Ipv4Addr::from(u32::from(v4) + 1).into(),
+            IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) + 1).into(),
+        }));
         return address;
     }
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let last = NEXT.fetch_add(1, Ordering::Relaxed);
     assert!(last <= 250, "a test process has used up its loopback addresses");
     let [_, _, high, low] = (process::id() % (1 << 15)).to_be_bytes();
-    Ipv4Addr::new(127, 128 + high, low, last)
+    Ipv4Addr::new(127, 128 + high, low, last).into()
 }
 
 thread_local! {
     /// The next address of this thread where it is not on loopback.
-    static OWN: Cell<Option<Ipv4Addr>> = const { Cell::new(None) };
+    static OWN: Cell<Option<IpAddr>> = const { Cell::new(None) };
 }
 
 /// From now on [`own_address`] gives this thread `first`, and then those that follow it.
-pub fn use_addresses(first: Ipv4Addr) {
+pub fn use_addresses(first: IpAddr) {
     OWN.set(Some(first));
 }
 

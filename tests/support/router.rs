@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use super::place;
 use super::process::Process;
 
 /// How long a router may take to start or to answer its command line. Debug builds of the compiler
@@ -60,8 +62,8 @@ pub struct Setup {
     pub store: String,
     /// Lines of `[auth]`; empty: nobody is authenticated.
     pub auth: String,
-    /// Words before the router's command; none: it runs in this process's own namespaces.
-    pub enter: Vec<String>,
+    /// A program with arguments that starts the router, such as `setpriv`; empty: nobody does.
+    pub launcher: Vec<String>,
 }
 
 impl Setup {
@@ -83,7 +85,7 @@ impl Setup {
             sections: "",
             store: String::new(),
             auth: String::new(),
-            enter: Vec::new(),
+            launcher: Vec::new(),
         }
     }
 
@@ -103,11 +105,12 @@ impl Setup {
             let quoted: Vec<String> = items.iter().map(|item| format!("\"{item}\"")).collect();
             quoted.join(", ")
         };
+        let wired = if place::is_wired(self.listen) { "xdp = \"required\"" } else { "" };
         let mut text = String::new();
         let _ = write!(
             text,
             "workers = {}\nopen = {}\ndomains = [{}]\ntrusted = [{}]\nstate_dir = \"state\"\ndrain_s = 1\n{}\n\n\
-             [[listen]]\naddress = \"{}\"\n{}\n\n\
+             [[listen]]\naddress = \"{}\"\n{}{wired}\n\n\
              [policy]\nfile = \"{}\"\n\n\
              [location]\nmode = \"{}\"\n{}\n{}\n\
              [registrar]\npath_mode = \"{}\"\n{}\n\n\
@@ -138,9 +141,10 @@ impl Setup {
 #[derive(Debug)]
 pub struct Router {
     process: Process,
+    program: PathBuf,
     folder: TempDir,
     listen: SocketAddr,
-    enter: Vec<String>,
+    launcher: Vec<String>,
 }
 
 impl Router {
@@ -149,10 +153,26 @@ impl Router {
     /// # Errors
     /// When it does not become ready; the error carries its log.
     pub fn start(setup: &Setup) -> Result<Self> {
+        Self::start_program(&binary().context(NO_BINARY)?, setup)
+    }
+
+    /// The same with another program than that of `VIADUCT_BIN`.
+    ///
+    /// # Errors
+    /// As [`Router::start`].
+    pub fn start_program(program: &Path, setup: &Setup) -> Result<Self> {
         let folder = TempDir::with_prefix("viaduct-")?;
         fs::write(folder.path().join("viaduct.toml"), setup.render())?;
-        let process = launch(&setup.enter, folder.path())?;
-        Ok(Self { process, folder, listen: setup.listen, enter: setup.enter.clone() })
+        let listen = setup.listen;
+        let process = place::at(listen, || launch(program, folder.path(), &setup.launcher))??;
+        let (program, launcher) = (program.to_owned(), setup.launcher.clone());
+        Ok(Self { process, program, folder, listen, launcher })
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Its SIP address.
@@ -193,7 +213,9 @@ impl Router {
     /// # Errors
     /// As [`Router::start`].
     pub fn start_again(&mut self) -> Result<()> {
-        self.process = launch(&self.enter, self.folder.path())?;
+        let Self { program, folder, launcher, .. } = &*self;
+        let process = place::at(self.listen, || launch(program, folder.path(), launcher))??;
+        self.process = process;
         Ok(())
     }
 
@@ -239,7 +261,11 @@ impl Router {
     /// When the command fails, with what it said.
     pub fn offline(&self, words: &[&str]) -> Result<String> {
         let config = self.folder.path().join("viaduct.toml");
-        let output = command(&self.enter)?.arg("--config").arg(config).args(words).output()?;
+        let output = command(&self.program, &self.launcher)
+            .arg("--config")
+            .arg(config)
+            .args(words)
+            .output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if !output.status.success() {
             let complaint = String::from_utf8_lossy(&output.stderr);
@@ -256,7 +282,26 @@ impl Router {
         self.metric_of(name, "")
     }
 
-    /// The same of those lines that contain `label`.
+    /// Waits until a counter has reached `least`: workers publish theirs after what they counted.
+    ///
+    /// # Errors
+    /// When it does not, or there is none.
+    pub fn wait_for_metric(&self, name: &str, least: u64) -> Result<u64> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(name)?;
+            if value >= least {
+                return Ok(value);
+            }
+            if Instant::now() >= deadline {
+                bail!("{name} is {value}, not {least}:\n{}", self.log());
+            }
+            // Nobody is told when a counter changes.
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// [`Router::metric`] of those lines that contain `label`.
     ///
     /// # Errors
     /// As [`Router::metric`].
@@ -306,21 +351,20 @@ impl Router {
 }
 
 /// The program, with the words before it.
-fn command(enter: &[String]) -> Result<Command> {
-    let program = binary().context(NO_BINARY)?;
-    Ok(match enter.split_first() {
+fn command(program: &Path, launcher: &[String]) -> Command {
+    match launcher.split_first() {
         None => Command::new(program),
         Some((first, rest)) => {
             let mut command = Command::new(first);
             command.args(rest).arg(program);
             command
         }
-    })
+    }
 }
 
-fn launch(enter: &[String], folder: &Path) -> Result<Process> {
+fn launch(program: &Path, folder: &Path, launcher: &[String]) -> Result<Process> {
     let config = folder.join("viaduct.toml");
-    let mut command = command(enter)?;
+    let mut command = command(program, launcher);
     command.arg("run").arg("--config").arg(config);
     let process = Process::start("viaduct", &mut command)?;
     process.wait_for_line("ready", PATIENCE, |line| line.starts_with("viaduct ready:"))?;

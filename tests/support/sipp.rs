@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use super::net::{self, Transport};
@@ -62,6 +63,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// Fails where a call went badly, or fewer than `calls` went well.
+    ///
+    /// # Errors
+    /// Says what was counted, with SIPp's own errors.
+    pub fn none_failed(&self, who: &str, calls: u64) -> Result<()> {
+        let Self { failed, successful, errors, .. } = self;
+        if *failed == 0 && *successful >= calls {
+            return Ok(());
+        }
+        bail!("{who}: {successful} calls good, {failed} failed\n{errors}\n{}", self.messages)
+    }
+
     /// Fails unless exactly `calls` calls went well and none badly.
     ///
     /// # Errors
@@ -257,6 +270,15 @@ impl Running {
             thread::sleep(Duration::from_millis(20));
         }
     }
+
+    /// Has it begin no more calls; it ends when those that are up have.
+    ///
+    /// # Errors
+    /// When it has ended already.
+    pub fn wind_up(&self) -> Result<()> {
+        self.process.signal(Signal::SIGUSR1)
+    }
+
     /// Waits until all calls have ended.
     ///
     /// # Errors

@@ -1,102 +1,151 @@
-//! Two network namespaces joined by a pair of veth interfaces: a router in one, its peers in the
-//! other. They have no name, need no /sys and are gone with the value.
+//! Routers in network namespaces of their own, each on a cable to a switch, and their peers in the
+//! namespace of the switch. The namespaces have no name, need no /sys and are gone with the value.
 //!
 //! ```text
-//! namespace of the router                       namespace of the peers
-//!   router0  10.77.0.1/24, fd77::1/64  -------  peers0  10.77.0.2-60/24, fd77::2/64
+//! namespace of a router                            namespace of the peers
+//!   router0  198.18.77.1, 2001:db8::a1  -- port1 \
+//!   router0  198.18.77.2, 2001:db8::a2  -- port2 -- peers0  198.18.77.100-159, 2001:db8::b100-b13b
 //! ```
+//!
+//! The addresses are of networks for tests and documentation (RFC 2544, RFC 3849): private ones
+//! (RFC 1918, RFC 4193) are behind NAT in a registrar's eyes, so that it reaches a phone where it
+//! registered from, whatever its Contact says.
 
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsRawFd;
-use std::process::{self, Command};
-use std::thread;
+use std::process::{self, Command, Stdio};
+use std::sync::Arc;
+use std::{fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sched::{CloneFlags, setns, unshare};
+use socket2::{Domain, Socket, Type};
 
 use super::net;
 use super::skip::{find_program, skipped};
 
-/// The router's interface.
+/// A router's interface.
 pub const ROUTER: &str = "router0";
-/// The peers' interface.
+/// The peers' interface, a bridge.
 pub const PEERS: &str = "peers0";
+/// The peers' addresses: as many as a test needs.
+const PEER_ADDRESSES: u8 = 60;
+const AF_XDP: i32 = 44;
+const SOCK_RAW: i32 = 3;
 
-/// The pair.
+/// A router's cable to the switch.
 #[derive(Debug)]
 pub struct Wire {
     router: File,
-    peers: File,
+    peers: Arc<File>,
     queues: u32,
+    number: u8,
 }
 
 impl Wire {
-    /// Lays it, with so many queues at each end, and takes this thread to the peers: what it opens
-    /// and starts from now on is there, and [`net::own_address`] gives their addresses. `None`, and
-    /// said aloud, where this machine does not let us.
+    /// A switch with one router's cable of so many queues. Takes this thread to the peers: what it
+    /// opens and starts from now on is there, and [`net::own_address`] gives their IPv4 addresses.
+    /// The inner error says why this machine does not let us.
     ///
     /// # Errors
     /// When the namespaces are there and `ip` fails.
-    pub fn lay(queues: u32) -> Result<Option<Self>> {
+    pub fn lay(queues: u32) -> Result<Result<Self, String>> {
         if find_program("ip").is_none() {
-            skipped("iproute2 is not installed");
-            return Ok(None);
+            return Ok(Err("iproute2 is not installed".to_owned()));
+        }
+        if let Err(error) = Socket::new(Domain::from(AF_XDP), Type::from(SOCK_RAW), None) {
+            return Ok(Err(format!("no AF_XDP here: {error}")));
         }
         let (router, peers) = match (fresh(), fresh()) {
-            (Ok(router), Ok(peers)) => (router, peers),
+            (Ok(router), Ok(peers)) => (router, Arc::new(peers)),
             (Err(error), _) | (_, Err(error)) => {
-                skipped(&format!("no network namespaces here: {error:#}"));
-                return Ok(None);
+                return Ok(Err(format!("no network namespaces here: {error:#}")));
             }
         };
-        let wire = Self { router, peers, queues };
+        let wire = Self { router, peers, queues, number: 1 };
+        wire.at_peers(|| batch(&switch()))??;
         wire.plug_in()?;
         setns(&wire.peers, CloneFlags::CLONE_NEWNET)?;
-        net::use_addresses(Ipv4Addr::new(10, 77, 0, 2));
-        Ok(Some(wire))
+        net::use_addresses(wire.peer_v4(0).ip());
+        Ok(Ok(wire))
+    }
+
+    /// [`Wire::lay`], with the reason why there is none said aloud.
+    ///
+    /// # Errors
+    /// As [`Wire::lay`].
+    pub fn laid(queues: u32) -> Result<Option<Self>> {
+        Ok(Self::lay(queues)?.map_err(|reason| skipped(&reason)).ok())
+    }
+
+    /// Another router's cable to the same switch; `number`: 2 to 9, each once.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn beside(&self, number: u8) -> Result<Self> {
+        let peers = Arc::clone(&self.peers);
+        let wire = Self { router: fresh()?, peers, queues: self.queues, number };
+        wire.plug_in()?;
+        Ok(wire)
     }
 
     /// The router's address.
     #[must_use]
     pub fn router_v4(&self) -> SocketAddr {
-        ([10, 77, 0, 1], 5060).into()
+        ([198, 18, 77, self.number], 5060).into()
     }
 
     /// The router's IPv6 address.
     #[must_use]
     pub fn router_v6(&self) -> SocketAddr {
-        ([0xfd77, 0, 0, 0, 0, 0, 0, 1], 5060).into()
+        ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xa0 + u16::from(self.number)], 5060).into()
     }
 
-    /// The peers' IPv6 address.
+    /// The peers' IPv4 address of this number, 0 to 59.
     #[must_use]
-    pub fn peer_v6(&self) -> SocketAddr {
-        ([0xfd77, 0, 0, 0, 0, 0, 0, 2], 0).into()
+    pub fn peer_v4(&self, number: u8) -> SocketAddr {
+        (Ipv4Addr::new(198, 18, 77, 100 + number), 0).into()
     }
 
-    /// Makes the interfaces and their addresses; also again after [`Wire::unplug`].
+    /// The peers' IPv6 address of this number, 0 to 59.
+    #[must_use]
+    pub fn peer_v6(&self, number: u8) -> SocketAddr {
+        (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xb100 + u16::from(number)), 0).into()
+    }
+
+    /// Lays the cable; also again after [`Wire::unplug`].
     ///
     /// # Errors
     /// When `ip` fails.
     pub fn plug_in(&self) -> Result<()> {
-        let (q, peers) = (self.queues.to_string(), self.peers.as_raw_fd());
-        let peers = format!("/proc/{}/fd/{peers}", process::id());
+        // The hardware address stays the same, as a card's that is put in again.
+        let Self { queues, number, .. } = self;
+        let port = self.port();
+        let peers = format!("/proc/{}/fd/{}", process::id(), self.peers.as_raw_fd());
         self.router_ip(&format!(
-            "link add {ROUTER} numrxqueues {q} numtxqueues {q} type veth \
-             peer name {PEERS} numrxqueues {q} numtxqueues {q} netns {peers}"
+            "link add {ROUTER} address 02:00:00:00:00:0{number} numrxqueues {queues} numtxqueues {queues} type veth \
+             peer name {port} numrxqueues {queues} numtxqueues {queues} netns {peers}"
         ))?;
-        for words in ["link set lo up", "addr add fd77::2/64 dev peers0 nodad"] {
-            self.peers_ip(words)?;
-        }
-        for last in 2..=60 {
-            self.peers_ip(&format!("addr add 10.77.0.{last}/24 dev {PEERS}"))?;
-        }
-        self.peers_ip(&format!("link set {PEERS} up"))?;
-        self.router_ip("link set lo up")?;
-        self.router_ip(&format!("addr add 10.77.0.1/24 dev {ROUTER}"))?;
-        self.router_ip(&format!("addr add fd77::1/64 dev {ROUTER} nodad"))?;
-        self.router_ip(&format!("link set {ROUTER} up"))
+        self.at_peers(|| batch(&format!("link set {port} master {PEERS}\nlink set {port} up\n")))??;
+        let (v4, v6) = (self.router_v4().ip(), self.router_v6().ip());
+        self.in_router(|| -> Result<()> {
+            // What IPv6 forgets by default when a link goes down.
+            let file = format!("/proc/sys/net/ipv6/conf/{ROUTER}/keep_addr_on_down");
+            fs::write(&file, "1").with_context(|| file.clone())?;
+            batch(&format!(
+                "link set lo up\naddr add {v4}/24 dev {ROUTER}\n\
+                 addr add {v6}/64 dev {ROUTER} nodad\nlink set {ROUTER} up\n"
+            ))
+        })?
+        .with_context(|| format!("router {number}"))
+    }
+
+    /// The switch's end of the cable.
+    #[must_use]
+    pub fn port(&self) -> String {
+        format!("port{}", self.number)
     }
 
     /// Takes the interfaces away, as when a card is pulled out.
@@ -157,6 +206,35 @@ fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> Result<
         });
         done.join().map_err(|_| anyhow!("a thread panicked"))?
     })
+}
+
+/// The peers' bridge. It knows no loops, and floods what it has not learned yet.
+fn switch() -> String {
+    let mut text = format!(
+        "link set lo up\nlink add {PEERS} type bridge stp_state 0 mcast_snooping 0\n\
+         link set {PEERS} up\n"
+    );
+    for number in 0..PEER_ADDRESSES {
+        text.push_str(&format!("addr add 198.18.77.{}/24 dev {PEERS}\n", 100 + number));
+        text.push_str(&format!("addr add 2001:db8::b1{number:02x}/64 dev {PEERS} nodad\n"));
+    }
+    text
+}
+
+/// Several `ip` commands, one a line.
+fn batch(lines: &str) -> Result<()> {
+    let mut child = Command::new("ip")
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("ip")?;
+    child.stdin.take().context("ip")?.write_all(lines.as_bytes())?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("ip -batch: {}\n{lines}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
 }
 
 fn ip(words: &str) -> Result<()> {

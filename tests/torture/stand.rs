@@ -67,7 +67,7 @@ pub(crate) struct Stand {
 impl Stand {
     pub(crate) fn start(place: Place, transport: Transport) -> Result<Self> {
         let v6 = IpAddr::V6(Ipv6Addr::LOCALHOST);
-        let own = || if place.v6 { v6 } else { own_address().into() };
+        let own = || if place.v6 { v6 } else { own_address() };
         let ip = own();
         let listen = |(index, advertise)| Listen { address: listen_at(ip, index), advertise };
         let listen: Vec<Listen> = if place.addresses.is_empty() {

@@ -166,7 +166,7 @@ fn lookups(subject: &Subject, aors: usize, requests: usize) -> Result<Run> {
     let mut load = Lookups::new(caller, aors);
     let mut driver = Driver::new(&mut load, &wire, Pace::BUSY);
     driver.answer(requests / 10)?;
-    let run = driver.measure(subject, requests)?;
+    let run = driver.measure(subject, &[], requests)?;
     driver.drain()?;
     cpu::allow(&all_cores)?;
     run.check()?;

@@ -20,6 +20,7 @@ use viaduct_tests::support::kamailio;
 use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
 
 use crate::subject::{Setup, Subject};
+use crate::veth::Place;
 use crate::{Arguments, wanted};
 
 /// Who keeps bindings where. In the order of the table.
@@ -122,7 +123,9 @@ impl<'a> Stand<'a> {
             ),
             Keeper::ViaductFile => limits.to_owned(),
         };
-        Ok(Setup::new(self.router.0, self.router.1)?.location(lines).pinned(pinned))
+        Ok(Setup::new(&Place::Loopback, self.router.0, self.router.1)?
+            .location(lines)
+            .pinned(pinned))
     }
 }
 
