@@ -50,8 +50,8 @@ fn imports_of_others_are_refused_by_name() {
             (export "write" (func (param "text" string))))))"#,
     );
     wanted(&refusal(&newer), "`viaduct:policy/log@0.2.0`, which this router does not have; it");
-    let unknown = by_hand(r#"(component (import "viaduct:policy/media@1.0.0" (instance)))"#);
-    wanted(&refusal(&unknown), "imports `viaduct:policy/media@1.0.0`");
+    let unknown = by_hand(r#"(component (import "viaduct:policy/fax@1.0.0" (instance)))"#);
+    wanted(&refusal(&unknown), "imports `viaduct:policy/fax@1.0.0`");
     let bare = by_hand(r#"(component (import "run" (func)))"#);
     wanted(&refusal(&bare), "imports `run`");
 }

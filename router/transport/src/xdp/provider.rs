@@ -48,6 +48,8 @@ pub struct XdpPorts {
     id: u16,
     counters: XdpCounters,
     fault: Option<io::Error>,
+    /// Peers of whom this batch has left a message to the kernel's sockets.
+    left: Vec<SocketAddr>,
 }
 
 impl XdpPorts {
@@ -82,6 +84,7 @@ impl XdpPorts {
             id: u16::from(worker) << 10,
             counters: XdpCounters::default(),
             fault: None,
+            left: Vec::new(),
         })
     }
 
@@ -155,8 +158,22 @@ impl XdpPorts {
         }
     }
 
-    /// Writes a message into a frame; false: it is left to the kernel's sockets.
+    /// As [`Self::write`]; but what follows a message that is left to the kernel, to the same peer, is
+    /// left to it too: it would overtake.
     fn take(&mut self, message: &Datagram<'_>) -> bool {
+        let peer = message.flow.remote;
+        if self.left.contains(&peer) {
+            return false;
+        }
+        let taken = self.write(message);
+        if !taken {
+            self.left.push(peer);
+        }
+        taken
+    }
+
+    /// Writes a message into a frame; false: it is left to the kernel's sockets.
+    fn write(&mut self, message: &Datagram<'_>) -> bool {
         let flow = &message.flow;
         if flow.transport != Transport::Udp || !self.listeners.contains(&flow.local) {
             return false;
@@ -223,6 +240,7 @@ impl DatagramTx for XdpPorts {
     /// Takes what it can; the rest stays in the batch for the kernel's sockets.
     fn flush(&mut self, batch: &mut SendBatch, _: &mut dyn FnMut(SendFailure<'_>)) -> usize {
         let before = self.counters.sent;
+        self.left.clear();
         batch.sweep(|message| !self.take(&message));
         self.push();
         usize::try_from(self.counters.sent.wrapping_sub(before)).unwrap_or(usize::MAX)
