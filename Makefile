@@ -24,6 +24,8 @@ FUZZ_SECONDS ?= 60
 FUZZ_TEST_SECONDS ?= 10
 # Simulations that `make sim` runs, from which seed on; with SEED it shows that one alone.
 SEEDS ?= 10000
+# How often `make swap-soak` swaps policies.
+SWAPS ?= 60
 FROM ?= 0
 # Tests of whole routers that run a second and third time with AF_XDP in place of sockets, over IPv4
 # and IPv6.
@@ -33,12 +35,13 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
+.PHONY: help setup run test swap-soak bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies cost (needs a quiet machine)'
+	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
@@ -108,6 +111,12 @@ test: policies
 	$(MAKE) -C kmod test; \
 	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
+
+# Versions change every second, SWAPS times, under full load; `make test` does it five times.
+swap-soak: policies
+	VIADUCT_BIN=$(VIADUCT) VIADUCT_SWAPS=$(SWAPS) \
+		VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null) \
+		$(CARGO) test -p viaduct-tests --test churn -- --nocapture
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
 bench: policies

@@ -93,6 +93,13 @@ pub struct Router {
     started: Instant,
 }
 
+/// What this start of the router knows and nobody else.
+fn draw_secret() -> anyhow::Result<[u8; 16]> {
+    let mut secret = [0u8; 16];
+    crate::random::fill(&mut secret).context("no randomness from the kernel")?;
+    Ok(secret)
+}
+
 impl Router {
     /// Opens everything and starts the workers. Nothing is left running where it fails.
     pub fn start(
@@ -107,12 +114,9 @@ impl Router {
         let keeper = Keeper::start().context("no thread for packets")?;
         let clock = Arc::new(Clock::new());
         let keys = path_keys::load_or_create(&config.path_key_file)?;
-        let mut secret = [0u8; 16];
-        crate::random::fill(&mut secret).context("no randomness from the kernel")?;
-        let users = match &config.auth {
-            Some(auth) => Some(Users::open(auth, runtime.clone())?),
-            None => None,
-        };
+        let secret = draw_secret()?;
+        let open_users = |auth| Users::open(auth, runtime.clone());
+        let users = config.auth.as_ref().map(open_users).transpose()?;
         let http = HttpClient::new(&config.http, runtime.clone())?;
         let replay = open_replay(config, clock.now().unix_ms)?;
         let catalog = policies::open(config)?;
