@@ -62,7 +62,7 @@ impl Stand {
         let server = router.listen();
         let caller = SipClient::new(Transport::Udp, (own_address(), 5062).into(), server)?;
         let callee = SipClient::new(Transport::Udp, callee_at, server)?;
-        Ok(Self { router, service, caller, callee, folder: folder })
+        Ok(Self { router, service, caller, callee, folder })
     }
 
     fn outcome(&self, outcome: &str) -> Result<u64> {

@@ -83,7 +83,7 @@ pub(super) fn kill(
     }
 }
 
-fn need<'a>(service: Option<&'a Arc<Service>>) -> Result<&'a Arc<Service>, Refusal> {
+fn need(service: Option<&Arc<Service>>) -> Result<&Arc<Service>, Refusal> {
     service
         .ok_or_else(|| Refusal::Conflict("the configuration has no [[media.address]]".to_owned()))
 }
