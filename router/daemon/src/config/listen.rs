@@ -67,7 +67,8 @@ pub(crate) fn read(
     for mut section in sections {
         let transports = transports(&mut section);
         let advertise = section.text("advertise", "", ADVERTISE);
-        let wish = section.choice("xdp", &XdpWish::WORDS, ("auto", XdpWish::Auto));
+        // Who asks for it knows that attaching may reset the link of a network card.
+        let wish = section.choice("xdp", &XdpWish::WORDS, ("off", XdpWish::Off));
         let address = address(&mut section);
         if wish != XdpWish::Off && transports.contains(&Transport::Udp) {
             let concrete = address.as_ref().map(|(_, address)| expand(*address, addresses));
