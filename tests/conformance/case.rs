@@ -31,6 +31,16 @@ pub(crate) struct Case {
     pub(crate) run: fn(&Stage<'_>) -> Result<()>,
 }
 
+/// A case of a file that has several sections and transports.
+pub(crate) const fn case(
+    (rfc, section): (u16, &'static str),
+    over: &'static [Transport],
+    says: &'static str,
+    run: fn(&Stage<'_>) -> Result<()>,
+) -> Case {
+    Case { rfc, section, says, over, run }
+}
+
 /// How a case ended over one transport.
 #[derive(Debug)]
 pub(crate) struct Ended {

@@ -87,16 +87,22 @@ fn until_taken(router: &Router, number: usize, known: &mut Acknowledged) -> Resu
     Ok(())
 }
 
+/// A router on that disk, and a phone that has registered some users there.
+fn with_some(disk: &SmallDisk) -> Result<(Router, SipClient, Acknowledged)> {
+    let router = start(disk)?;
+    let (mut phone, mut known) = (client(&router)?, Acknowledged::new());
+    for number in 0..SOME {
+        ensure!(register(&mut phone, number, &mut known)?.status() == Some(200));
+    }
+    Ok((router, phone, known))
+}
+
 #[test]
 fn a_full_disk_refuses_registers_keeps_what_was_acknowledged_and_serves_again_with_room()
 -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let disk = or_skip!(SmallDisk::new(ROOM)?, "{NO_DISK}");
-    let mut router = start(&disk)?;
-    let (mut phone, mut known) = (client(&router)?, Acknowledged::new());
-    for number in 0..SOME {
-        ensure!(register(&mut phone, number, &mut known)?.status() == Some(200));
-    }
+    let (mut router, mut phone, mut known) = with_some(&disk)?;
     disk.fill()?;
     until_refused(&mut phone, SOME, &mut known)?;
     ensure!(router.cli(&["status"])?.contains("No space left"), "{}", router.cli(&["status"])?);
@@ -122,11 +128,7 @@ fn a_disk_that_turns_read_only_refuses_registers_and_serves_again_without_a_rest
 {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let disk = or_skip!(SmallDisk::new(ROOM)?, "{NO_DISK}");
-    let mut router = start(&disk)?;
-    let (mut phone, mut known) = (client(&router)?, Acknowledged::new());
-    for number in 0..SOME {
-        ensure!(register(&mut phone, number, &mut known)?.status() == Some(200));
-    }
+    let (mut router, mut phone, mut known) = with_some(&disk)?;
     // After a fault the file is closed: only then can this disk be made read-only.
     disk.fill()?;
     until_refused(&mut phone, SOME, &mut known)?;
@@ -166,11 +168,7 @@ fn a_start_on_a_read_only_disk_says_so() -> Result<()> {
 fn a_damaged_store_is_told_with_its_repair_which_saves_what_can_be_read() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let disk = or_skip!(SmallDisk::new(ROOM)?, "{NO_DISK}");
-    let mut router = start(&disk)?;
-    let (mut phone, mut known) = (client(&router)?, Acknowledged::new());
-    for number in 0..SOME {
-        ensure!(register(&mut phone, number, &mut known)?.status() == Some(200));
-    }
+    let (mut router, _, mut known) = with_some(&disk)?;
     router.stop()?;
     // One page of the table goes bad.
     let file = OpenOptions::new().read(true).write(true).open(disk.file(STORE))?;

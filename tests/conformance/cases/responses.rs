@@ -221,6 +221,14 @@ fn cancelled_by_6xx(stage: &Stage<'_>) -> Result<()> {
     is(603, &fork.caller.outcome(&fork.sent)?)
 }
 
+/// A phone takes the CANCEL of its INVITE, as RFC 3261 9.2 says.
+fn gives_up(phone: &mut Agent, invite: &Received) -> Result<Received> {
+    let got = phone.takes("CANCEL")?;
+    phone.answer(&got, "200 OK", &[])?;
+    phone.answer(invite, "487 Request Terminated", &[])?;
+    Ok(got)
+}
+
 fn cancelled(stage: &Stage<'_>) -> Result<()> {
     let (mut caller, sent, mut phone, invite) = invited(stage)?;
     phone.answer(&invite, "180 Ringing", &[])?;
@@ -228,9 +236,7 @@ fn cancelled(stage: &Stage<'_>) -> Result<()> {
     let cancel = caller.cancel(&sent)?;
     // Before the phone has said anything.
     is(200, &caller.outcome(&cancel)?)?;
-    let got = phone.takes("CANCEL")?;
-    phone.answer(&got, "200 OK", &[])?;
-    phone.answer(&invite, "487 Request Terminated", &[])?;
+    gives_up(&mut phone, &invite)?;
     is(487, &caller.outcome(&sent)?)
 }
 
@@ -239,9 +245,7 @@ fn fork_cancelled(stage: &Stage<'_>) -> Result<()> {
     fork.ring_both()?;
     let cancel = fork.caller.cancel(&fork.sent)?;
     is(200, &fork.caller.outcome(&cancel)?)?;
-    let got = fork.first.takes("CANCEL")?;
-    fork.first.answer(&got, "200 OK", &[])?;
-    fork.first.answer(&fork.one, "487 Request Terminated", &[])?;
+    gives_up(&mut fork.first, &fork.one)?;
     fork.second_is_cancelled()?;
     is(487, &fork.caller.outcome(&fork.sent)?)
 }
@@ -254,9 +258,7 @@ fn cancel_waits(stage: &Stage<'_>) -> Result<()> {
     let is_cancel = |one: &Received| one.method() == Some("CANCEL");
     ensure!(!early.iter().any(is_cancel), "it left before a provisional response");
     phone.answer(&invite, "180 Ringing", &[])?;
-    let got = phone.takes("CANCEL")?;
-    phone.answer(&got, "200 OK", &[])?;
-    phone.answer(&invite, "487 Request Terminated", &[])?;
+    gives_up(&mut phone, &invite)?;
     is(487, &caller.outcome(&sent)?)
 }
 
@@ -266,9 +268,7 @@ fn cancel_repeats(stage: &Stage<'_>) -> Result<()> {
     caller.hears(&sent, 180)?;
     let cancel = caller.cancel(&sent)?;
     is(200, &caller.outcome(&cancel)?)?;
-    let got = phone.takes("CANCEL")?;
-    phone.answer(&got, "200 OK", &[])?;
-    phone.answer(&invite, "487 Request Terminated", &[])?;
+    let got = gives_up(&mut phone, &invite)?;
     is(487, &caller.outcome(&sent)?)?;
     ensure!(got.request_uri() == invite.request_uri(), "{}", got.text);
     for name in ["From", "To", "Call-ID"] {

@@ -7,17 +7,8 @@ use viaduct_tests::support::net::Transport;
 use viaduct_tests::support::sip_text::{Received, unique};
 
 use crate::agent::{Agent, Sent, branch, is};
-use crate::case::{BOTH, Case, UDP};
+use crate::case::{BOTH, Case, UDP, case};
 use crate::stage::Stage;
-
-const fn case(
-    (rfc, section): (u16, &'static str),
-    over: &'static [Transport],
-    says: &'static str,
-    run: fn(&Stage<'_>) -> Result<()>,
-) -> Case {
-    Case { rfc, section, says, over, run }
-}
 
 /// In the order of how long they take.
 pub(crate) const CASES: &[Case] = &[

@@ -7,17 +7,8 @@ use viaduct_tests::support::net::Transport;
 use viaduct_tests::support::sip_text::Request;
 
 use crate::agent::{Agent, Sent, is, parameter};
-use crate::case::{BOTH, Case, TCP, UDP};
+use crate::case::{BOTH, Case, TCP, UDP, case};
 use crate::stage::{LONG_S, Stage};
-
-const fn case(
-    (rfc, section): (u16, &'static str),
-    over: &'static [Transport],
-    says: &'static str,
-    run: fn(&Stage<'_>) -> Result<()>,
-) -> Case {
-    Case { rfc, section, says, over, run }
-}
 
 pub(crate) const CASES: &[Case] = &[
     case((3261, "7.5"), TCP, "line ends before a message are skipped", blank_lines),

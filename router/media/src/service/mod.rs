@@ -115,10 +115,11 @@ impl Service {
         self.lock().tick(now);
     }
 
-    /// All calls, the oldest first; at most `most`.
+    /// All calls, the oldest first; at most `most`. Orders of the workers come in between.
     #[must_use]
     pub fn list(&self, now: Now, most: usize) -> Vec<CallEntry> {
-        self.lock().list(now, most)
+        let ids = self.lock().ids(most);
+        ids.into_iter().filter_map(|(id, call_id)| self.lock().entry(now, id, &call_id)).collect()
     }
 
     /// Calls with this Call-ID.

@@ -78,12 +78,13 @@ impl Inner {
         self.calls.get(id).map(|dialog| call(now, dialog, executor))
     }
 
-    pub(super) fn list(&mut self, now: Now, most: usize) -> Vec<CallEntry> {
+    /// Numbers and Call-IDs of all calls, the oldest first; at most `most`.
+    pub(super) fn ids(&self, most: usize) -> Vec<(u64, Box<[u8]>)> {
         let mut ids: Vec<(u64, Box<[u8]>)> =
             self.calls.iter().map(|(call_id, dialog)| (dialog.id, call_id.into())).collect();
         ids.sort_unstable();
         ids.truncate(most);
-        ids.into_iter().filter_map(|(id, call_id)| self.entry(now, id, &call_id)).collect()
+        ids
     }
 
     pub(super) fn show(&mut self, now: Now, call_id: &[u8]) -> Vec<CallEntry> {
@@ -91,7 +92,8 @@ impl Inner {
         ids.into_iter().filter_map(|id| self.entry(now, id, call_id)).collect()
     }
 
-    fn entry(&mut self, now: Now, id: u64, call_id: &[u8]) -> Option<CallEntry> {
+    /// One of them; `None` where it has ended meanwhile.
+    pub(super) fn entry(&mut self, now: Now, id: u64, call_id: &[u8]) -> Option<CallEntry> {
         let executor = &mut *self.executor;
         let dialog = self.calls.get(id)?;
         Some(CallEntry {
