@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p viaduct --example message_cost` measures every policy that is built;
 //! `... -- policies/registrar/registrar.wasm [PART [ROUNDS]]` one of them, where PART is part of the
-//! names of the works to measure. `make bench` runs it.
+//! names of the works to measure (`REGISTER`, `REGISTER kept`). `make bench` runs it.
 //!
 //! For each work it prints nanoseconds a message, the low decile of many rounds: in all, and in runs
 //! of the policy with all they ask of the host. `kept` keeps the instance from run to run, as the
@@ -101,7 +101,8 @@ fn measure_all<P: Policy>(
     native: &[(Work, Cost)],
 ) -> Vec<(Work, Cost)> {
     let mut measured = Vec::new();
-    for work in Work::ALL.into_iter().filter(|work| work.name().contains(&choice.part)) {
+    let is_wanted = |work: &Work| format!("{} {shown}", work.name()).contains(&choice.part);
+    for work in Work::ALL.into_iter().filter(is_wanted) {
         let cost = Bench::new(policy()).measure(work, choice.rounds);
         let above = native.iter().find(|(known, _)| *known == work).map(|(_, native)| {
             let above = cost.all_ns - native.all_ns;
