@@ -75,7 +75,9 @@ pub(crate) fn play(cases: &[&'static Case], server: &Server) -> Vec<Ended> {
     };
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME.min(turns.len()) {
-            scope.spawn(|| work(own_address()));
+            let ip = own_address();
+            let work = &work;
+            scope.spawn(move || work(ip));
         }
     });
     ended.into_inner().unwrap_or_default()

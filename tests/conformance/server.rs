@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::Result;
 use viaduct_tests::support::kamailio::{self, Kamailio};
 use viaduct_tests::support::net::own_address;
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{Router, Setup};
 
@@ -40,7 +41,7 @@ enum Program {
 impl Server {
     /// The router with the shipped registrar.
     pub(crate) fn viaduct() -> Result<Self> {
-        let address = SocketAddr::from((own_address(), 5060));
+        let address = router_address();
         let mut setup = Setup::new(address, DOMAIN, policy::shipped("registrar")?);
         setup.domains.push(address.ip().to_string());
         (setup.workers, setup.location) = (1, "memory");

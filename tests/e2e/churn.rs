@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 use toml::Table;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{self, Received, Request};
@@ -40,7 +41,7 @@ fn swaps_under_full_load_lose_nothing_and_mix_nothing_up() -> Result<()> {
         return Ok(());
     };
     let swaps = env::var("VIADUCT_SWAPS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
-    let mut setup = Setup::new((own_address(), 5060).into(), DOMAIN, &base);
+    let mut setup = Setup::new(router_address(), DOMAIN, &base);
     setup.location = "memory";
     let router = Router::start(&setup)?;
     // The phones that are called stay until the last request is answered.
@@ -60,10 +61,10 @@ fn swaps_under_full_load_lose_nothing_and_mix_nothing_up() -> Result<()> {
         }
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let failed = failed.clone();
-                scope.spawn(move || load(number, server, over, &failed))
+                let (phone, failed) = (client(server)?, failed.clone());
+                Ok(scope.spawn(move || load(number, phone, over, &failed)))
             })
-            .collect();
+            .collect::<Result<_>>()?;
         let swapped = swap_often(&router, &folder, &base, swaps, &failures);
         over.store(true, Ordering::SeqCst);
         let ended: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
@@ -153,10 +154,9 @@ fn register(phone: &mut SipClient, user: &str) -> Result<Received> {
 }
 
 /// One request after the other, of all kinds, until it is over.
-fn load(number: usize, server: SocketAddr, over: &AtomicBool, failed: &Sender<String>) -> Seen {
+fn load(number: usize, mut phone: SipClient, over: &AtomicBool, failed: &Sender<String>) -> Seen {
     let mut seen = Seen::default();
     let mut work = || -> Result<()> {
-        let mut phone = client(server)?;
         let user = format!("phone{number}");
         let callee = format!("sip:callee{}@{DOMAIN}", number % CALLEES);
         while !over.load(Ordering::SeqCst) {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
 use viaduct_tests::support::router::{self, Router, Setup};
@@ -25,10 +26,12 @@ const SOON: Duration = Duration::from_secs(30);
 
 /// A router on a database, which the others trust.
 fn setup(server: &Postgres, node: &str) -> Result<Setup> {
-    let listen = SocketAddr::from((own_address(), 5060));
+    let listen = router_address();
     let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?)
         .in_database(&server.connection(), node);
-    setup.trusted = vec!["127.0.0.0/8".to_owned()];
+    // Each other: on loopback, or on a switch.
+    let networks = ["127.0.0.0/8", "198.18.77.0/24", "2001:db8::/64"];
+    setup.trusted = networks.map(str::to_owned).to_vec();
     Ok(setup)
 }
 
@@ -57,7 +60,7 @@ fn eventually(what: &str, mut is_so: impl FnMut() -> Result<bool>) -> Result<()>
 /// Changes travel in order: once this one has arrived, all before it have.
 fn settle(from: SocketAddr, to: SocketAddr) -> Result<()> {
     let contact = format!("sip:mark@{from}");
-    let user = format!("mark{}", from.ip().to_string().replace('.', "x"));
+    let user = format!("mark{}", from.ip().to_string().replace(['.', ':'], "x"));
     let register = || client(from)?.transact(&Request::register(&user, DOMAIN, &contact, 3_600));
     // A router may still be waiting before it tries the database again.
     eventually("a REGISTER is taken", || Ok(register()?.status() == Some(200)))?;

@@ -2,7 +2,7 @@
 //! writes, or that is reached by TLS.
 
 use std::fs;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use viaduct_tests::support::authority::{Authority, NO_OPENSSL};
 use viaduct_tests::support::digest::{self, User};
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::netns::{NO_NAMESPACE, Namespace};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
 use viaduct_tests::support::router::{self, Router, Setup};
@@ -25,7 +26,7 @@ const DOMAIN: &str = "store.example";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn setup(connection: &str, more: &str, node: &str) -> Result<Setup> {
-    let listen = SocketAddr::from((own_address(), 5060));
+    let listen = router_address();
     let setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
     let mut setup = setup.in_database(connection, node);
     setup.store.push_str(more);
@@ -303,7 +304,7 @@ fn bindings_and_users_are_taken_over_from_a_live_database() -> Result<()> {
              INSERT INTO subscriber VALUES ('alice', '{DOMAIN}', 'secret', ''), ('x', '{DOMAIN}', '', '')"
         ))?;
 
-        let listen = SocketAddr::from((own_address(), 5060));
+        let listen = router_address();
         let mut router = Router::start(&Setup::new(listen, DOMAIN, policy::shipped("registrar")?))?;
         router.stop()?;
         let folder = TempDir::with_prefix("viaduct-import-")?;

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
@@ -37,8 +38,7 @@ fn destinations_are_listed_set_and_taken_up_anew() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let [living, dead] = [5070, 5071].map(|port| SocketAddr::from((own_address(), port)));
     let [living_uri, dead_uri] = [living, dead].map(|address| format!("sip:{address}"));
-    let mut setup =
-        Setup::new((own_address(), 5060).into(), "gw.example", policy::shipped("registrar")?);
+    let mut setup = Setup::new(router_address(), "gw.example", policy::shipped("registrar")?);
     setup.location = "memory";
     setup.sections = format!(
         "[probe]\ninterval_s = 1\ntimeout_ms = 500\ndown_after = 1\n\

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
-use std::net::SocketAddr;
 use std::os::unix::fs::FileExt as _;
 use std::time::Instant;
 
@@ -11,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use viaduct_tests::or_skip;
 use viaduct_tests::support::disk::{NO_DISK, SmallDisk};
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::{PATIENCE, SipClient};
@@ -27,7 +27,7 @@ const TOO_MANY: usize = 60_000;
 
 /// A router whose store is on the disk.
 fn start(disk: &SmallDisk) -> Result<Router> {
-    let listen = SocketAddr::from((own_address(), 5060));
+    let listen = router_address();
     let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
     setup.store = format!("file = \"{}\"\n", disk.path().join(STORE).display());
     setup.launcher = disk.enter();

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
@@ -33,7 +34,7 @@ fn start() -> Result<std::result::Result<Bench, &'static str>> {
     let Some(component) = policy::build_own("hostile", folder.path())? else {
         return Ok(Err("no compiler for policies (VIADUCT_WASM_RUSTC); run `make test`"));
     };
-    let mut setup = Setup::new((own_address(), 5060).into(), DOMAIN, component);
+    let mut setup = Setup::new(router_address(), DOMAIN, component);
     setup.location = "memory";
     // Two workers, so that one busy with a bad run must not be the only one.
     setup.workers = 2;
@@ -82,10 +83,10 @@ fn deeds(
         }
     };
     let server = bench.router.listen();
-    let mut bad = client(server)?;
+    let (mut bad, mut good) = (client(server)?, client(server)?);
     let over = AtomicBool::new(false);
     thread::scope(|scope| {
-        let innocent = scope.spawn(|| serve_others(server, &over));
+        let innocent = scope.spawn(|| serve_others(&mut good, &over));
         let done = names
             .iter()
             .try_for_each(|name| (0..TIMES).try_for_each(|_| judge(&deed(&mut bad, name)?, name)));
@@ -108,14 +109,13 @@ fn deeds(
 }
 
 /// Registers and asks again, over and over; every answer must be 200.
-fn serve_others(server: SocketAddr, over: &AtomicBool) -> Result<usize> {
-    let mut client = client(server)?;
+fn serve_others(client: &mut SipClient, over: &AtomicBool) -> Result<usize> {
     let mut served = 0;
     while !over.load(Ordering::SeqCst) {
         let contact = client.contact("good");
         let answer = client.transact(&Request::register("good", DOMAIN, &contact, 600))?;
         ensure!(answer.status() == Some(200), "another's REGISTER suffered:\n{}", answer.text);
-        let answer = deed(&mut client, "good")?;
+        let answer = deed(client, "good")?;
         ensure!(answer.status() == Some(200), "another's MESSAGE suffered:\n{}", answer.text);
         served += 2;
     }

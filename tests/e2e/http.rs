@@ -10,6 +10,7 @@ use toml::{Table, Value};
 use viaduct_tests::or_skip;
 use viaduct_tests::support::http_server::{Answer, HttpServer};
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
@@ -54,7 +55,7 @@ impl Stand {
             }
         };
         let component = policy::copy_with(&policy::shipped("number-lookup")?, &file, change)?;
-        let mut setup = Setup::new((own_address(), 5060).into(), DOMAIN, component);
+        let mut setup = Setup::new(router_address(), DOMAIN, component);
         setup.location = "memory";
         // So that a busy machine is no slow service.
         setup.sections = "[http]\ntimeout_ms = 25000\nwait_ms = 30000\n";

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
+use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
@@ -26,7 +27,7 @@ const BURST: usize = 50;
 
 /// A router with little room; calls that nobody answers end after 64 times T1.
 fn start() -> Result<Router> {
-    let listen = SocketAddr::from((own_address(), 5060));
+    let listen = router_address();
     let mut setup = Setup::new(listen, DOMAIN, policy::shipped("registrar")?);
     setup.location = "memory";
     setup.sections = "[limits]\ntransactions = 400\n[timers]\nt1_ms = 200\n";

@@ -28,6 +28,12 @@ thread_local! {
     static TAKEN: Cell<usize> = const { Cell::new(0) };
 }
 
+/// Are routers asked for in namespaces of their own, where no phone can have their address?
+#[must_use]
+pub fn are_routers_apart() -> bool {
+    env::var(OVER).is_ok_and(|over| !over.is_empty())
+}
+
 /// Does `VIADUCT_OVER` ask for IPv6?
 fn is_v6() -> bool {
     env::var(OVER).is_ok_and(|over| over == "af_xdp_ipv6")

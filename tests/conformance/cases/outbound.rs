@@ -200,9 +200,10 @@ fn stun(stage: &Stage<'_>) -> Result<()> {
     let answer = answer.get(..length).context("nothing")?;
     ensure!(answer.starts_with(b"\x01\x01"), "no binding success: {answer:?}");
     ensure!(answer.get(4..20) == request.get(4..20), "another transaction: {answer:?}");
-    // XOR-MAPPED-ADDRESS, IPv4: type, length 8, family 1, port.
+    // XOR-MAPPED-ADDRESS (RFC 8489 14.2): type, length, family, port.
     let port = (socket.local_addr()?.port() ^ 0x2112).to_be_bytes();
-    let wanted = [&b"\0\x20\0\x08\0\x01"[..], &port].concat();
+    let begin = if stage.ip().is_ipv4() { b"\0\x20\0\x08\0\x01" } else { b"\0\x20\0\x14\0\x02" };
+    let wanted = [&begin[..], &port].concat();
     ensure!(answer.windows(8).any(|eight| eight == wanted), "{answer:?}");
     Ok(())
 }

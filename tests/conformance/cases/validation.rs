@@ -2,7 +2,9 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use viaduct_tests::support::net::Transport;
+use viaduct_tests::support::place;
 use viaduct_tests::support::sip_text::{Received, Request, unique};
+use viaduct_tests::support::skip::skipped;
 
 use crate::agent::{Agent, is, uri_in};
 use crate::case::{BOTH, Case, UDP};
@@ -186,18 +188,26 @@ fn own_maddr(stage: &Stage<'_>) -> Result<()> {
 /// Binds a user at the server's own address to another one there. The agent is at that address
 /// too, by UDP: whose Contact names another host or transport than his own, may well be taken for
 /// one behind a NAT.
-fn bind_here(stage: &Stage<'_>, user: &str, to: &str) -> Result<()> {
+///
+/// Says whether it could: an agent cannot be there where the server is in a namespace of its own.
+fn bind_here(stage: &Stage<'_>, user: &str, to: &str) -> Result<bool> {
+    if place::are_routers_apart() {
+        skipped("loops and spirals: no phone can be at the router's own address here");
+        return Ok(false);
+    }
     let ip = stage.address().ip();
     let contact = format!("sip:{to}@{ip}");
     let mut agent = stage.agent_at(Transport::Udp, ip)?;
-    is(200, &agent.ask(&Request::register(user, &ip.to_string(), &contact, LONG_S))?)
+    is(200, &agent.ask(&Request::register(user, &ip.to_string(), &contact, LONG_S))?)?;
+    Ok(true)
 }
 
 fn circle(stage: &Stage<'_>) -> Result<()> {
     let host = stage.address().ip();
     let (one, two) = (unique("c"), unique("c"));
-    bind_here(stage, &one, &two)?;
-    bind_here(stage, &two, &one)?;
+    if !bind_here(stage, &one, &two)? || !bind_here(stage, &two, &one)? {
+        return Ok(());
+    }
     let mut caller = stage.agent()?;
     is(482, &caller.ask(&caller.request("MESSAGE", &format!("sip:{one}@{host}")))?)
 }
@@ -206,7 +216,9 @@ fn spiral(stage: &Stage<'_>) -> Result<()> {
     let host = stage.address().ip();
     let (mut caller, mut phone) = (stage.agent()?, stage.agent()?);
     let one = unique("s");
-    bind_here(stage, &one, phone.user())?;
+    if !bind_here(stage, &one, phone.user())? {
+        return Ok(());
+    }
     let user = phone.user().to_owned();
     let register = Request::register(&user, &host.to_string(), &phone.contact(), LONG_S);
     is(200, &phone.ask(&register)?)?;
