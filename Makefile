@@ -13,9 +13,11 @@ VIADUCT := $(TARGET_DIR)/release/viaduct
 PACKAGES := tests/setup/packages.sh
 WASM_TOOLCHAIN := tests/setup/wasm-toolchain.sh
 
-# A policy in Rust is a folder under policies/ with a crate; that in Python has a target of its own.
+# A policy in Rust is a folder under policies/ with a crate; other languages have targets of their own.
 POLICIES ?= $(patsubst policies/%/Cargo.toml,%,$(wildcard policies/*/Cargo.toml))
+LANGUAGES := tests/setup/languages.sh
 PYTHON_POLICY := policies/python-registrar
+C_POLICY := policies/c-registrar
 # The example configuration, and the copy of it that `make run` uses and you may edit.
 RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
 RUN_CONFIG ?= run/viaduct.toml
@@ -37,7 +39,7 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test swap-soak bench sim sim-mutants fuzz check fmt policies python-policy build clean-run
+.PHONY: help setup run test swap-soak bench sim sim-mutants fuzz check fmt policies python-policy c-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
@@ -47,7 +49,7 @@ help:
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
-	@echo 'make python-policy  a registrar in Python, built and tested'
+	@echo 'make python-policy  a registrar in Python, built and tested; c-policy: one in C'
 	@echo 'make setup    only the set-up'
 
 setup:
@@ -68,16 +70,24 @@ policies: build
 
 # A registrar in Python: its tools from PyPI into a folder of their own, built, packed, tested.
 python-policy: build
-	@$(PACKAGES) python
-	@test -x $(TARGET_DIR)/python/bin/componentize-py || \
-		{ python3 -m venv $(TARGET_DIR)/python && \
-		  $(TARGET_DIR)/python/bin/pip install --quiet componentize-py==0.25.1; }
-	cd $(PYTHON_POLICY) && $(TARGET_DIR)/python/bin/componentize-py \
-		-d $(abspath guest-sdk/wit) -d wit -w viaduct:python-registrar/registrar \
-		componentize --stub-wasi app -p . \
+	tools=$$($(LANGUAGES) python); cd $(PYTHON_POLICY); \
+	$$tools/componentize-py -d $(abspath guest-sdk/wit) -d wit \
+		-w viaduct:python-registrar/registrar componentize --stub-wasi app -p . \
 		-o $(TARGET_DIR)/python/app.wasm
 	$(VIADUCT) policy pack $(TARGET_DIR)/python/app.wasm $(PYTHON_POLICY)
 	$(VIADUCT) policy test $(PYTHON_POLICY) --component $(PYTHON_POLICY)/python-registrar.wasm
+
+# A registrar in C: bindings made by wit-bindgen, compiled by Debian's clang, packed, tested.
+c-policy: build
+	tools=$$($(LANGUAGES) c); \
+	$$tools/wit-bindgen c guest-sdk/wit --world policy --out-dir $(TARGET_DIR)/c/policy
+	clang --target=wasm32-wasi -mexec-model=reactor -std=c11 -Os -Wall -Wextra -Werror \
+		-I $(TARGET_DIR)/c/policy -Wl,--strip-all,-z,stack-size=16384 \
+		-o $(TARGET_DIR)/c/registrar.wasm \
+		$(C_POLICY)/registrar.c $(TARGET_DIR)/c/policy/policy.c \
+		$(TARGET_DIR)/c/policy/policy_component_type.o
+	$(VIADUCT) policy pack $(TARGET_DIR)/c/registrar.wasm $(C_POLICY)
+	$(VIADUCT) policy test $(C_POLICY) --component $(C_POLICY)/c-registrar.wasm
 
 run: policies $(RUN_CONFIG)
 	$(VIADUCT) run --config $(RUN_CONFIG)
@@ -110,6 +120,10 @@ test: policies
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
 	fi; \
 	for policy in $(POLICIES); do $(VIADUCT) policy test policies/$$policy; done; \
+	for language in python c; do \
+		if why=$$($(LANGUAGES) $$language 2>&1 >/dev/null); then $(MAKE) $$language-policy; \
+		else echo "skipped: policies in $$language: $${why##*$$'\n'}" | tee -a "$$VIADUCT_SKIPPED"; fi; \
+	done; \
 	$(MAKE) -C kmod test; \
 	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi

@@ -9,13 +9,18 @@ mod world;
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
-use viaduct_engine::registrar::{LookupFlags, SaveFlags};
-use viaduct_engine::run::{AddPathMode, ReplyLines};
-use viaduct_engine::{Phase, PolicyFailure, Run, Verdict};
+use viaduct_engine::auth::{AuthFault, Role};
+use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, Thresholds};
+use viaduct_engine::http::{HttpFault, HttpMethod, HttpOrigin, HttpRequest, HttpResponse};
+use viaduct_engine::media::{Action, CallView, Media, MediaFault, MediaFlags, MediaMessage};
+use viaduct_engine::media::{Order, Tags};
+use viaduct_engine::registrar::{BindingFilter, LookupFlags, SaveFlags};
+use viaduct_engine::run::{AddPathMode, ReplyLines, SelectBy};
+use viaduct_engine::{Now, Phase, PolicyFailure, Run, Settings, Shared, Verdict};
 use viaduct_message::{Head, HeaderName, Limits, Message};
-use world::{ALICE, BOB, Sent, World, settings};
+use world::{ALICE, BOB, CAROL, Sent, World, auth, settings};
 
-/// One call of a host function.
+/// One call of a host function: of every interface all that change something, or end the run.
 #[derive(Clone, Debug)]
 enum Call {
     AddHeader(String, String),
@@ -31,10 +36,92 @@ enum Call {
     Var(String, Option<String>),
     Save(String),
     Lookup(Option<String>),
+    Remove(String, Option<String>),
+    Attributes(String),
+    PathFlow(u8),
+    Check(bool, Option<String>),
+    Challenge(bool, Option<String>, bool),
+    Select(u8, usize),
+    Next,
+    Report(bool),
+    Media(u8, String),
+    Table(u8, String, String),
+    Http(String),
+    Tell(String),
 }
 
-fn call(call: &Call, run: &mut Run) {
-    // Refusals are part of the game.
+/// False: the run is to be made again when the answer is there.
+fn call(call: &Call, run: &mut Run) -> bool {
+    match call {
+        Call::Check(proxy, realm) => {
+            return run.check_auth(role(*proxy), realm.as_deref()) != Err(AuthFault::Ask);
+        }
+        Call::Http(path) => return run.http(http_request(path)) != Err(HttpFault::Ask),
+        Call::Remove(..) | Call::Attributes(_) | Call::Select(..) | Call::Next => stage(call, run),
+        Call::Challenge(..) | Call::Report(_) | Call::Media(..) => stage(call, run),
+        Call::Table(..) | Call::Tell(_) => stage(call, run),
+        edit => self::edit(edit, run),
+    }
+    true
+}
+
+fn role(proxy: bool) -> Role {
+    if proxy { Role::Proxy } else { Role::Registrar }
+}
+
+fn http_request(path: &str) -> HttpRequest {
+    HttpRequest {
+        method: HttpMethod::Get,
+        origin: HttpOrigin { secure: true, host: "api.example.com".into(), port: 443 },
+        path: path.into(),
+        headers: Box::default(),
+        body: Box::default(),
+        timeout_ms: None,
+    }
+}
+
+/// What is no edit of the message. Refusals are part of the game.
+fn stage(call: &Call, run: &mut Run) {
+    match call {
+        Call::Remove(aor, contact) => {
+            let contact = contact.as_deref().map(str::as_bytes);
+            run.remove("location", aor, &BindingFilter { contact, ..BindingFilter::default() });
+        }
+        Call::Attributes(text) => drop(run.set_attributes(text)),
+        Call::Challenge(proxy, realm, stale) => {
+            let _ = run.challenge(role(*proxy), realm.as_deref(), *stale);
+        }
+        Call::Select(by, most) => {
+            drop(run.dispatch("gateways", ALGORITHMS[usize::from(*by)], *most))
+        }
+        Call::Next => drop(run.dispatch_next()),
+        Call::Report(alive) => drop(run.dispatch_report(*alive)),
+        Call::Media(action, flags) => drop(run.media(ACTIONS[usize::from(*action)], flags)),
+        Call::Table(0, key, value) => drop(run.table_set("t", key, Some(value), 60)),
+        Call::Table(1, key, _) => drop(run.table_add("t", key, i64::MAX, 60)),
+        Call::Table(_, key, _) => drop(run.table_hit("t", key, 10)),
+        Call::Tell(text) => {
+            run.log(2, text);
+            run.count(text, u64::MAX);
+        }
+        other => panic!("{other:?} belongs elsewhere"),
+    }
+}
+
+const ALGORITHMS: [SelectBy; 8] = [
+    SelectBy::RoundRobin,
+    SelectBy::Weighted,
+    SelectBy::Priority,
+    SelectBy::CallId,
+    SelectBy::From,
+    SelectBy::To,
+    SelectBy::RequestUri,
+    SelectBy::AuthUser,
+];
+const ACTIONS: [Action; 4] = [Action::Manage, Action::Offer, Action::Answer, Action::Delete];
+
+/// Edits, and what decides where the message goes. Refusals are part of the game.
+fn edit(call: &Call, run: &mut Run) {
     match call {
         Call::AddHeader(name, value) => drop(run.add_header(name, value)),
         Call::RemoveHeader(name) => drop(run.remove_header(name)),
@@ -65,7 +152,49 @@ fn call(call: &Call, run: &mut Run) {
         Call::Lookup(aor) => {
             let _ = run.lookup("location", &LookupFlags::default(), aor.as_deref());
         }
+        Call::PathFlow(mode) => {
+            let modes = [AddPathMode::UaSupported, AddPathMode::Always, AddPathMode::Require];
+            let _ = run.add_path_flow(modes[usize::from(*mode) % 3]);
+        }
+        other => panic!("{other:?} belongs elsewhere"),
     }
+}
+
+/// A relay that makes every description longer.
+struct Relay;
+
+impl Media for Relay {
+    fn handle(
+        &self,
+        _: Now,
+        _: &Order,
+        message: &MediaMessage<'_>,
+    ) -> Result<Option<Vec<u8>>, MediaFault> {
+        Ok(Some([message.body, b"a=relayed\r\n"].concat()))
+    }
+    fn refused(&self, _: Now, _: Tags<'_>, _: Option<u32>) {}
+    fn query(&self, _: Now, _: Tags<'_>) -> Option<CallView> {
+        None
+    }
+    fn check(&self, _: &MediaFlags) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// A router that has all a policy can ask for.
+fn furnished() -> Settings {
+    let gateways = [BOB, CAROL].map(|address| DestinationConfig {
+        set: "gateways".into(),
+        uri: format!("sip:{address}").into(),
+        weight: 1,
+        priority: 0,
+        attributes: "".into(),
+    });
+    let media: Arc<dyn Media> = Arc::new(Relay);
+    let dispatcher = Dispatcher::new(gateways, Thresholds::default());
+    let shared =
+        Shared { media: Some(media), dispatcher: Arc::new(dispatcher), ..Shared::default() };
+    Settings { auth: Some(auth()), shared, ..settings() }
 }
 
 /// Texts that try to break out: controls, delimiters, half UTF-8 sequences of meaning.
@@ -119,7 +248,32 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         "[prcefv0-9]{0,4}".prop_map(Call::Save),
         prop::option::of(uri()).prop_map(Call::Lookup),
     ];
-    prop::collection::vec(one, 0..12)
+    // As often an edit as anything else.
+    prop::collection::vec(prop_oneof![one, others()], 0..16)
+}
+
+fn others() -> impl Strategy<Value = Call> {
+    let flag = prop_oneof![Just(""), Just("replace-origin"), Just("TOS=184"), Just("no-flag")];
+    prop_oneof![
+        (uri(), prop::option::of(uri())).prop_map(|(aor, contact)| Call::Remove(aor, contact)),
+        nasty().prop_map(Call::Attributes),
+        any::<u8>().prop_map(Call::PathFlow),
+        (any::<bool>(), realm()).prop_map(|(proxy, realm)| Call::Check(proxy, realm)),
+        (any::<bool>(), realm(), any::<bool>())
+            .prop_map(|(proxy, realm, stale)| Call::Challenge(proxy, realm, stale)),
+        (0u8..8, 0usize..20).prop_map(|(by, most)| Call::Select(by, most)),
+        Just(Call::Next),
+        any::<bool>().prop_map(Call::Report),
+        (0u8..4, flag).prop_map(|(action, flags)| Call::Media(action, flags.to_owned())),
+        (0u8..3, nasty(), nasty()).prop_map(|(n, key, value)| Call::Table(n, key, value)),
+        nasty().prop_map(|text| Call::Http(format!("/{text}"))),
+        nasty().prop_map(Call::Tell),
+    ]
+}
+
+/// A realm stands in the challenge.
+fn realm() -> impl Strategy<Value = Option<String>> {
+    prop_oneof![2 => Just(None), 1 => Just(Some("example.com".to_owned())), 2 => nasty().prop_map(Some)]
 }
 
 fn verdict() -> impl Strategy<Value = Verdict> {
@@ -136,7 +290,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     ]
 }
 
-const METHODS: [&str; 4] = ["INVITE", "REGISTER", "MESSAGE", "SUBSCRIBE"];
+const METHODS: [&str; 6] = ["INVITE", "REGISTER", "MESSAGE", "SUBSCRIBE", "OPTIONS", "BYE"];
 
 fn request(method: &str, branch: u32) -> String {
     let uri = if method == "REGISTER" { "sip:example.com" } else { "sip:bob@example.com" };
@@ -246,7 +400,7 @@ proptest! {
     #[test]
     fn whatever_a_policy_does_what_leaves_is_legal(
         script in prop::collection::vec((calls(), verdict()), 4),
-        method in 0usize..4,
+        method in 0..METHODS.len(),
         answer in prop::sample::select(vec![180u16, 200, 302, 404, 486, 503]),
     ) {
         let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(script));
@@ -254,8 +408,8 @@ proptest! {
         let decide = move |phase: Phase, run: &mut Run| -> Result<Verdict, PolicyFailure> {
             let script = shared.lock().unwrap();
             let (calls, verdict) = &script[phase as usize];
-            for one in calls {
-                call(one, run);
+            if !calls.iter().all(|one| call(one, run)) {
+                return Ok(Verdict::Ask { fallback: 503 });
             }
             // As the WebAssembly host does it: what does not fit the phase is no verdict.
             Ok(match (phase, verdict) {
@@ -268,7 +422,10 @@ proptest! {
             })
         };
         let phases = [Phase::Request, Phase::Branch, Phase::Reply, Phase::Failure];
-        let mut world = World::with(settings(), &phases, decide);
+        let mut world = World::with(furnished(), &phases, decide);
+        world.users = vec![("bob", "example.com", "secret")];
+        let response = HttpResponse { status: 200, headers: Box::default(), body: Box::default() };
+        world.http = Ok(Arc::new(response));
         for branch in 0..2 {
             let sent = world.udp(ALICE, &request(METHODS[method], branch));
             check(&sent);
