@@ -70,23 +70,7 @@ pub(crate) fn is(byte: u8, class: u8) -> bool {
 /// Are all bytes of that class? True for none.
 #[inline]
 pub(crate) fn all(text: &[u8], class: u8) -> bool {
-    leading(text, class) == text.len()
-}
-
-/// How many leading bytes are of that class, which is one of those above. Four are looked up for
-/// one branch.
-#[inline]
-pub(crate) fn leading(text: &[u8], class: u8) -> usize {
-    let of = |byte: &u8| CLASS.get(usize::from(*byte)).copied().unwrap_or_default();
-    let mut len = 0;
-    for block in text.as_chunks::<4>().0 {
-        if block.iter().fold(class, |all, byte| all & of(byte)) == 0 {
-            break;
-        }
-        len += 4;
-    }
-    let rest = text.get(len..).unwrap_or_default();
-    len + rest.iter().position(|byte| of(byte) & class == 0).unwrap_or(rest.len())
+    text.iter().all(|b| is(*b, class))
 }
 
 /// At least one byte, and all are token bytes?
@@ -98,7 +82,7 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
 /// Splits behind the leading bytes of that class.
 #[inline]
 pub(crate) fn span_of(text: &[u8], class: u8) -> (&[u8], &[u8]) {
-    split(text, leading(text, class))
+    split(text, text.iter().position(|b| !is(*b, class)).unwrap_or(text.len()))
 }
 
 /// Bytes of that class and whole `%` escapes only?
@@ -206,27 +190,25 @@ pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     }
 }
 
-/// Offset of the first CR or LF. Header lines are short: a few steps find their end before a call
-/// into a search for long texts has chosen its way, which serves what is longer.
+/// Offset of the first CR or LF. Header lines are short: eight bytes a step find their end before
+/// a call into a search for long texts has chosen its way, which serves what is longer.
 #[inline]
 pub(crate) fn line_break(text: &[u8]) -> Option<usize> {
-    const STEPS: usize = 4;
-    let (blocks, _) = text.as_chunks::<16>();
-    for (step, block) in blocks.iter().take(STEPS).enumerate() {
-        let found = line_breaks_in(block);
+    const STEPS: usize = 8;
+    const ONES: u64 = u64::MAX / 255;
+    // The lowest high bit set in the result marks the first zero byte (those above may be wrong).
+    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
+    let (words, _) = text.as_chunks::<8>();
+    for (step, word) in words.iter().take(STEPS).enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let found =
+            zeros(word ^ (ONES * u64::from(b'\r'))) | zeros(word ^ (ONES * u64::from(b'\n')));
         if found != 0 {
-            return Some(step * 16 + found.trailing_zeros() as usize / 8);
+            return Some(step * 8 + found.trailing_zeros() as usize / 8);
         }
     }
-    let done = blocks.len().min(STEPS) * 16;
+    let done = words.len().min(STEPS) * 8;
     memchr::memchr2(b'\r', b'\n', text.get(done..)?).map(|at| done + at)
-}
-
-/// One byte of ones for each CR or LF, in place. Comparing all sixteen becomes vector code.
-#[inline]
-fn line_breaks_in(block: &[u8; 16]) -> u128 {
-    let is_break = |byte: u8| (byte == b'\r') | (byte == b'\n');
-    u128::from_le_bytes(block.map(|byte| if is_break(byte) { u8::MAX } else { 0 }))
 }
 
 /// A decimal number: digits only, at least one, fits.

@@ -79,11 +79,25 @@ fn name(text: &[u8]) -> Option<Host<'_>> {
         return None;
     }
     let bare = text.strip_suffix(b".").unwrap_or(text);
-    let label = bare.rsplit(|byte| *byte == b'.').next().unwrap_or_default();
+    // The byte before; the name begins as a label does behind a dot.
+    let mut before = b'.';
     // The last label decides; an empty one counts as a number.
-    let number = label.iter().all(u8::is_ascii_digit);
-    let empty = bare.starts_with(b".") || bare.array_windows().any(|pair| pair == b"..");
-    (!number && !empty && chars::all(bare, chars::HOST)).then_some(Host::Name(text))
+    let mut number = true;
+    for byte in bare {
+        if *byte == b'.' {
+            if before == b'.' {
+                return None;
+            }
+            number = true;
+        } else {
+            if !chars::is(*byte, chars::HOST) {
+                return None;
+            }
+            number &= byte.is_ascii_digit();
+        }
+        before = *byte;
+    }
+    (!number).then_some(Host::Name(text))
 }
 
 /// Dotted decimal. Leading zeros are refused: some readers take them for octal.

@@ -306,7 +306,7 @@ pub(crate) fn cut(bytes: &[u8], at: usize) -> Cut {
         }
     };
     let bad = Cut::Bad { next };
-    let label_len = chars::leading(rest, chars::TOKEN);
+    let label_len = rest.iter().position(|b| !chars::is(*b, chars::TOKEN)).unwrap_or(0);
     let Some((label, mut tail)) = rest.split_at_checked(label_len) else {
         return bad;
     };
