@@ -103,6 +103,10 @@ test: policies
 			VIADUCT_OVER=$$over $(CARGO) nextest run -p viaduct-tests $(OVER_XDP) \
 				--config-file tests/setup/nextest.toml; \
 		done; \
+		for relay in xdp xdp-generic; do \
+			VIADUCT_RELAY=$$relay $(CARGO) nextest run -p viaduct-media --test relay \
+				--config-file tests/setup/nextest.toml; \
+		done; \
 		$(CARGO) test --workspace --doc; \
 	else \
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
