@@ -115,6 +115,10 @@ test: policies
 		again+=' -E not(test(kamailio))'; \
 		VIADUCT_OVER=af_xdp $$again $(OVER_XDP:%=--test %); \
 		VIADUCT_OVER=af_xdp_ipv6 $$again $(OVER_XDP_IPV6:%=--test %); \
+		for relay in xdp xdp-generic; do \
+			VIADUCT_RELAY=$$relay $(CARGO) nextest run -p viaduct-media --test relay \
+				--config-file tests/setup/nextest.toml; \
+		done; \
 		$(CARGO) test --workspace --doc; \
 	else \
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \

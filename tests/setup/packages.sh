@@ -13,16 +13,16 @@ die() { say "$@"; exit 1; }
 
 group() {
     case "$1" in
-        # clang for the steering program (router/transport/build.rs), the rest from m4 on for libxdp
-        # and libbpf.
+        # clang for the XDP programs (build.rs of router/transport and router/media), the rest from
+        # m4 on for libxdp and libbpf.
         build) echo gcc libc6-dev make pkg-config ca-certificates clang m4 libelf-dev zlib1g-dev \
             linux-libc-dev ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
-        test)  echo sip-tester kamailio baresip-core iproute2 procps postgresql util-linux ;;
+        test)  echo sip-tester kamailio baresip-core iproute2 ethtool procps postgresql util-linux ;;
         bench) echo kamailio iproute2 ethtool util-linux postgresql kamailio-postgres-modules ;;
         fuzz)  echo g++ ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
-            iproute2 libelf1 dwarves ;;
+            iproute2 libelf1 dwarves pkg-config clang libelf-dev zlib1g-dev linux-libc-dev ;;
         python) echo python3-venv ;;
         c)     echo clang lld wasi-libc libclang-rt-14-dev-wasm32 ;;
         *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel python c)" ;;

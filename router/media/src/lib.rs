@@ -1,7 +1,9 @@
 //! Media relay. What a session is stands in [`session`]; who carries it out is an [`Executor`]: the
-//! kernel module ([`kernel`]), this process itself ([`userspace`]), or both ([`fallback`]). What both do with a packet is
-//! written down once without sockets or a clock, in [`relay`], [`latch`], [`packet`] and [`budget`];
-//! the module has the same in C, and both pass the tests of `tests/relay`.
+//! kernel module ([`kernel`]), this process itself ([`userspace`]), or both ([`fallback`]); a program
+//! in front of the stack ([`xdp`]) may take settled sessions off this process. What they do with a
+//! packet is written down once without sockets or a clock, in [`relay`], [`latch`], [`packet`] and
+//! [`budget`]; the module and the program have the same in C, and all pass the tests of
+//! `tests/relay`.
 
 pub mod budget;
 pub mod call;
@@ -17,6 +19,7 @@ pub mod sdp;
 pub mod service;
 pub mod session;
 pub mod userspace;
+pub mod xdp;
 
 pub use executor::{Executor, ExecutorError};
 pub use service::Service;

@@ -101,6 +101,14 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
+/* Who gets what is not SIP before the stack does, where there is somebody. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} next SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, VERDICTS);
@@ -294,8 +302,10 @@ int steer(struct xdp_md *ctx)
 	verdict = read_packet(&p, start, stop, set);
 	if (verdict != REDIRECTED)
 		return end(verdict, XDP_PASS);
-	if (!bpf_map_lookup_elem(&listeners, &p.to))
-		return end(NOT_OURS, XDP_PASS);
+	if (!bpf_map_lookup_elem(&listeners, &p.to)) {
+		bpf_tail_call(ctx, &next, 0);
+		return end(NOT_OURS, XDP_PASS); /* there is nobody */
+	}
 	if (set->banning || set->per_second) {
 		__u64 now = bpf_ktime_get_ns();
 

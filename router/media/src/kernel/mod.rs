@@ -5,6 +5,6 @@ mod client;
 mod decode;
 mod encode;
 mod names;
-mod wire;
+pub(crate) mod wire;
 
 pub use client::{KernelRelay, Owner};

@@ -11,10 +11,10 @@ const HEADER: usize = 16;
 /// Of `genlmsghdr`.
 const GENERIC_HEADER: usize = 4;
 
-pub(super) const NLM_F_REQUEST: u16 = 0x1;
-pub(super) const NLM_F_ACK: u16 = 0x4;
-pub(super) const NLM_F_DUMP_INTR: u16 = 0x10;
-pub(super) const NLM_F_DUMP: u16 = 0x300;
+pub(crate) const NLM_F_REQUEST: u16 = 0x1;
+pub(crate) const NLM_F_ACK: u16 = 0x4;
+pub(crate) const NLM_F_DUMP_INTR: u16 = 0x10;
+pub(crate) const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_ACK_TLVS: u16 = 0x200;
 const NLMSG_ERROR: u16 = 2;
@@ -23,10 +23,10 @@ const NLMSGERR_ATTR_MSG: u16 = 1;
 
 /// Attributes to be sent.
 #[derive(Debug, Default)]
-pub(super) struct Attrs(Vec<u8>);
+pub(crate) struct Attrs(Vec<u8>);
 
 impl Attrs {
-    pub(super) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
+    pub(crate) fn put(&mut self, kind: u16, value: &[u8]) -> &mut Self {
         let attr = DefaultNla::new(kind, value.to_vec());
         let at = self.0.len();
         // The emitter writes the padding's octets only where it writes anything.
@@ -37,34 +37,34 @@ impl Attrs {
         self
     }
 
-    pub(super) fn put_u8(&mut self, kind: u16, value: u8) -> &mut Self {
+    pub(crate) fn put_u8(&mut self, kind: u16, value: u8) -> &mut Self {
         self.put(kind, &[value])
     }
 
-    pub(super) fn put_u16(&mut self, kind: u16, value: u16) -> &mut Self {
+    pub(crate) fn put_u16(&mut self, kind: u16, value: u16) -> &mut Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
-    pub(super) fn put_u32(&mut self, kind: u16, value: u32) -> &mut Self {
+    pub(crate) fn put_u32(&mut self, kind: u16, value: u32) -> &mut Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
-    pub(super) fn put_u64(&mut self, kind: u16, value: u64) -> &mut Self {
+    pub(crate) fn put_u64(&mut self, kind: u16, value: u64) -> &mut Self {
         self.put(kind, &value.to_ne_bytes())
     }
 
-    pub(super) fn nest(&mut self, kind: u16, inner: &Self) -> &mut Self {
+    pub(crate) fn nest(&mut self, kind: u16, inner: &Self) -> &mut Self {
         self.put(kind | NLA_F_NESTED, &inner.0)
     }
 
     /// Octets so far.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 }
 
 /// A whole request.
-pub(super) fn request(
+pub(crate) fn request(
     family: u16,
     flags: u16,
     sequence: u32,
@@ -85,11 +85,11 @@ pub(super) fn request(
 
 /// Received attributes of one level.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Received<'a>(&'a [u8]);
+pub(crate) struct Received<'a>(&'a [u8]);
 
 impl<'a> Received<'a> {
     /// Each attribute's type and value; ends at the first that is broken.
-    pub(super) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = (u16, &'a [u8])> {
         NlasIterator::new(self.0)
             .map_while(Result::ok)
             .map(|attr| (attr.kind() & NLA_TYPE_MASK, attr.into_inner()))
@@ -99,38 +99,38 @@ impl<'a> Received<'a> {
             })
     }
 
-    pub(super) fn get(self, wanted: u16) -> Option<&'a [u8]> {
+    pub(crate) fn get(self, wanted: u16) -> Option<&'a [u8]> {
         self.iter().find(|(kind, _)| *kind == wanted).map(|(_, value)| value)
     }
 
-    pub(super) fn nested(self, wanted: u16) -> Option<Self> {
+    pub(crate) fn nested(self, wanted: u16) -> Option<Self> {
         self.get(wanted).map(Received)
     }
 
-    pub(super) fn of(value: &'a [u8]) -> Self {
+    pub(crate) fn of(value: &'a [u8]) -> Self {
         Self(value)
     }
 
-    pub(super) fn u8(self, kind: u16) -> Option<u8> {
+    pub(crate) fn u8(self, kind: u16) -> Option<u8> {
         self.get(kind)?.first().copied()
     }
 
-    pub(super) fn u16(self, kind: u16) -> Option<u16> {
+    pub(crate) fn u16(self, kind: u16) -> Option<u16> {
         Some(u16::from_ne_bytes(self.get(kind)?.try_into().ok()?))
     }
 
-    pub(super) fn u32(self, kind: u16) -> Option<u32> {
+    pub(crate) fn u32(self, kind: u16) -> Option<u32> {
         Some(u32::from_ne_bytes(self.get(kind)?.try_into().ok()?))
     }
 
-    pub(super) fn u64(self, kind: u16) -> Option<u64> {
+    pub(crate) fn u64(self, kind: u16) -> Option<u64> {
         Some(u64::from_ne_bytes(self.get(kind)?.try_into().ok()?))
     }
 }
 
 /// One message of a datagram from the kernel.
 #[derive(Debug)]
-pub(super) enum Message<'a> {
+pub(crate) enum Message<'a> {
     /// The request was carried out, or the dump is over.
     Done,
     /// The request was refused.
@@ -147,7 +147,7 @@ pub(super) enum Message<'a> {
 }
 
 /// The messages of a datagram with their sequence numbers; ends at the first that is broken.
-pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u32, Message<'_>)> {
+pub(crate) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = (u32, Message<'_>)> {
     std::iter::from_fn(move || {
         let len = usize::try_from(u32_at(datagram, 0)?).ok()?;
         let message = datagram.get(..len).filter(|message| message.len() >= HEADER)?;

@@ -18,7 +18,7 @@ fn pair(port: u16) -> [Leg; 2] {
     [Leg::new(at(1, port), peer(1)), Leg::new(at(2, port), peer(2))]
 }
 
-fn sessions(ports: std::ops::Range<u16>) -> Vec<Session> {
+pub(crate) fn sessions(ports: std::ops::Range<u16>) -> Vec<Session> {
     ports.map(|port| Session { id: u64::from(port), idle_s: 0, legs: pair(port) }).collect()
 }
 

@@ -1,6 +1,7 @@
 //! What every executor must do, shown with real packets between network namespaces. By default the
-//! subject is the relay in user space; `VIADUCT_RELAY=module` makes it the kernel module, which must
-//! be loaded (`make -C kmod qemu-test` does that in QEMU).
+//! subject is the relay in user space; `VIADUCT_RELAY=xdp` puts the XDP program in front of it, in the
+//! drivers, `xdp-generic` in the kernel; `module` makes it the kernel module, which must be loaded
+//! (`make -C kmod qemu-test` does that in QEMU).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -16,3 +17,4 @@ mod packets;
 mod phone;
 mod stage;
 mod within;
+mod xdp;

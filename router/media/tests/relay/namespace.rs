@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, setns};
+use viaduct_media::xdp::{Mode, Program};
 
 /// A namespace that ends with this value.
 pub(crate) struct Namespace {
@@ -24,7 +26,7 @@ impl Namespace {
     }
 
     /// Runs lines of `ip` inside, by one process: on an emulated machine each costs a second.
-    fn ip(&self, lines: &str) -> Result<()> {
+    pub(crate) fn ip(&self, lines: &str) -> Result<()> {
         let arguments = ["-n", self.name.as_str(), "-batch", "-"];
         let mut ip = Command::new("ip")
             .args(arguments)
@@ -34,6 +36,16 @@ impl Namespace {
             .context("ip of iproute2")?;
         ip.stdin.take().context("no input")?.write_all(lines.as_bytes())?;
         finished(&arguments, &ip.wait_with_output()?)
+    }
+
+    /// Runs `ethtool` inside.
+    pub(crate) fn ethtool(&self, words: &[&str]) -> Result<()> {
+        self.enter(|| {
+            let output = Command::new("ethtool").args(words).output().context("ethtool")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "ethtool {}: {said}", words.join(" "));
+            Ok(())
+        })
     }
 
     /// What `setns` takes.
@@ -93,6 +105,38 @@ impl Net {
         net.a.ip(&host_end(1))?;
         net.b.ip(&host_end(2))?;
         Ok(net)
+    }
+
+    /// Checksums are made by the phones' machines, as a wire would have them, and their ends of the
+    /// cables take what a driver sends, if it is to be `native`. In `r` routes may be asked for.
+    pub(crate) fn ready_for_xdp(&self, native: bool) -> Result<()> {
+        let gro = if native { "on" } else { "off" };
+        for host in [&self.a, &self.b] {
+            host.ethtool(&["-K", "phone", "tx", "off", "gro", gro])?;
+        }
+        self.r.enter(|| {
+            for family in ["ipv4", "ipv6"] {
+                std::fs::write(format!("/proc/sys/net/{family}/conf/lo/forwarding"), "1")?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts the program in front of both networks; returns how it runs.
+    pub(crate) fn attach(&self, program: &mut Program) -> Result<[Mode; 2]> {
+        self.r.enter(|| {
+            let mut attach = |n: u8, name: &str| -> Result<Mode> {
+                let index = if_nametoindex(name)?;
+                Ok(program.attach(index, [2, 0, 0, 0, n, 0xfe])?)
+            };
+            Ok([attach(1, "to-a")?, attach(2, "to-b")?])
+        })
+    }
+
+    /// Takes it away from both.
+    pub(crate) fn detach(&self, program: &mut Program) {
+        let indices: Vec<u32> = program.served().map(|(index, _)| index).collect();
+        indices.into_iter().for_each(|index| program.leave(index));
     }
 }
 

@@ -1,6 +1,6 @@
 //! Namespaces, a subject, and what tests ask of it.
 
-use std::fs::File;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use std::{env, thread};
@@ -9,7 +9,9 @@ use anyhow::{Result, bail};
 use viaduct_media::kernel::{KernelRelay, Owner};
 use viaduct_media::session::{Counter, Event, Learn, Leg, Rank, Report, Session};
 use viaduct_media::userspace::UserspaceRelay;
+use viaduct_media::xdp::{self, Program, XdpFault, XdpRelay};
 use viaduct_media::{Executor, ExecutorError};
+use viaduct_tests::support::skip::skipped;
 
 use crate::namespace::Net;
 use crate::packets::rtp;
@@ -22,7 +24,34 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Stage {
     pub(crate) net: Net,
     pub(crate) relay: Box<dyn Executor>,
+    /// Of the relay in XDP, attached to both interfaces.
+    pub(crate) program: Option<Program>,
 }
+
+/// What is tested.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Subject {
+    Userspace,
+    Module,
+    /// In the drivers, or in the kernel.
+    Xdp {
+        native: bool,
+    },
+}
+
+impl Subject {
+    fn named() -> Self {
+        match env::var("VIADUCT_RELAY").as_deref() {
+            Ok("module") => Self::Module,
+            Ok("xdp") => Self::Xdp { native: true },
+            Ok("xdp-generic") => Self::Xdp { native: false },
+            _ => Self::Userspace,
+        }
+    }
+}
+
+/// Legs the program has room for.
+const LEGS_MAX: u32 = 2_048;
 
 /// Which owner a test's sessions have where it does not matter.
 pub(crate) const OWNER: Owner = Owner { id: 77, grace_s: 30 };
@@ -30,27 +59,63 @@ pub(crate) const OWNER: Owner = Owner { id: 77, grace_s: 30 };
 impl Stage {
     /// `None` after saying why it cannot be set up here.
     pub(crate) fn new() -> Result<Option<Self>> {
-        let is_module = env::var("VIADUCT_RELAY").is_ok_and(|subject| subject == "module");
-        let net = match Net::new() {
-            Ok(net) => net,
-            Err(error) => {
-                let why = format!("no network namespaces here: {error:#}");
-                viaduct_tests::support::skip::skipped(&why);
-                return Ok(None);
-            }
-        };
-        let namespace = net.r.file()?;
-        let relay = net.r.enter(move || subject(is_module, namespace))?;
-        Ok(Some(Self { net, relay }))
+        Self::of(Subject::named())
     }
 
     /// For what only the module does.
     pub(crate) fn module() -> Result<Option<Self>> {
-        if env::var("VIADUCT_RELAY").is_ok_and(|subject| subject == "module") {
+        if Subject::named() == Subject::Module {
             return Self::new();
         }
-        viaduct_tests::support::skip::skipped("only with the kernel module");
+        skipped("only with the kernel module");
         Ok(None)
+    }
+
+    /// For what only the program does; in the drivers if nothing else is named.
+    pub(crate) fn xdp() -> Result<Option<Self>> {
+        match Subject::named() {
+            Subject::Module => {
+                skipped("only in front of user space");
+                Ok(None)
+            }
+            Subject::Userspace => Self::of(Subject::Xdp { native: true }),
+            named => Self::of(named),
+        }
+    }
+
+    fn of(subject: Subject) -> Result<Option<Self>> {
+        let net = match Net::new() {
+            Ok(net) => net,
+            Err(error) => {
+                skipped(&format!("no network namespaces here: {error:#}"));
+                return Ok(None);
+            }
+        };
+        let namespace = net.r.file()?;
+        let relay = || UserspaceRelay::start();
+        let (relay, program): (Box<dyn Executor>, _) = match subject {
+            Subject::Module => {
+                (net.r.enter(|| Ok(Box::new(KernelRelay::attach(OWNER)?) as _))?, None)
+            }
+            Subject::Userspace => (Box::new(Within { relay: relay()?, namespace }), None),
+            Subject::Xdp { native } => {
+                net.ready_for_xdp(native)?;
+                let loaded = net.r.enter(|| Ok(xdp::load(LEGS_MAX)))?;
+                let Some((mut program, table)) = loaded_or_skipped(loaded)? else {
+                    return Ok(None);
+                };
+                net.attach(&mut program)?;
+                let relay = XdpRelay::over(Box::new(relay()?), table);
+                (Box::new(Within { relay, namespace }), Some(program))
+            }
+        };
+        Ok(Some(Self { net, relay, program }))
+    }
+
+    /// How often something became of packets at the program.
+    pub(crate) fn outcome(&self, name: &str) -> u64 {
+        let at = xdp::OUTCOMES.iter().position(|outcome| *outcome == name).unwrap();
+        self.program.as_ref().map_or(0, |program| program.outcomes().unwrap()[at])
     }
 
     pub(crate) fn report(&mut self, local: SocketAddr) -> Report {
@@ -103,11 +168,21 @@ impl Stage {
     }
 }
 
-fn subject(is_module: bool, namespace: File) -> Result<Box<dyn Executor>> {
-    if is_module {
-        return Ok(Box::new(KernelRelay::attach(OWNER)?));
+type Loaded = Result<(Program, xdp::Table), XdpFault>;
+
+fn loaded_or_skipped(loaded: Loaded) -> Result<Option<(Program, xdp::Table)>> {
+    match loaded {
+        Ok(loaded) => Ok(Some(loaded)),
+        Err(XdpFault::Absent) => {
+            skipped(&XdpFault::Absent.to_string());
+            Ok(None)
+        }
+        Err(XdpFault::Kernel(what, error)) if error.kind() == ErrorKind::PermissionDenied => {
+            skipped(&format!("the kernel lets us load no BPF program: {what}: {error}"));
+            Ok(None)
+        }
+        Err(fault) => Err(fault.into()),
     }
-    Ok(Box::new(Within { relay: UserspaceRelay::start()?, namespace }))
 }
 
 /// A call between a phone in `a` and one in `b`.

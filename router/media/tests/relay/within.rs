@@ -1,4 +1,4 @@
-//! The relay in user space opens its sockets in the namespace of the thread that adds a session; here
+//! A relay in user space opens its sockets in the namespace of the thread that adds a session; here
 //! that is the relay's.
 
 use std::fs::File;
@@ -7,15 +7,14 @@ use std::thread;
 
 use nix::sched::{CloneFlags, setns};
 use viaduct_media::session::{Event, Leg, Report, Session};
-use viaduct_media::userspace::UserspaceRelay;
 use viaduct_media::{Executor, ExecutorError};
 
-pub(crate) struct Within {
-    pub(crate) relay: UserspaceRelay,
+pub(crate) struct Within<E> {
+    pub(crate) relay: E,
     pub(crate) namespace: File,
 }
 
-impl Executor for Within {
+impl<E: Executor> Executor for Within<E> {
     fn add(&mut self, sessions: &[Session]) -> Result<(), ExecutorError> {
         let Self { relay, namespace } = self;
         thread::scope(|scope| {

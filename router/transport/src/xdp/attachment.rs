@@ -6,6 +6,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use aya::programs::ProgramFd;
+
 use super::frames::{Frames, Port, Queue, Shape};
 use super::interface::Interface;
 use super::layout::{MOST_QUEUES, MOST_WORKERS, Settings, VERDICTS};
@@ -74,6 +76,7 @@ pub struct Attachment {
     program: Program,
     program_id: u32,
     queues: Vec<Arc<Queue>>,
+    is_chained: bool,
 }
 
 /// The ports of one worker on one interface.
@@ -143,7 +146,8 @@ impl Attachment {
             }
         }
         let program_id = program.id()?;
-        Ok((Attachment { plan: plan.clone(), rung, program, program_id, queues }, each))
+        let plan = plan.clone();
+        Ok((Attachment { plan, rung, program, program_id, queues, is_chained: false }, each))
     }
 
     /// The rung.
@@ -180,6 +184,18 @@ impl Attachment {
             }
             Some(_) => None,
         }
+    }
+
+    /// Lets another XDP program have UDP that is not for a listener, before the stack does.
+    pub fn chain(&mut self, next: &ProgramFd) -> Result<(), ProgramFault> {
+        self.program.chain(next)?;
+        self.is_chained = true;
+        Ok(())
+    }
+
+    /// Whether another program has been given to [`Attachment::chain`].
+    pub fn is_chained(&self) -> bool {
+        self.is_chained
     }
 
     /// Drops packets of a source until the monotonic clock shows `until_ns`.

@@ -4,7 +4,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-use aya::maps::{Array, HashMap, MapData, PerCpuArray, XskMap};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, ProgramArray, XskMap};
 use aya::programs::socket_filter::ReusePortSocketFilter;
 use aya::programs::{ProgramError, ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfError, EbpfLoader};
@@ -121,6 +121,12 @@ impl Program {
         let place = queue.saturating_mul(MOST_WORKERS).saturating_add(worker);
         let mut map = XskMap::try_from(self.map("sockets")?).map_err(object)?;
         map.set(place, Descriptor(fd), 0).map_err(object)
+    }
+
+    /// Lets another XDP program have UDP that is not for a listener, before the stack does.
+    pub fn chain(&mut self, next: &ProgramFd) -> Result<(), ProgramFault> {
+        let mut map = ProgramArray::try_from(self.map("next")?).map_err(object)?;
+        map.set(0, next, 0).map_err(|error| fault("chain", &error))
     }
 
     /// Drops packets of `source` until the monotonic clock shows `until_ns`.

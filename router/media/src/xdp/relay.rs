@@ -1,0 +1,387 @@
+//! Sessions of another executor, carried out by the program where both peers are settled.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use nix::time::{ClockId, clock_gettime};
+
+use super::layout::Entry;
+use super::program::XdpFault;
+use super::table::Table;
+use crate::executor::{Executor, ExecutorError};
+use crate::latch::{Scope, scope};
+use crate::session::{
+    Counter, Counters, Event, Events, Leg, LegFlags, LegReport, Quality, Report, Session,
+};
+
+/// An idle session is looked at so often, to see whether it goes on.
+const IDLE_LOOK_MS: u64 = 1_000;
+
+/// An executor with the program in front of it.
+pub struct XdpRelay {
+    base: Box<dyn Executor>,
+    table: Table,
+    /// By the local address of the first leg.
+    sessions: HashMap<SocketAddr, Placement>,
+    /// From any local address to that of the first leg.
+    firsts: HashMap<SocketAddr, SocketAddr>,
+    by_slot: HashMap<u32, SocketAddr>,
+}
+
+/// Where a session is besides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Nowhere until its peers are settled.
+    Waiting,
+    /// In the program.
+    Placed,
+    /// Nowhere: the program cannot do what it wants, or has no room.
+    Kept,
+}
+
+#[derive(Debug)]
+struct Placement {
+    session: Session,
+    state: State,
+    /// The numbers of its legs, from when it was placed first.
+    slots: Option<[u32; 2]>,
+    /// What the program had heard before signalling changed.
+    before: [Heard; 2],
+    since_ms: u64,
+    idle_told: bool,
+    idle_look_ms: u64,
+}
+
+/// What the program heard of a leg.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heard {
+    quality: Quality,
+    seen_ns: u64,
+    ssrc: u32,
+}
+
+impl XdpRelay {
+    /// `base` carries out all sessions; the program behind `table` those it can besides.
+    #[must_use]
+    pub fn over(base: Box<dyn Executor>, table: Table) -> Self {
+        let (sessions, firsts, by_slot) = Default::default();
+        Self { base, table, sessions, firsts, by_slot }
+    }
+
+    /// How many sessions the program has.
+    #[must_use]
+    pub fn placed(&self) -> usize {
+        self.sessions.values().filter(|placement| placement.state == State::Placed).count()
+    }
+
+    /// Puts a session into the program if its time has come.
+    fn place(&mut self, first: SocketAddr) {
+        let Some(placement) = self.sessions.get_mut(&first) else { return };
+        if placement.state != State::Waiting {
+            return;
+        }
+        if !is_fit(&placement.session) {
+            placement.state = State::Kept;
+            return;
+        }
+        let Ok(report) = self.base.report(first) else { return };
+        let Some(peers) = settled(&report) else { return };
+        placement.state = State::Placed;
+        if !peers.iter().all(|peer| may_be_sent_to(*peer)) {
+            placement.state = State::Kept;
+        } else if let Err(fault) = self.write(first, peers, &report) {
+            tracing::debug!(target: "viaduct::media", %fault, "a session stays in user space");
+            // Half of it must not stay there; an entry that is not there is no error.
+            self.withdraw(first).ok();
+            if let Some(placement) = self.sessions.get_mut(&first) {
+                placement.state = State::Kept;
+            }
+        }
+    }
+
+    fn write(
+        &mut self,
+        first: SocketAddr,
+        [a_peer, b_peer]: [SocketAddr; 2],
+        report: &Report,
+    ) -> Result<(), XdpFault> {
+        let Some(placement) = self.sessions.get_mut(&first) else { return Ok(()) };
+        let slots = match placement.slots {
+            Some(slots) => slots,
+            None => {
+                let a = self.table.take_slot()?;
+                let b = self.table.take_slot().inspect_err(|_| self.table.give_back(a))?;
+                self.by_slot.extend([(a, first), (b, first)]);
+                *placement.slots.insert([a, b])
+            }
+        };
+        let [a, b] = &placement.session.legs;
+        let ways = [((a, a_peer), (b, b_peer)), ((b, b_peer), (a, a_peer))];
+        for (((slot, (from, to)), stands), before) in
+            slots.into_iter().zip(ways).zip(&report.legs).zip(&placement.before)
+        {
+            let mut entry = Entry::new(slot, from, to);
+            entry.heard = (stands.seen_ms.is_some() || before.seen_ns != 0).into();
+            self.table.insert(from.0.local, entry)?;
+        }
+        Ok(())
+    }
+
+    /// Takes a session out of the program, and keeps what that has heard.
+    fn withdraw(&mut self, first: SocketAddr) -> Result<(), ExecutorError> {
+        let Some(placement) = self.sessions.get_mut(&first) else { return Ok(()) };
+        if placement.state != State::Placed {
+            return Ok(());
+        }
+        let mut heard = placement.before;
+        for (leg, heard) in placement.session.legs.iter().zip(&mut heard) {
+            let entry = self.table.get(leg.local);
+            self.table.remove(leg.local).map_err(into_error)?;
+            if let Some(entry) = entry {
+                *heard = heard.and(&entry);
+            }
+        }
+        placement.before = heard;
+        placement.state = State::Waiting;
+        Ok(())
+    }
+
+    /// `report` with the program's share.
+    fn merged(&self, report: Report) -> Report {
+        let placement = self.sessions.get(&report.legs[0].local);
+        let Some((placement, slots)) = placement.and_then(|p| Some((p, p.slots?))) else {
+            return report;
+        };
+        let now_ns = now_ns();
+        let share = |leg: LegReport, slot: u32, before: &Heard| {
+            let entry = (placement.state == State::Placed).then(|| self.table.get(leg.local));
+            let heard = entry.flatten().map_or(*before, |entry| before.and(&entry));
+            merged_leg(leg, &self.table.counters(slot), heard, now_ns)
+        };
+        let ([a, b], [slot_a, slot_b]) = (report.legs, slots);
+        let [before_a, before_b] = &placement.before;
+        Report { id: report.id, legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)] }
+    }
+
+    /// What the base tells, without its idleness where the program relays.
+    fn of_base(&mut self) -> Result<Vec<Event>, ExecutorError> {
+        let mut events = Vec::new();
+        for mut event in self.base.events()? {
+            let Some(report) = event.session.take() else {
+                events.push(event);
+                continue;
+            };
+            let placed = self.sessions.get(&report.legs[0].local);
+            if placed.is_some_and(|placement| placement.state == State::Placed) {
+                event.events.remove(Events::IDLE);
+            }
+            if !event.events.is_empty() {
+                event.session = Some(self.merged(report));
+                events.push(event);
+            }
+        }
+        Ok(events)
+    }
+
+    /// What the program tells.
+    fn of_program(&mut self) -> Vec<Event> {
+        let mut happened: BTreeMap<SocketAddr, Events> = BTreeMap::new();
+        for (slot, events) in self.table.events() {
+            if let Some(first) = self.by_slot.get(&slot) {
+                *happened.entry(*first).or_insert(Events::empty()) |= events;
+            }
+        }
+        let of = |(first, events)| {
+            let session = Some(self.report(first).ok()?);
+            Some(Event { events, session, owner: None })
+        };
+        happened.into_iter().filter_map(of).collect()
+    }
+
+    /// Sessions in the program that have become idle.
+    fn idle(&mut self) -> Vec<Event> {
+        let now_ms = now_ns() / 1_000_000;
+        let due = |placement: &&Placement| {
+            let is_placed = placement.state == State::Placed;
+            is_placed && placement.session.idle_s != 0 && placement.idle_look_ms <= now_ms
+        };
+        let due: Vec<SocketAddr> =
+            self.sessions.values().filter(due).map(|p| p.session.legs[0].local).collect();
+        let mut events = Vec::new();
+        for first in due {
+            let Ok(report) = self.report(first) else { continue };
+            let Some(placement) = self.sessions.get_mut(&first) else { continue };
+            if placement.is_newly_idle(now_ms, &report) {
+                events.push(Event { events: Events::IDLE, session: Some(report), owner: None });
+            }
+        }
+        events
+    }
+}
+
+impl Placement {
+    fn new(session: Session) -> Self {
+        let now_ms = now_ns() / 1_000_000;
+        Self {
+            state: State::Waiting,
+            slots: None,
+            before: Default::default(),
+            since_ms: now_ms,
+            idle_told: false,
+            idle_look_ms: now_ms.saturating_add(u64::from(session.idle_s) * 1_000),
+            session,
+        }
+    }
+
+    fn is_newly_idle(&mut self, now_ms: u64, report: &Report) -> bool {
+        let seen = report.legs.iter().filter_map(|leg| leg.seen_ms);
+        let silence_ms = seen.fold(now_ms.saturating_sub(self.since_ms), u64::min);
+        let idle_ms = u64::from(self.session.idle_s) * 1_000;
+        let is_idle = silence_ms >= idle_ms;
+        let wait_ms = if is_idle { IDLE_LOOK_MS } else { idle_ms - silence_ms };
+        self.idle_look_ms = now_ms.saturating_add(wait_ms);
+        is_idle && !std::mem::replace(&mut self.idle_told, is_idle)
+    }
+}
+
+impl Heard {
+    /// With what the program has in its entry.
+    fn and(&self, entry: &Entry) -> Self {
+        let stream = &entry.stream;
+        let lost = stream.past_lost.saturating_add(stream.expected.saturating_sub(stream.received));
+        let expected = stream.past_expected.saturating_add(stream.expected);
+        let begun = stream.begun != 0;
+        Self {
+            quality: Quality {
+                expected: self.quality.expected.saturating_add(expected),
+                lost: self.quality.lost.saturating_add(lost),
+                jitter_us: if begun { stream.jitter_us } else { self.quality.jitter_us },
+            },
+            seen_ns: self.seen_ns.max(entry.seen_ns),
+            ssrc: if begun { stream.ssrc } else { self.ssrc },
+        }
+    }
+}
+
+impl Executor for XdpRelay {
+    fn add(&mut self, sessions: &[Session]) -> Result<(), ExecutorError> {
+        self.base.add(sessions)?;
+        for session in sessions {
+            let [a, b] = &session.legs;
+            let first = a.local;
+            self.firsts.extend([(first, first), (b.local, first)]);
+            self.sessions.insert(first, Placement::new(session.clone()));
+            self.place(first);
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, legs: &[Leg]) -> Result<(), ExecutorError> {
+        let first = legs.first().and_then(|leg| self.firsts.get(&leg.local)).copied();
+        let Some(first) = first else { return self.base.set(legs) };
+        // Nothing may be relayed by what holds no more.
+        self.withdraw(first)?;
+        let result = self.base.set(legs);
+        if let Some(placement) = self.sessions.get_mut(&first) {
+            placement.state = State::Waiting;
+            if result.is_ok() {
+                for old in &mut placement.session.legs {
+                    if let Some(leg) = legs.iter().find(|leg| leg.local == old.local) {
+                        *old = leg.clone();
+                    }
+                }
+            }
+        }
+        self.place(first);
+        result
+    }
+
+    fn remove(&mut self, local: SocketAddr) -> Result<Report, ExecutorError> {
+        if let Some(first) = self.firsts.get(&local).copied() {
+            self.withdraw(first)?;
+        }
+        let report = self.base.remove(local)?;
+        let report = self.merged(report);
+        for leg in &report.legs {
+            self.firsts.remove(&leg.local);
+        }
+        let placement = self.sessions.remove(&report.legs[0].local);
+        for slot in placement.and_then(|placement| placement.slots).into_iter().flatten() {
+            self.by_slot.remove(&slot);
+            self.table.give_back(slot);
+        }
+        Ok(report)
+    }
+
+    fn report(&mut self, local: SocketAddr) -> Result<Report, ExecutorError> {
+        let report = self.base.report(local)?;
+        Ok(self.merged(report))
+    }
+
+    fn reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
+        let reports = self.base.reports()?;
+        Ok(reports.into_iter().map(|report| self.merged(report)).collect())
+    }
+
+    /// Call it often: sessions whose peers have settled are given to the program here.
+    fn events(&mut self) -> Result<Vec<Event>, ExecutorError> {
+        let mut events = self.of_base()?;
+        events.extend(self.of_program());
+        events.extend(self.idle());
+        let waiting = self.sessions.values().filter(|p| p.state == State::Waiting);
+        let waiting: Vec<SocketAddr> = waiting.map(|p| p.session.legs[0].local).collect();
+        waiting.into_iter().for_each(|first| self.place(first));
+        Ok(events)
+    }
+}
+
+/// What the program can do: both legs of one family, no handover to watch for, no priority to set.
+fn is_fit(session: &Session) -> bool {
+    let [a, b] = &session.legs;
+    let plain = |leg: &Leg| leg.priority == 0 && !leg.flags.contains(LegFlags::HANDOVER);
+    a.local.is_ipv4() == b.local.is_ipv4() && plain(a) && plain(b)
+}
+
+/// Where both peers are, if nothing more is learned.
+fn settled(report: &Report) -> Option<[SocketAddr; 2]> {
+    let of = |leg: &LegReport| leg.learned.or(leg.peer).filter(|_| leg.locked);
+    let [a, b] = &report.legs;
+    Some([of(a)?, of(b)?])
+}
+
+/// Loopback is no wire, and an address that is good on one link only needs to be told which.
+fn may_be_sent_to(peer: SocketAddr) -> bool {
+    let is_link_local = matches!(peer.ip(), IpAddr::V6(ip) if ip.is_unicast_link_local());
+    scope(peer) != Scope::Loopback && !is_link_local
+}
+
+fn merged_leg(base: LegReport, program: &Counters, heard: Heard, now_ns: u64) -> LegReport {
+    let mut counters = base.counters;
+    for counter in Counter::ALL {
+        counters.add(counter, program.get(counter));
+    }
+    let seen = (heard.seen_ns != 0).then(|| now_ns.saturating_sub(heard.seen_ns) / 1_000_000);
+    let has_heard = heard.quality.expected != 0;
+    let quality = base.quality.map(|own| Quality {
+        expected: own.expected.saturating_add(heard.quality.expected),
+        lost: own.lost.saturating_add(heard.quality.lost),
+        jitter_us: if has_heard { heard.quality.jitter_us } else { own.jitter_us },
+    });
+    LegReport {
+        seen_ms: [seen, base.seen_ms].into_iter().flatten().min(),
+        ssrc: has_heard.then_some(heard.ssrc).or(base.ssrc),
+        counters,
+        quality,
+        ..base
+    }
+}
+
+fn into_error(fault: XdpFault) -> ExecutorError {
+    ExecutorError::Unavailable(fault.to_string())
+}
+
+/// The clock of the program.
+fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
+    now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
