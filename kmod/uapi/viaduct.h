@@ -11,7 +11,9 @@
  * ports too; addresses are 4 or 16 octets in network order. There are no structs
  * and no pointers. Unknown attributes, attributes of a wrong size and values out
  * of range are refused with EINVAL or ERANGE, and the extended acknowledgement
- * (NETLINK_EXT_ACK) names the attribute and says why. New versions add
+ * (NETLINK_EXT_ACK) names the attribute and says why. Other errors: EPERM, a
+ * capability is missing or the sender does not own what it speaks of; ENOENT, there
+ * is no such session; EOPNOTSUPP, no such command; ENOMEM. New versions add
  * attributes and commands; they never change the meaning of one.
  *
  * Sessions
@@ -71,10 +73,12 @@
  * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION.
  * VIADUCT_CMD_ATTACH    OWNER (not 0), GRACE_S (optional, 1..86400, default 60).
  *                       EBUSY: another open socket is attached with that number,
- *                       or this socket with another. -> SESSIONS (of this owner).
+ *                       or this socket with another; ENOSPC: 64 owners are there.
+ *                       -> SESSIONS (of this owner).
  * VIADUCT_CMD_DETACH    Removes the owner with all its sessions.
  * VIADUCT_CMD_ADD       SESSION_LIST of whole sessions: all or, on any error, none.
- *                       EEXIST: a leg is in use; ENOSPC: SESSIONS_MAX reached.
+ *                       EEXIST: a leg is in use; ENOSPC: SESSIONS_MAX reached;
+ *                       E2BIG: more sessions in the list than it may have.
  * VIADUCT_CMD_SET       SESSION: LEG_A with LOCAL_ADDR and LOCAL_PORT says which
  *                       session, either of its legs. Each leg given is replaced by
  *                       what is given for it, except its local address; a leg not
@@ -117,7 +121,7 @@ enum viaduct_attr {
 	VIADUCT_A_VERSION,	/* u32: of this interface, 1 */
 	VIADUCT_A_OWNER,	/* u64 */
 	VIADUCT_A_GRACE_S,	/* u32 */
-	VIADUCT_A_SESSION_LIST,	/* nested array of nested VIADUCT_S_*, 1..256 */
+	VIADUCT_A_SESSION_LIST,	/* nested array of nested VIADUCT_S_*, ..256 */
 	VIADUCT_A_SESSION,	/* nested VIADUCT_S_* */
 	VIADUCT_A_SESSIONS,	/* u32: how many there are */
 	VIADUCT_A_SESSIONS_MAX,	/* u32: how many there may be */

@@ -2,8 +2,8 @@
 # and what the module's own caches hold must be gone with it.
 . ./lib.sh
 module veth
-VIADUCT_MODULE=$PWD/viaduct.ko VIADUCT_ROUNDS=${ROUNDS:-20} \
+VIADUCT_MODULE=$PWD/viaduct.ko VIADUCT_ROUNDS=$ROUNDS \
     "$SUITE" --exact churn::r_m8_the_module_comes_and_goes_under_traffic || fail "loading and unloading"
 ! grep -q '^viaduct ' /proc/modules || fail "the module is still there"
 clean_log
-say "loaded and unloaded ${ROUNDS:-20} times"
+say "loaded and unloaded $ROUNDS times"

@@ -1,6 +1,6 @@
 #!/bin/bash
 # The first process of the guest. Runs the script named in `env`, leaves its exit status and the
-# kernel's log in the shared folder, and switches off.
+# kernel's log in the shared folder, and ends QEMU.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run/tmp
 mkdir -p /run/tmp /run/netns /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
@@ -11,7 +11,7 @@ ip link set lo up
 dmesg -C
 cd /mnt/share || exit 1
 . ./env
-export SUITE KERNEL ARGS ROUNDS
+export SUITE KERNEL ARGS ROUNDS MESSAGES SEED
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
 setsid -w /bin/bash -eu "./$SCRIPT.sh"
 code=$?
@@ -19,5 +19,6 @@ dmesg >dmesg.txt
 if [ "$code" != 0 ]; then tail -40 dmesg.txt; fi
 sync
 echo "$code" >exitcode
-echo o >/proc/sysrq-trigger
+# QEMU ends on a reboot, which needs no ACPI.
+echo b >/proc/sysrq-trigger
 sleep 60

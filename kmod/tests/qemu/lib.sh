@@ -9,6 +9,6 @@ unload() { rmmod viaduct || fail "viaduct could not be unloaded"; }
 # The kernel has nothing to complain about since the boot.
 clean_log() {
     local bad
-    bad=$(dmesg | grep -E 'BUG:|WARNING:|Oops|RIP:|refcount_t|suspicious RCU|possible recursive|rcu_sched self-detected' || true)
+    bad=$(dmesg | grep -E 'BUG:|WARNING:|UBSAN:|Oops|RIP:|refcount_t|suspicious RCU|possible recursive|rcu_sched self-detected' || true)
     [ -z "$bad" ] || fail "the kernel says: $bad"
 }

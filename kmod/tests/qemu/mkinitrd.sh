@@ -11,7 +11,9 @@ trap 'rm -rf "$scratch"' EXIT
 mkdir -p "$scratch"/{bin,proc,sys,dev,newroot,modules}
 cp "$(command -v busybox)" "$scratch/bin/"
 
-# In the order they must be loaded, each once. Debian packs modules from 6.12 on.
+# In the order they must be loaded, each once; none of those built in. Debian packs modules from 6.12
+# on.
+: >"$scratch/modules/order"
 for module in virtio_pci 9pnet_virtio 9p; do
     modprobe -d "$kernel" -S "$version" -D "$module" | awk '$1 == "insmod" { print $2 }'
 done | awk '!seen[$0]++' | while read -r file; do

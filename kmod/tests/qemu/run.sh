@@ -2,9 +2,10 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn]   `suite`, the default, ends with `churn`
+# usage: run.sh [suite|churn|netlink]   `suite`, the default, ends with `churn`
 # env:   ARGS                to the relay suite, such as part of a test's name
 #        ROUNDS              how often `churn` loads and unloads, 20 else
+#        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
 #        VIADUCT_KERNEL      see tests/kernel.sh
 #        VIADUCT_QEMU_S      how long it may take, 900 s else
 #        VIADUCT_QEMU_CPU    arguments instead of emulation, such as "-accel kvm -cpu host"
@@ -20,7 +21,9 @@ say() { echo "qemu: $*" >&2; }
 headers=$("$here/../kernel.sh" image)
 version=${headers##*/linux-headers-}
 kernel=$(cd "$headers/../../.." && pwd)
-make -C "$root/kmod" module KDIR="$headers" >&2
+# Each kernel has a module of its own.
+make -C "$root/kmod" module KDIR="$headers" OUT="$out/$version" >&2
+make -C "$root/kmod" guest OUT="$out" >&2
 
 # The tests run in the guest as they were built here.
 suite=$(cd "$root" && cargo test -p viaduct-media --test relay --no-run --message-format=json \
@@ -34,15 +37,17 @@ fi
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
-cp "$here/guest.sh" "$here/suite.sh" "$here/churn.sh" "$here/lib.sh" "$share/"
+cp "$here"/*.sh "$share/"
 # A copy, so that building meanwhile does not change what runs.
-cp "$out/viaduct.ko" "$suite" "$share/"
+cp "$out/$version/viaduct.ko" "$suite" "$out"/guest/* "$share/"
 cat >"$share/env" <<END
 SCRIPT=$script
 SUITE=./$(basename "$suite")
 KERNEL=$kernel
 ARGS="${ARGS:-}"
 ROUNDS=${ROUNDS:-20}
+MESSAGES=${MESSAGES:-20000}
+SEED=${SEED:-1}
 END
 
 say "booting $version"

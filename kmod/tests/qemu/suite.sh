@@ -1,4 +1,5 @@
-# The shared relay suite against the module, then loading and unloading it under traffic.
+# The shared relay suite against the module, netlink messages of all kinds, then loading and unloading
+# it under traffic.
 . ./lib.sh
 module veth
 load
@@ -7,5 +8,6 @@ load
 VIADUCT_RELAY=module "$SUITE" --test-threads=1 $ARGS || fail "the relay suite"
 unload
 clean_log
+. ./netlink.sh
 . ./churn.sh
 say "suite passed"
