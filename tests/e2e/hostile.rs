@@ -74,12 +74,12 @@ fn deeds(
     names: &[&str],
     kinds: &[&str],
     judge: impl Fn(&Received, &str) -> Result<()>,
-) -> Result<()> {
+) -> Result<Option<Bench>> {
     let bench = match start()? {
         Ok(bench) => bench,
         Err(reason) => {
             viaduct_tests::support::skip::skipped(reason);
-            return Ok(());
+            return Ok(None);
         }
     };
     let server = bench.router.listen();
@@ -105,7 +105,8 @@ fn deeds(
         };
         ensure!(bench.router.log().lines().any(named), "no {kind} in\n{}", bench.router.log());
     }
-    bench.router.check_alive()
+    bench.router.check_alive()?;
+    Ok(Some(bench))
 }
 
 /// Registers and asks again, over and over; every answer must be 200.
@@ -124,17 +125,17 @@ fn serve_others(client: &mut SipClient, over: &AtomicBool) -> Result<usize> {
 
 #[test]
 fn a_policy_that_never_ends_is_stopped() -> Result<()> {
-    deeds(&["loop"], &["fuel"], refused_by_fallback)
+    deeds(&["loop"], &["fuel"], refused_by_fallback).map(drop)
 }
 
 #[test]
 fn a_policy_that_traps_ends_its_own_request_only() -> Result<()> {
-    deeds(&["trap"], &["trap"], refused_by_fallback)
+    deeds(&["trap"], &["trap"], refused_by_fallback).map(drop)
 }
 
 #[test]
 fn a_policy_that_eats_memory_or_stack_is_stopped() -> Result<()> {
-    deeds(&["memory", "stack"], &["memory", "trap"], refused_by_fallback)
+    deeds(&["memory", "stack"], &["memory", "trap"], refused_by_fallback).map(drop)
 }
 
 #[test]
@@ -148,6 +149,69 @@ fn garbage_from_a_policy_never_reaches_the_wire() -> Result<()> {
             clean(answer, name)
         },
     )
+    .map(drop)
+}
+
+#[test]
+fn a_flood_of_host_calls_is_ended_and_named() -> Result<()> {
+    let Some(bench) = deeds(&["calls"], &["trap"], refused_by_fallback)? else { return Ok(()) };
+    ensure!(bench.router.log().contains("more than 1000 host calls in a run"), "no limit named");
+    Ok(())
+}
+
+#[test]
+fn a_value_no_type_has_and_a_text_longer_than_memory_end_the_run() -> Result<()> {
+    deeds(&["level", "long-text"], &["garbage"], refused_by_fallback).map(drop)
+}
+
+/// What a policy may go on after is named too: by a counter, and in the log by the call that was
+/// refused.
+#[test]
+fn forbidden_edits_and_floods_of_a_table_are_refused_and_named() -> Result<()> {
+    let refused = |answer: &Received, name: &str| {
+        ensure!(answer.status() == Some(480), "{name} gave\n{}", answer.text);
+        clean(answer, name)
+    };
+    let Some(bench) = deeds(&["edit", "table-flood"], &[], refused)? else { return Ok(()) };
+    let router = &bench.router;
+    // 16 edits and a header of the reply; 900 entries, of which one run may change 32. Of a run 32
+    // counts are kept.
+    let times = u64::try_from(TIMES)?;
+    let forbidden = router.metric_of("policy_counter", "name=\"refused_forbidden\"")?;
+    ensure!(forbidden == 17 * times, "{forbidden} edits refused");
+    let flood = router.metric_of("policy_counter", "name=\"refused_too-large\"")?;
+    ensure!(flood == 32 * times, "{flood} table entries refused");
+    for call in ["message.add-header refused: forbidden", "table.set refused: too-large"] {
+        ensure!(router.log().contains(call), "no {call} in\n{}", router.log());
+    }
+    Ok(())
+}
+
+#[test]
+fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let bench = match start()? {
+        Ok(bench) => bench,
+        Err(reason) => {
+            viaduct_tests::support::skip::skipped(reason);
+            return Ok(());
+        }
+    };
+    // As long as the one of 500 MB claims to be; it is not read to its end.
+    let huge = bench.router.admin_post("/v1/policy", &vec![0; 33 << 20])?;
+    ensure!(huge.starts_with("HTTP/1.1 413"), "{huge}");
+    let garbage = bench.router.admin_post("/v1/policy", b"no WebAssembly")?;
+    ensure!(garbage.starts_with("HTTP/1.1 4"), "{garbage}");
+    for kind in ["size", "package"] {
+        let count = bench.router.metric_of("policy_refused", &format!("kind=\"{kind}\""))?;
+        ensure!(count == 1, "{kind}: {count}");
+        let named = |line: &str| {
+            line.contains("policy refused:") && line.contains(&format!("kind=\"{kind}\""))
+        };
+        ensure!(bench.router.log().lines().any(named), "no {kind} in\n{}", bench.router.log());
+    }
+    ensure!(deed(&mut client(bench.router.listen())?, "good")?.status() == Some(200), "not served");
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! A policy asks an HTTP service where a number is to be reached: a quick one, a slow one beside which
-//! other traffic flows, and one that never answers.
+//! other traffic flows, one that never answers, and one over TLS.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use toml::{Table, Value};
 use viaduct_tests::or_skip;
+use viaduct_tests::support::authority::{Authority, NO_OPENSSL};
 use viaduct_tests::support::http_server::{Answer, HttpServer};
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::place::router_address;
@@ -35,15 +36,25 @@ impl Stand {
     /// `patience_ms`: what the policy allows the service.
     fn start(patience_ms: &str) -> Result<Self> {
         let callee_at = SocketAddr::from((own_address(), 5064));
-        let place = format!("sip:someone@{callee_at}");
-        let service = HttpServer::start((own_address(), 0).into(), move |target| {
-            match target.split(['=', '&']).nth(1).unwrap_or_default() {
-                "quick" => Answer::Now(200, place.clone()),
-                "slow" => Answer::Held(404, String::new()),
-                "mute" => Answer::Never,
-                _ => Answer::Now(404, String::new()),
-            }
-        })?;
+        let service = HttpServer::start((own_address(), 0).into(), numbers(callee_at))?;
+        Self::start_with(service, callee_at, patience_ms, "")
+    }
+
+    /// The service speaks TLS with a certificate of `issuer`; the router believes `believed`.
+    fn start_tls(issuer: &Authority, believed: &Authority) -> Result<Self> {
+        let (callee_at, address) = (SocketAddr::from((own_address(), 5064)), own_address());
+        let issued = issuer.issue(address)?;
+        let service = HttpServer::start_tls((address, 0).into(), &issued, numbers(callee_at))?;
+        let ca_file = format!("ca_file = \"{}\"\n", believed.certificate().display());
+        Self::start_with(service, callee_at, "20000", &ca_file)
+    }
+
+    fn start_with(
+        service: HttpServer,
+        callee_at: SocketAddr,
+        patience_ms: &str,
+        http_keys: &str,
+    ) -> Result<Self> {
         let folder = TempDir::with_prefix("viaduct-http-")?;
         let url = service.url();
         let file = folder.path().join("number-lookup.wasm");
@@ -58,7 +69,8 @@ impl Stand {
         let mut setup = Setup::new(router_address(), DOMAIN, component);
         setup.location = "memory";
         // So that a busy machine is no slow service.
-        setup.sections = "[http]\ntimeout_ms = 25000\nwait_ms = 30000\n";
+        let sections = format!("[http]\ntimeout_ms = 25000\nwait_ms = 30000\n{http_keys}");
+        setup.sections = sections.leak();
         let router = Router::start(&setup)?;
         let server = router.listen();
         let caller = SipClient::new(Transport::Udp, (own_address(), 5062).into(), server)?;
@@ -71,6 +83,17 @@ impl Stand {
     }
 }
 
+/// What the service knows of a number.
+fn numbers(callee_at: SocketAddr) -> impl Fn(&str) -> Answer + Send + Sync + 'static {
+    let place = format!("sip:someone@{callee_at}");
+    move |target| match target.split(['=', '&']).nth(1).unwrap_or_default() {
+        "quick" => Answer::Now(200, place.clone()),
+        "slow" => Answer::Held(404, String::new()),
+        "mute" => Answer::Never,
+        _ => Answer::Now(404, String::new()),
+    }
+}
+
 fn message(number: &str) -> Request {
     let uri = format!("sip:{number}@{DOMAIN}");
     Request::new("MESSAGE", &uri, "sip:caller@elsewhere.example", &uri)
@@ -79,7 +102,30 @@ fn message(number: &str) -> Request {
 #[test]
 fn a_call_goes_where_the_service_says() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
-    let mut stand = Stand::start("20000")?;
+    goes_where_the_service_says(Stand::start("20000")?)
+}
+
+#[test]
+fn over_tls_a_service_whose_authority_is_believed_is_asked() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let authority = or_skip!(Authority::new()?, "{}", NO_OPENSSL);
+    goes_where_the_service_says(Stand::start_tls(&authority, &authority)?)
+}
+
+#[test]
+fn over_tls_a_service_of_another_authority_is_told_nothing() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let issuer = or_skip!(Authority::new()?, "{}", NO_OPENSSL);
+    let believed = or_skip!(Authority::new()?, "{}", NO_OPENSSL);
+    let mut stand = Stand::start_tls(&issuer, &believed)?;
+    let answer = stand.caller.transact(&message("quick"))?;
+    ensure!(answer.status() == Some(503), "{}", answer.text);
+    ensure!(stand.outcome("unreachable")? == 1, "the service was reached");
+    ensure!(stand.service.asked().is_empty(), "it was told {:?}", stand.service.asked());
+    Ok(())
+}
+
+fn goes_where_the_service_says(mut stand: Stand) -> Result<()> {
     stand.caller.send(&message("quick"))?;
     let is_message = |message: &Received| message.method() == Some("MESSAGE");
     let request = stand.callee.expect("the MESSAGE", PATIENCE, is_message)?;

@@ -1,12 +1,17 @@
-//! A small HTTP server that a test tells what to answer, and when.
+//! A small HTTP server that a test tells what to answer, and when; in the clear or over TLS.
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::authority::Issued;
 
 /// What a request gets.
 #[derive(Clone, Debug)]
@@ -22,6 +27,7 @@ pub enum Answer {
 /// A running server; a thread a connection.
 #[derive(Debug)]
 pub struct HttpServer {
+    scheme: &'static str,
     address: SocketAddr,
     state: Arc<(Mutex<State>, Condvar)>,
 }
@@ -44,24 +50,53 @@ impl HttpServer {
         local: SocketAddr,
         answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
     ) -> Result<Self> {
+        Self::start_with(local, None, answer)
+    }
+
+    /// The same over TLS, with that certificate.
+    ///
+    /// # Errors
+    /// No port, or the files are no certificate and its key.
+    pub fn start_tls(
+        local: SocketAddr,
+        issued: &Issued,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let chain = CertificateDer::pem_file_iter(&issued.certificate)?;
+        let chain = chain.collect::<Result<Vec<_>, _>>()?;
+        let key = PrivateKeyDer::from_pem_file(&issued.key)?;
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)?;
+        Self::start_with(local, Some(Arc::new(config)), answer)
+    }
+
+    fn start_with(
+        local: SocketAddr,
+        tls: Option<Arc<ServerConfig>>,
+        answer: impl Fn(&str) -> Answer + Send + Sync + 'static,
+    ) -> Result<Self> {
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let listener = TcpListener::bind(local)?;
         let address = listener.local_addr()?;
         let state: Arc<(Mutex<State>, Condvar)> = Arc::default();
         let (shared, answer) = (Arc::clone(&state), Arc::new(answer));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (shared, answer) = (Arc::clone(&shared), Arc::clone(&answer));
+                let (shared, answer, tls) = (Arc::clone(&shared), Arc::clone(&answer), tls.clone());
                 // What a peer that goes away does to its thread is its own business.
-                thread::spawn(move || drop(serve(stream, &shared, &*answer)));
+                thread::spawn(move || drop(serve_one(stream, tls, &shared, &*answer)));
             }
         });
-        Ok(Self { address, state })
+        Ok(Self { scheme, address, state })
     }
 
-    /// `http://ADDRESS`
+    /// `http://ADDRESS`, or `https://ADDRESS`.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        format!("{}://{}", self.scheme, self.address)
     }
 
     /// What was asked for so far.
@@ -92,8 +127,23 @@ impl HttpServer {
     }
 }
 
+fn serve_one(
+    stream: TcpStream,
+    tls: Option<Arc<ServerConfig>>,
+    shared: &(Mutex<State>, Condvar),
+    answer: &(dyn Fn(&str) -> Answer + Send + Sync),
+) -> Result<()> {
+    match tls {
+        None => serve(stream, shared, answer),
+        Some(config) => {
+            let tls = ServerConnection::new(config)?;
+            serve(StreamOwned::new(tls, stream), shared, answer)
+        }
+    }
+}
+
 fn serve(
-    mut stream: TcpStream,
+    mut stream: impl Read + Write,
     (state, changed): &(Mutex<State>, Condvar),
     answer: &(dyn Fn(&str) -> Answer + Send + Sync),
 ) -> Result<()> {

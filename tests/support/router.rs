@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -326,6 +326,23 @@ impl Router {
     /// When the command fails, with what it said.
     pub fn cli(&self, words: &[&str]) -> Result<String> {
         self.cli_with(words, "")
+    }
+
+    /// What the admin API answers to a POST, head and body.
+    ///
+    /// # Errors
+    /// The socket cannot be reached, or nothing comes back.
+    pub fn admin_post(&self, path: &str, body: &[u8]) -> Result<String> {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock"))?;
+        let length = body.len();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n");
+        stream.write_all(format!("{head}Content-Length: {length}\r\n\r\n").as_bytes())?;
+        // It may answer before it has read all, and read no more.
+        let _ = stream.write_all(body);
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        ensure!(!answer.is_empty(), "no answer to POST {path}: {read:?}");
+        Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     /// The same, with a text on its stdin.

@@ -37,6 +37,9 @@ pub trait Control: Send + Sync + 'static {
     /// Changes which policies are live where. What runs stays where this is refused.
     fn change_policy(&self, order: PolicyOrder) -> Result<PolicyEntry, Refusal>;
 
+    /// A component was longer than any may be, and was not read.
+    fn policy_too_large(&self);
+
     /// What a version is made of.
     fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal>;
 

@@ -436,7 +436,11 @@ impl Control for Router {
     }
 
     fn change_policy(&self, order: PolicyOrder) -> Result<PolicyEntry, Refusal> {
-        policies::change(&self.catalog, order, self.users.is_some())
+        policies::change(&self.catalog, &self.metrics, order, self.users.is_some())
+    }
+
+    fn policy_too_large(&self) {
+        policies::tell_refused(&self.metrics, "size", &"longer than a component may be");
     }
 
     fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal> {

@@ -21,6 +21,9 @@ pub const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// copied, so that a flood of huge arguments costs the host nothing.
 pub(crate) const MAX_CALL_BYTES: usize = 4 * MAX_TEXT_BYTES;
 
+/// Level of a line on what was refused, as the contract numbers them.
+const INFO: u8 = 2;
+
 /// Settings that count instead of the manifest's; tests use them.
 pub(crate) type Overrides = BTreeMap<Box<str>, Option<Box<str>>>;
 
@@ -51,6 +54,8 @@ pub(crate) struct Guest {
     pub(crate) deadline: Deadline,
     pub(crate) memory: MemoryGauge,
     pub(crate) texts: TextCache,
+    /// The run's log has a line on what was refused.
+    refusal_told: bool,
     /// Variables as they were before this run changed them, newest last. Variables live on from
     /// phase to phase, so a failed run has to put them back.
     changed_vars: Vec<(String, Option<Box<str>>)>,
@@ -69,6 +74,7 @@ impl Guest {
             deadline,
             memory: MemoryGauge { bytes: 0, limit_bytes, refused: false },
             texts: TextCache::default(),
+            refusal_told: false,
             changed_vars: Vec::new(),
         }
     }
@@ -79,6 +85,7 @@ impl Guest {
         self.run = Some(run);
         self.calls_left = MAX_CALLS;
         self.memory.refused = false;
+        self.refusal_told = false;
         self.changed_vars.clear();
     }
 
@@ -145,6 +152,19 @@ impl Guest {
     pub(crate) fn note_var(&mut self, name: &str) {
         let old = self.run.as_deref().and_then(|run| run.var(name)).map(Box::from);
         self.changed_vars.push((name.to_owned(), old));
+    }
+
+    /// A host function has refused, and the guest goes on: staged as the run's own counter
+    /// `refused_WHY` and, for the first of a run, as a line for the log.
+    #[cold]
+    pub(crate) fn note_refusal(&mut self, call: &'static str, why: &'static str) {
+        let first = !std::mem::replace(&mut self.refusal_told, true);
+        let policy = &self.manifest.name;
+        let Some(run) = self.run.as_deref_mut() else { return };
+        run.count(&format!("refused_{why}"), 1);
+        if first {
+            run.log(INFO, &format!("policy `{policy}`: {call} refused: {why}"));
+        }
     }
 
     fn check(&mut self, name: &'static str, texts: &[&str]) -> Result<(), Refused> {

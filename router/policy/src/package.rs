@@ -16,6 +16,8 @@ pub const MAX_BYTES: usize = 32 << 20;
 /// Name of the custom section that holds the manifest.
 pub const MANIFEST_SECTION: &str = "viaduct:manifest";
 
+const NO_HEADER: &str = "no WebAssembly header";
+
 /// Why a package cannot be built or read.
 #[derive(Debug, thiserror::Error)]
 pub enum PackageError {
@@ -67,6 +69,9 @@ pub fn manifest_text(component: &[u8]) -> Result<&str, PackageError> {
     size(component)?;
     if Parser::is_core_wasm(component) {
         return Err(PackageError::CoreModule);
+    }
+    if !Parser::is_component(component) {
+        return Err(PackageError::NotWasm(NO_HEADER.to_owned()));
     }
     match sections(component)?.as_slice() {
         [] => Err(PackageError::NoManifest),
@@ -131,7 +136,7 @@ fn component(module: &[u8]) -> Result<Vec<u8>, PackageError> {
         return Ok(module.to_vec());
     }
     if !Parser::is_core_wasm(module) {
-        return Err(PackageError::NotWasm("no WebAssembly header".to_owned()));
+        return Err(PackageError::NotWasm(NO_HEADER.to_owned()));
     }
     // The whole chain of causes: the last one names the import or export that does not fit.
     let fault = |error| PackageError::Module(format!("{error:#}"));

@@ -83,6 +83,36 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// Its kind in one word, for logs and metrics; one of [`LoadError::KINDS`].
+    pub fn kind(&self) -> &'static str {
+        match self {
+            LoadError::Package(PackageError::TooLarge(_)) => "size",
+            LoadError::Package(_) => "package",
+            LoadError::Manifest(_) => "manifest",
+            LoadError::Compile { .. } => "compile",
+            LoadError::Resources { .. } => "resources",
+            LoadError::NotGranted { .. } => "not-granted",
+            LoadError::UnknownImport { .. } => "import",
+            LoadError::WrongWorld { .. } => "world",
+            LoadError::Smoke { .. } => "start",
+        }
+    }
+
+    /// All kinds there are.
+    pub const KINDS: [&str; 9] = [
+        "size",
+        "package",
+        "manifest",
+        "compile",
+        "resources",
+        "not-granted",
+        "import",
+        "world",
+        "start",
+    ];
+}
+
 impl From<PackageError> for LoadError {
     fn from(error: PackageError) -> LoadError {
         match error {

@@ -5,14 +5,16 @@
 mod common;
 
 use common::{Guest, core, manifest};
-use viaduct_policy::{PackageError, PolicyCatalog, package};
+use viaduct_policy::{CatalogError, LoadError, PackageError, PolicyCatalog, package};
 
-/// Why the catalog refuses it.
+/// Why the catalog refuses it: the kind, as log and metrics name it, and the words.
 fn refusal(component: &[u8]) -> String {
     let catalog = PolicyCatalog::in_memory().unwrap();
-    let error = catalog.deploy(component).expect_err("should be refused").to_string();
+    let error = catalog.deploy(component).expect_err("should be refused");
     assert!(catalog.live().is_none() && catalog.list().is_empty());
-    error
+    let CatalogError::Load(load) = &error else { panic!("{error}") };
+    assert!(LoadError::KINDS.contains(&load.kind()), "{}", load.kind());
+    format!("{}: {error}", load.kind())
 }
 
 fn wanted(error: &str, wanted: &str) {
@@ -31,7 +33,7 @@ fn an_import_without_grant_is_refused_by_name() {
     let error = refusal(&guest.build(&manifest("[grants]\nlog = true")));
     assert_eq!(
         error,
-        "policy `guest` uses `viaduct:policy/nat` but its manifest does not grant `nat`"
+        "not-granted: policy `guest` uses `viaduct:policy/nat` but its manifest does not grant `nat`"
     );
     let catalog = PolicyCatalog::in_memory().unwrap();
     catalog.deploy(&guest.build(&manifest("[grants]\nnat = true"))).unwrap();
@@ -43,7 +45,7 @@ fn imports_of_others_are_refused_by_name() {
         r#"(component (import "wasi:clocks/monotonic-clock@0.2.0" (instance
             (export "now" (func (result u64))))))"#,
     );
-    wanted(&refusal(&wasi), "imports `wasi:clocks/monotonic-clock@0.2.0`");
+    wanted(&refusal(&wasi), "import: policy `guest` imports `wasi:clocks/monotonic-clock@0.2.0`");
     wanted(&refusal(&wasi), "no clock, randomness, files or network");
     let newer = by_hand(
         r#"(component (import "viaduct:policy/log@0.2.0" (instance
@@ -71,13 +73,19 @@ fn a_policy_that_makes_resources_of_its_own_is_refused() {
           (core instance (instantiate $m
             (with "host" (instance (export "new" (func $new)))))))
         (instance (instantiate $inner)))"#;
-    wanted(&refusal(&by_hand(maker)), "`guest` makes resources of its own (`resource.new`)");
+    wanted(
+        &refusal(&by_hand(maker)),
+        "resources: policy `guest` makes resources of its own (`resource.new`)",
+    );
 }
 
 #[test]
 fn another_world_is_refused() {
     let empty = by_hand("(component)");
-    wanted(&refusal(&empty), "does not fit world `policy` of viaduct:policy@1.0.0");
+    wanted(
+        &refusal(&empty),
+        "world: policy `guest` does not fit world `policy` of viaduct:policy@1.0.0",
+    );
     wanted(&refusal(&empty), "viaduct:policy/handler");
     let tests = core(
         r#"(module (memory (export "memory") 1)
@@ -106,7 +114,10 @@ fn an_import_of_another_type_is_refused() {
 #[test]
 fn a_start_function_that_hangs_or_traps_is_refused() {
     let hang = Guest { rest: "(func $s (loop $l (br $l))) (start $s)", ..Guest::default() };
-    wanted(&refusal(&hang.build(&manifest(""))), "`guest` fails when it is started: ");
+    wanted(
+        &refusal(&hang.build(&manifest(""))),
+        "start: policy `guest` fails when it is started: ",
+    );
     wanted(&refusal(&hang.build(&manifest(""))), "fuel");
     let trap = Guest { rest: "(func $s unreachable) (start $s)", ..Guest::default() };
     wanted(&refusal(&trap.build(&manifest(""))), "unreachable");
@@ -118,12 +129,12 @@ fn more_memory_than_the_manifest_allows_is_refused() {
     let limits = manifest("[limits]\nmemory_bytes = 2_097_152");
     wanted(&refusal(&guest.build(&limits)), "over its memory limit of 2097152 bytes");
     let huge = Guest { pages: "257", ..Guest::default() };
-    wanted(&refusal(&huge.build(&manifest(""))), "policy `guest` does not compile");
+    wanted(&refusal(&huge.build(&manifest(""))), "compile: policy `guest` does not compile");
 }
 
 #[test]
 fn what_is_no_policy_is_refused() {
-    wanted(&refusal(b""), "not a WebAssembly file");
+    wanted(&refusal(b""), "package: not a WebAssembly file");
     wanted(&refusal(b"#!/bin/sh\n"), "not a WebAssembly file");
     wanted(&refusal(&wat::parse_str("(module)").unwrap()), "a core module, not a component");
     wanted(&refusal(&wat::parse_str("(component)").unwrap()), "no manifest inside");
@@ -131,7 +142,7 @@ fn what_is_no_policy_is_refused() {
     for cut in [whole.len() / 3, whole.len() - 1] {
         wanted(&refusal(&whole[..cut]), "not a WebAssembly file");
     }
-    let long = format!("{} bytes; a policy may have", package::MAX_BYTES + 1);
+    let long = format!("size: {} bytes; a policy may have", package::MAX_BYTES + 1);
     wanted(&refusal(&vec![0; package::MAX_BYTES + 1]), &long);
 }
 

@@ -7,7 +7,8 @@ mod common;
 use std::sync::Arc;
 
 use common::{ANSWERED, Guest, RELAY, UNIX_MS, ask, invite, manifest, register, reply, settings};
-use viaduct_engine::Verdict;
+use viaduct_engine::{Phase, Policy, Verdict};
+use viaduct_policy::record::case::Bytes;
 use viaduct_policy::record::{Case, Filter, RecordLimits, Replay, Replayed, Session};
 use viaduct_policy::{PolicyCatalog, WorkerOptions};
 
@@ -74,6 +75,43 @@ fn the_same_version_decides_alike_and_another_shows_its_difference() {
     let other = Guest { on_request: &reply(404, 0, 0), ..Guest::default() }.build(&manifest(""));
     let other = replayed(&other, &cases);
     assert!(other.iter().all(|one| !one.same && one.verdict == "reply 404"), "{other:#?}");
+}
+
+/// Branches to a binding with attributes of five bytes are skipped, others sent.
+fn picky() -> Vec<u8> {
+    let imports = r#"(import "viaduct:policy/usrloc@1.0.0" "attributes" (func $of (param i32)))"#;
+    let on_branch = "(call $of (i32.const 16)) (i32.eq (i32.load (i32.const 20)) (i32.const 5))";
+    let guest = Guest { imports, on_branch, ..Guest::default() };
+    let phases = "phases = [\"on-request\", \"on-branch\"]\n";
+    guest.build(&manifest(&format!("{phases}[grants]\nusrloc = {{ location = \"read\" }}")))
+}
+
+#[test]
+fn the_attributes_of_a_branch_s_binding_are_recorded_and_replayed() {
+    let catalog = PolicyCatalog::in_memory().unwrap();
+    catalog.deploy(&picky()).unwrap();
+    let mut host = catalog.worker(WorkerOptions::default()).unwrap();
+    let session = Arc::new(Session::new(filter(), LIMITS));
+    catalog.record(Some(Arc::clone(&session)));
+    let version = host.current();
+    for (attributes, verdict) in [("queue", Verdict::Drop), ("", Verdict::Continue)] {
+        let mut run = invite();
+        run.set_phase(Phase::Branch);
+        run.set_attributes(attributes).unwrap();
+        let (_, decided) = host.decide(&version, Phase::Branch, run);
+        assert_eq!(decided, Ok(verdict), "{attributes:?}");
+    }
+    let (lines, _) = session.take(UNIX_MS);
+    let mut cases: Vec<Case> = lines.iter().map(|line| Case::parse(line).unwrap()).collect();
+    assert_eq!((&*cases[0].phase, &*cases[0].verdict), ("on-branch", "drop"));
+    assert_eq!(cases[0].attributes, Bytes::Text("queue".to_owned()));
+    assert!(!lines[1].contains("attributes\":"), "{}", lines[1]);
+    let again = replayed(&picky(), &cases);
+    assert!(again.iter().all(|one| one.same && !one.missing), "{again:#?}");
+    // It was them that decided.
+    cases[0].attributes = Bytes::default();
+    let other = replayed(&picky(), &cases);
+    assert_eq!((other[0].same, &*other[0].verdict), (false, "continue"));
 }
 
 #[test]

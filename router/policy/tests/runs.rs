@@ -190,7 +190,11 @@ fn edits_are_staged_and_the_routers_own_headers_are_refused() {
     assert_eq!(verdict, Ok(Verdict::Relay));
     let effects = &run.effects;
     assert!(effects.record_route && effects.force_rport);
-    assert_eq!(effects.counters, [("X-A".to_owned(), 5)]);
+    // What was refused is told beside what the policy counts itself.
+    let counters = [("X-A".to_owned(), 5), ("refused_forbidden".to_owned(), 1)];
+    assert_eq!(effects.counters, counters);
+    let line = "policy `guest`: message.add-header refused: forbidden".to_owned();
+    assert_eq!(effects.logs, [(2, line)]);
     assert_eq!(effects.targets.len(), 1);
     assert_eq!(
         (&*effects.targets[0].uri, effects.targets[0].q_milli),

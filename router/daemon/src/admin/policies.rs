@@ -66,7 +66,15 @@ pub(super) async fn change(
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Json<PolicyEntry>, Fault> {
     let Query(query) = query.map_err(|fault| bad_query(PLACE, &fault))?;
-    let bytes: Vec<u8> = body.map_err(|fault| too_long(&fault))?.into();
+    let bytes: Vec<u8> = match body {
+        Ok(bytes) => bytes.into(),
+        Err(fault) if fault.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            ask(&api, PLACE, |control| control.policy_too_large()).await?;
+            let error = format!("longer than {MOST_COMPONENT_BYTES} bytes");
+            return Err(Fault::new(StatusCode::PAYLOAD_TOO_LARGE, PLACE, error));
+        }
+        Err(fault) => return Err(Fault::new(fault.status(), PLACE, fault.body_text())),
+    };
     let scope = query.scope()?;
     let order = match &*what {
         "deploy" => PolicyOrder::Deploy(bytes, scope),
@@ -97,14 +105,4 @@ pub(super) async fn change(
 fn unknown(what: &str) -> Fault {
     let what: String = what.chars().take(64).collect();
     Fault::new(StatusCode::NOT_FOUND, &format!("{PLACE}/{what}"), "no such resource")
-}
-
-fn too_long(fault: &BytesRejection) -> Fault {
-    match fault.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            let error = format!("longer than {MOST_COMPONENT_BYTES} bytes");
-            Fault::new(StatusCode::PAYLOAD_TOO_LARGE, PLACE, error)
-        }
-        status => Fault::new(status, PLACE, fault.body_text()),
-    }
 }

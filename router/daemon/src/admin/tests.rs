@@ -102,6 +102,9 @@ impl Control for Fake {
             }
         }
     }
+    fn policy_too_large(&self) {
+        self.note("too large".to_owned());
+    }
     fn policy_parts(&self, serial: u64) -> Result<PolicyParts, Refusal> {
         self.note(format!("parts {serial}"));
         Ok(PolicyParts { bytes: 9, ..Default::default() })
@@ -434,7 +437,8 @@ fn a_component_longer_than_32_mib_is_not_taken() {
     assert_eq!(status, 200);
     let (status, fault) = served.json("POST", "/v1/policy", &vec![0; MOST_COMPONENT_BYTES + 1]);
     assert_eq!(status, 413, "{fault}");
-    assert_eq!(served.fake.orders(), [format!("deploy {MOST_COMPONENT_BYTES} all")]);
+    let told = [format!("deploy {MOST_COMPONENT_BYTES} all"), "too large".to_owned()];
+    assert_eq!(served.fake.orders(), told);
 }
 
 #[test]

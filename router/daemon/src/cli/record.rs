@@ -57,13 +57,14 @@ pub(super) fn run(common: &Common, arguments: &RecordArguments) -> anyhow::Resul
             // The other lines are messages.
             cases = cases.saturating_add(u64::from(line.starts_with("{\"phase\"")));
         }
+        // Whoever stops it by hand keeps what there is.
+        out.flush().with_context(|| arguments.file.display().to_string())?;
         bar.set_position(cases);
         if !part.more {
             break part.lost;
         }
         std::thread::sleep(TURN);
     };
-    out.flush().with_context(|| arguments.file.display().to_string())?;
     bar.finish_and_clear();
     let lost = if lost > 0 { format!(", {lost} lost: too many at a time") } else { String::new() };
     print(&format!("{}: {cases} runs, {bytes} bytes{lost}\n", arguments.file.display()))

@@ -25,7 +25,8 @@ const MOST_LINE_BYTES: u64 = 4 << 20;
 pub(super) struct Record {
     pub(super) header: Header,
     pub(super) cases: Vec<Case>,
-    pub(super) messages: Vec<Passed>,
+    /// Each with the number of cases that stand before it.
+    pub(super) messages: Vec<(usize, Passed)>,
 }
 
 pub(super) fn run(common: &Common, arguments: &ReplayArguments) -> anyhow::Result<bool> {
@@ -73,7 +74,7 @@ pub(super) fn read(file: &Path) -> anyhow::Result<Record> {
         } else if !line.is_empty() {
             match Line::parse(line).with_context(|| place(number))? {
                 Line::Case(case) => cases.push(*case),
-                Line::Passed(passed) => messages.push(*passed),
+                Line::Passed(passed) => messages.push((cases.len(), *passed)),
             }
         }
     }

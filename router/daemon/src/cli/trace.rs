@@ -49,7 +49,11 @@ impl Step {
 
 pub(super) fn run(common: &Common, arguments: &TraceArguments) -> anyhow::Result<bool> {
     let steps = match (&arguments.record, &arguments.party) {
-        (Some(file), party) => from_record(file, party.as_deref())?,
+        (Some(file), party) => {
+            let steps = from_record(file, party.as_deref())?;
+            print(&ladders(&steps, &mut Starts::new()))?;
+            steps
+        }
         (None, Some(party)) => live(common, arguments, party)?,
         (None, None) => bail!("name a Call-ID or a user, or a record with --record"),
     };
@@ -57,7 +61,7 @@ pub(super) fn run(common: &Common, arguments: &TraceArguments) -> anyhow::Result
         let count = write_pcap(file, &steps).with_context(|| file.display().to_string())?;
         print(&format!("{}: {count} messages\n", file.display()))?;
     }
-    print(&ladders(&steps))
+    if steps.is_empty() { print("nothing has passed\n") } else { Ok(true) }
 }
 
 fn from_record(file: &Path, party: Option<&str>) -> anyhow::Result<Vec<Step>> {
@@ -65,9 +69,15 @@ fn from_record(file: &Path, party: Option<&str>) -> anyhow::Result<Vec<Step>> {
     if record.messages.is_empty() {
         bail!("{}: holds no messages; record with --messages", file.display());
     }
-    let messages = record.messages.into_iter().map(Step::Message);
-    let mut steps: Vec<Step> =
-        messages.chain(record.cases.into_iter().map(|case| Step::Run(Box::new(case)))).collect();
+    let mut messages = record.messages.into_iter().peekable();
+    let mut steps = Vec::new();
+    for (place, case) in record.cases.into_iter().enumerate() {
+        while let Some((_, passed)) = messages.next_if(|(before, _)| *before <= place) {
+            steps.push(Step::Message(passed));
+        }
+        steps.push(Step::Run(Box::new(case)));
+    }
+    steps.extend(messages.map(|(_, passed)| Step::Message(passed)));
     if let Some(party) = party {
         let concerns = |step: &Step| step.call_id() == party || names(step, party);
         let calls: Vec<String> =
@@ -83,6 +93,7 @@ fn names(step: &Step, user: &str) -> bool {
     ["From", "To"].iter().any(|name| header(&text, name).contains(&format!(":{user}@")))
 }
 
+/// Shows what passes as it passes, and gives it all in the end.
 fn live(common: &Common, arguments: &TraceArguments, party: &str) -> anyhow::Result<Vec<Step>> {
     let request = RecordRequest {
         methods: Vec::new(),
@@ -97,37 +108,41 @@ fn live(common: &Common, arguments: &TraceArguments, party: &str) -> anyhow::Res
     let client = Client::new(common)?;
     let _: Header = client.post("/v1/record", &serde_json::to_vec(&request)?)?;
     let end = Instant::now() + Duration::from_secs(arguments.seconds);
-    let mut steps = Vec::new();
+    let (mut steps, mut starts) = (Vec::new(), Starts::new());
     loop {
         let part: RecordPart = match Instant::now() >= end {
             true => client.delete("/v1/record")?,
             false => client.get("/v1/record")?,
         };
+        let mut new = Vec::new();
         for line in &part.cases {
-            steps.push(match Line::parse(line)? {
+            new.push(match Line::parse(line)? {
                 Line::Case(case) => Step::Run(case),
                 Line::Passed(passed) => Step::Message(*passed),
             });
         }
+        let new = in_order(new);
+        print(&ladders(&new, &mut starts))?;
+        steps.extend(new);
         if !part.more {
-            return Ok(in_order(steps));
+            return Ok(steps);
         }
         std::thread::sleep(TURN);
     }
 }
 
-/// By time; a run follows the message that caused it, as both came in that order.
+/// By time. A worker tells what came, what was decided and what went in that order, so within a
+/// millisecond, and runs know no less, they stay as they are.
 fn in_order(mut steps: Vec<Step>) -> Vec<Step> {
-    // Runs know milliseconds only: within one, what came is first, what went is last.
-    steps.sort_by_key(|step| match step {
-        Step::Message(passed) => (passed.at_us / 1000, if passed.came { 0 } else { 2 }),
-        Step::Run(_) => (step.at_us() / 1000, 1),
-    });
+    steps.sort_by_key(|step| step.at_us() / 1000);
     steps
 }
 
+/// When each call began, microseconds: a ladder may be shown in parts.
+type Starts = HashMap<String, u64>;
+
 /// One ladder a Call-ID.
-fn ladders(steps: &[Step]) -> String {
+fn ladders(steps: &[Step], starts: &mut Starts) -> String {
     let mut calls: Vec<(String, Vec<&Step>)> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     for step in steps {
@@ -140,14 +155,16 @@ fn ladders(steps: &[Step]) -> String {
             steps.push(step);
         }
     }
-    if calls.is_empty() {
-        return "nothing has passed\n".to_owned();
+    let mut out = String::new();
+    for (call_id, steps) in &calls {
+        let first_us = steps.first().map_or(0, |step| step.at_us());
+        let start_us = *starts.entry(call_id.clone()).or_insert(first_us);
+        out += &ladder(call_id, steps, start_us);
     }
-    calls.iter().map(|(call_id, steps)| ladder(call_id, steps)).collect()
+    out
 }
 
-fn ladder(call_id: &str, steps: &[&Step]) -> String {
-    let start_us = steps.first().map_or(0, |step| step.at_us());
+fn ladder(call_id: &str, steps: &[&Step], start_us: u64) -> String {
     let mut out = format!("Call-ID {call_id}\n");
     for step in steps {
         let after_ms = step.at_us().saturating_sub(start_us) / 1000;
@@ -257,21 +274,35 @@ mod tests {
     #[test]
     fn a_run_stands_between_what_came_and_what_went() {
         let steps = vec![
-            message(false, 5_000_900, "SIP/2.0 404 Not Found"),
-            run(5000),
+            message(true, 5_001_000, "ACK sip:b@h SIP/2.0"),
             message(true, 5_000_100, "INVITE sip:b@h SIP/2.0"),
+            run(5000),
+            message(false, 5_000_100, "SIP/2.0 404 Not Found"),
+            message(true, 5_000_900, "BYE sip:b@h SIP/2.0"),
         ];
-        let text = ladders(&in_order(steps));
+        let text = ladders(&in_order(steps), &mut Starts::new());
         let places = [
             "INVITE sip:b@h -> router",
             "call usrloc.lookup",
             "stage record-route",
             "verdict reply 404",
             "<- 404 Not Found (1 INVITE)",
+            "BYE sip:b@h -> router",
+            "ACK sip:b@h -> router",
         ];
         let found: Vec<usize> = places.iter().map(|part| text.find(part).unwrap()).collect();
         assert!(found.is_sorted(), "{text}");
         assert!(text.starts_with("Call-ID c1\n"), "{text}");
+    }
+
+    #[test]
+    fn a_ladder_shown_in_parts_goes_on_in_its_own_time() {
+        let mut starts = Starts::new();
+        let first = ladders(&[message(true, 5_000_000, "INVITE sip:b@h SIP/2.0")], &mut starts);
+        assert!(first.contains("       0 ms"), "{first}");
+        let later = ladders(&[message(false, 5_180_000, "SIP/2.0 180 Ringing")], &mut starts);
+        assert!(later.starts_with("Call-ID c1\n") && later.contains("     180 ms"), "{later}");
+        assert!(ladders(&[], &mut starts).is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use viaduct_media::service::Numbers as MediaNumbers;
+use viaduct_policy::LoadError;
 
 use crate::control::PolicyEntry;
 
@@ -52,6 +53,8 @@ pub struct Metrics {
     started_unix_s: u64,
     /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
     guarded: [AtomicU64; 2],
+    /// Components that were not taken, by [`LoadError::KINDS`].
+    refused: [AtomicU64; LoadError::KINDS.len()],
 }
 
 impl Metrics {
@@ -67,6 +70,7 @@ impl Metrics {
             http: OnceLock::new(),
             started_unix_s: started.as_secs(),
             guarded: Default::default(),
+            refused: Default::default(),
         })
     }
 
@@ -90,6 +94,14 @@ impl Metrics {
     pub fn count_guarded(&self, rolled_back: bool) {
         let [done, stuck] = &self.guarded;
         (if rolled_back { done } else { stuck }).fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts a component that was not taken; `kind` as [`LoadError::kind`] names it.
+    pub fn count_refused(&self, kind: &str) {
+        let counts = LoadError::KINDS.iter().zip(&self.refused);
+        if let Some((_, count)) = counts.into_iter().find(|(known, _)| **known == kind) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Says whom to ask what became of packets in front of the stack; the first call counts.

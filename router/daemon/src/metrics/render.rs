@@ -10,6 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use viaduct_engine::media::EndReason;
+use viaduct_policy::LoadError;
 
 use super::histogram::{BOUNDS_US, Reading};
 use super::worker::{Codes, Counter, Gauge, WorkerStats};
@@ -143,6 +144,13 @@ impl Scrape {
         let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
         for (outcome, count) in ["rolled-back", "stays"].into_iter().zip(&self.0.guarded) {
             let (labels, count) = ([("outcome", outcome)], count.load(Ordering::Relaxed));
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        let name = "viaduct_policy_refused";
+        let help = "Components that were to be deployed and were refused";
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for (kind, count) in LoadError::KINDS.into_iter().zip(&self.0.refused) {
+            let (labels, count) = ([("kind", kind)], count.load(Ordering::Relaxed));
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         self.shadows(out)?;

@@ -54,6 +54,7 @@ pub(super) fn warn_without_auth(users: bool, catalog: &PolicyCatalog) {
 /// Carries an order out; what it made live, or gave its requests back to.
 pub(super) fn change(
     catalog: &PolicyCatalog,
+    metrics: &Metrics,
     order: PolicyOrder,
     users: bool,
 ) -> Result<PolicyEntry, Refusal> {
@@ -70,11 +71,22 @@ pub(super) fn change(
         PolicyOrder::Shadow(bytes) => ("shadow", catalog.shadow(&bytes)),
         PolicyOrder::StopShadow => ("shadow ended", catalog.stop_shadow()),
     };
-    let deployed = result.map_err(refusal)?;
+    let deployed = result.map_err(|error| {
+        if let CatalogError::Load(why) = &error {
+            tell_refused(metrics, why.kind(), why);
+        }
+        refusal(error)
+    })?;
     tracing::info!(policy = deployed.name, version = deployed.version, "{what}");
     warn_without_auth(users, catalog);
     let found = catalog.list().into_iter().find(|info| info.serial == deployed.serial);
     found.map(entry).ok_or_else(|| Refusal::Failed("the version is gone".to_owned()))
+}
+
+/// Whoever watches the router learns what was tried, not only whoever tried it.
+pub(super) fn tell_refused(metrics: &Metrics, kind: &str, why: &dyn std::fmt::Display) {
+    metrics.count_refused(kind);
+    tracing::warn!(target: "viaduct::policy", kind, "policy refused: {why}");
 }
 
 /// What a version is made of.

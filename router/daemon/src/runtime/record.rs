@@ -58,7 +58,11 @@ pub(super) fn take(
     stop: bool,
     unix_ms: u64,
 ) -> Result<RecordPart, Refusal> {
-    let nothing = || Refusal::NotFound("nothing is being recorded".to_owned());
+    let nothing = || {
+        let why =
+            "nothing is being recorded: it is over, or another `record` or `trace` took its place";
+        Refusal::NotFound(why.to_owned())
+    };
     let session = catalog.session().ok_or_else(nothing)?;
     if stop {
         session.stop();

@@ -216,7 +216,9 @@ impl Run {
             Some(known) => Some(known.result.clone()),
             None => {
                 witness.missing = true;
-                Some(Err(AuthFault::NoCredentials))
+                // A router without users would have said so, whoever asked.
+                let off = self.settings.auth.is_none();
+                Some(Err(if off { AuthFault::Off } else { AuthFault::NoCredentials }))
             }
         }
     }

@@ -23,6 +23,7 @@ impl Host for Guest {
             return Ok(Err(HttpError::InvalidSyntax));
         };
         if !self.manifest.grants.allows_origin(&origin) {
+            self.note_refusal("http.send", "not-granted");
             return Ok(Err(HttpError::NotGranted));
         }
         let request = HttpRequest {

@@ -3,7 +3,7 @@
 use viaduct_engine::Run;
 use viaduct_message::{NameAddr, Uri};
 
-use super::{edit_error, text};
+use super::{edited, text};
 use crate::bindings::policy::viaduct::policy::message::{Field, Host};
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::guest::Guest;
@@ -40,19 +40,20 @@ impl Host for Guest {
         name: String,
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self
-            .call("message.add-header", &[&name, &value])?
-            .add_header(&name, &value)
-            .map_err(edit_error))
+        let run = self.call("message.add-header", &[&name, &value])?;
+        let added = run.add_header(&name, &value);
+        Ok(edited(self, "message.add-header", added))
     }
 
     fn remove_header(&mut self, name: String) -> wasmtime::Result<Result<u32, EditError>> {
         let removed = self.call("message.remove-header", &[&name])?.remove_header(&name);
-        Ok(removed.map(|n| u32::try_from(n).unwrap_or(u32::MAX)).map_err(edit_error))
+        let removed = removed.map(|n| u32::try_from(n).unwrap_or(u32::MAX));
+        Ok(edited(self, "message.remove-header", removed))
     }
 
     fn set_request_uri(&mut self, uri: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call("message.set-request-uri", &[&uri])?.set_request_uri(&uri).map_err(edit_error))
+        let set = self.call("message.set-request-uri", &[&uri])?.set_request_uri(&uri);
+        Ok(edited(self, "message.set-request-uri", set))
     }
 }
 

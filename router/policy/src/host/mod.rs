@@ -28,12 +28,21 @@ use crate::guest::Guest;
 
 impl types::Host for Guest {}
 
-fn edit_error(fault: EditFault) -> types::EditError {
-    match fault {
-        EditFault::Syntax => types::EditError::InvalidSyntax,
-        EditFault::Forbidden => types::EditError::Forbidden,
-        EditFault::TooLarge => types::EditError::TooLarge,
-    }
+/// What the guest learns of an edit; a refusal shows in the log and in a counter too.
+fn edited<T>(
+    guest: &mut Guest,
+    call: &'static str,
+    done: Result<T, EditFault>,
+) -> Result<T, types::EditError> {
+    done.map_err(|fault| {
+        let (error, word) = match fault {
+            EditFault::Syntax => (types::EditError::InvalidSyntax, "invalid-syntax"),
+            EditFault::Forbidden => (types::EditError::Forbidden, "forbidden"),
+            EditFault::TooLarge => (types::EditError::TooLarge, "too-large"),
+        };
+        guest.note_refusal(call, word);
+        error
+    })
 }
 
 /// Bytes of a peer as text; what is no UTF-8 becomes U+FFFD.

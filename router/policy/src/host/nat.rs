@@ -1,6 +1,6 @@
 //! NAT: rport, the address a REGISTER really came from.
 
-use super::edit_error;
+use super::edited;
 use crate::bindings::policy::viaduct::policy::nat::Host;
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::guest::Guest;
@@ -25,6 +25,7 @@ impl Host for Guest {
     }
 
     fn fix_contact(&mut self) -> wasmtime::Result<Result<bool, EditError>> {
-        Ok(self.call("nat.fix-contact", &[])?.fix_nat_contact().map_err(edit_error))
+        let fixed = self.call("nat.fix-contact", &[])?.fix_nat_contact();
+        Ok(edited(self, "nat.fix-contact", fixed))
     }
 }

@@ -1,6 +1,6 @@
 //! Where a request goes.
 
-use super::edit_error;
+use super::edited;
 use crate::bindings::policy::viaduct::policy::routing::{Host, Sides};
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::guest::Guest;
@@ -17,17 +17,20 @@ impl Host for Guest {
     }
 
     fn add_target(&mut self, uri: String, q_milli: u16) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call("routing.add-target", &[&uri])?.add_target(&uri, q_milli).map_err(edit_error))
+        let added = self.call("routing.add-target", &[&uri])?.add_target(&uri, q_milli);
+        Ok(edited(self, "routing.add-target", added))
     }
 
     fn set_destination(&mut self, uri: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call("routing.set-destination", &[&uri])?.set_destination(&uri).map_err(edit_error))
+        let set = self.call("routing.set-destination", &[&uri])?.set_destination(&uri);
+        Ok(edited(self, "routing.set-destination", set))
     }
 
     fn add_reply_headers(&mut self, lines: String) -> wasmtime::Result<Result<(), EditError>> {
         let (run, cache) = self.call_with_cache("routing.add-reply-headers", &[&lines])?;
         let checked = cache.reply_lines(&lines);
-        Ok(checked.and_then(|lines| run.add_reply_headers(lines)).map_err(edit_error))
+        let added = checked.and_then(|lines| run.add_reply_headers(lines));
+        Ok(edited(self, "routing.add-reply-headers", added))
     }
 
     fn add_reply_header(
@@ -36,6 +39,7 @@ impl Host for Guest {
         value: String,
     ) -> wasmtime::Result<Result<(), EditError>> {
         let run = self.call("routing.add-reply-header", &[&name, &value])?;
-        Ok(run.add_reply_header(&name, &value).map_err(edit_error))
+        let added = run.add_reply_header(&name, &value);
+        Ok(edited(self, "routing.add-reply-header", added))
     }
 }

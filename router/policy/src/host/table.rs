@@ -25,7 +25,8 @@ impl Host for Guest {
         let texts = [&*table, &*key, or_empty(&value)];
         let (run, _) =
             self.call_table("table.set", Interface::Table, &table, Access::Write, &texts)?;
-        Ok(run.table_set(&table, &key, value.as_deref(), expires_s).map_err(lower))
+        let staged = run.table_set(&table, &key, value.as_deref(), expires_s);
+        Ok(lower(self, "table.set", staged))
     }
 
     fn add(
@@ -38,7 +39,8 @@ impl Host for Guest {
         let texts = [&*table, &*key];
         let (run, _) =
             self.call_table("table.add", Interface::Table, &table, Access::Write, &texts)?;
-        Ok(run.table_add(&table, &key, by, expires_s).map_err(lower))
+        let staged = run.table_add(&table, &key, by, expires_s);
+        Ok(lower(self, "table.add", staged))
     }
 
     fn hit(
@@ -50,14 +52,24 @@ impl Host for Guest {
         let texts = [&*table, &*key];
         let (run, _) =
             self.call_table("table.hit", Interface::Table, &table, Access::Write, &texts)?;
-        Ok(run.table_hit(&table, &key, window_s).map_err(lower))
+        let staged = run.table_hit(&table, &key, window_s);
+        Ok(lower(self, "table.hit", staged))
     }
 }
 
-fn lower(fault: TableFault) -> TableError {
-    match fault {
-        TableFault::TooLarge => TableError::TooLarge,
-        TableFault::Full => TableError::Full,
-        TableFault::NotNumber => TableError::NotNumber,
-    }
+/// What the guest learns; a refusal shows in the log and in a counter too.
+fn lower<T>(
+    guest: &mut Guest,
+    call: &'static str,
+    staged: Result<T, TableFault>,
+) -> Result<T, TableError> {
+    staged.map_err(|fault| {
+        let (error, word) = match fault {
+            TableFault::TooLarge => (TableError::TooLarge, "too-large"),
+            TableFault::Full => (TableError::Full, "full"),
+            TableFault::NotNumber => (TableError::NotNumber, "not-number"),
+        };
+        guest.note_refusal(call, word);
+        error
+    })
 }

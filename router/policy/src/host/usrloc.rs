@@ -2,7 +2,7 @@
 
 use viaduct_engine::registrar::{self, BindingFilter, LookupFault, SaveCode as Saved};
 
-use super::{edit_error, or_empty, text};
+use super::{edited, or_empty, text};
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::bindings::policy::viaduct::policy::usrloc::{
     Binding, Filter, Host, LookupError, Refusal, SaveCode, SaveError,
@@ -61,7 +61,8 @@ impl Host for Guest {
     }
 
     fn set_attributes(&mut self, text: String) -> wasmtime::Result<Result<(), EditError>> {
-        Ok(self.call("usrloc.set-attributes", &[&text])?.set_attributes(&text).map_err(edit_error))
+        let set = self.call("usrloc.set-attributes", &[&text])?.set_attributes(&text);
+        Ok(edited(self, "usrloc.set-attributes", set))
     }
 
     fn attributes(&mut self) -> wasmtime::Result<String> {

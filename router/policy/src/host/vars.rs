@@ -1,6 +1,6 @@
 //! Variables of the transaction.
 
-use super::{edit_error, or_empty};
+use super::{edited, or_empty};
 use crate::bindings::policy::viaduct::policy::types::EditError;
 use crate::bindings::policy::viaduct::policy::vars::Host;
 use crate::guest::Guest;
@@ -17,6 +17,7 @@ impl Host for Guest {
     ) -> wasmtime::Result<Result<(), EditError>> {
         self.call("vars.set", &[&name, or_empty(&value)])?;
         self.note_var(&name);
-        Ok(self.current()?.set_var(&name, value.as_deref()).map_err(edit_error))
+        let set = self.current()?.set_var(&name, value.as_deref());
+        Ok(edited(self, "vars.set", set))
     }
 }

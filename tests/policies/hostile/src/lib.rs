@@ -22,6 +22,13 @@ impl Policy for Hostile {
             "header" => inject_header(),
             "target" => target("not a URI \r\n at all"),
             "many-targets" => many_targets(),
+            "edit" => edit_what_is_the_routers(request),
+            "table-flood" => flood_a_table(),
+            "calls" => loop {
+                log::info!("again");
+            },
+            "level" => write_raw(77, 1),
+            "long-text" => write_raw(2, 100 << 20),
             _ => serve(request),
         }
     }
@@ -90,5 +97,35 @@ fn many_targets() -> Verdict {
     for number in 0..10_000 {
         let _ = routing::add_target(&format!("sip:x@127.0.0.1:{}", 1 + number), 1_000);
     }
+    reply(480, "")
+}
+
+fn edit_what_is_the_routers(request: &Request) -> Verdict {
+    for name in ["Via", "v", "Call-ID", "CSeq", "From", "To", "Content-Length", "Max-Forwards"] {
+        let _ = request.add_header(name, "injected");
+        let _ = request.remove_header(name);
+    }
+    let _ = routing::add_reply_header("Content-Length", "7");
+    reply(480, "")
+}
+
+fn flood_a_table() -> Verdict {
+    for number in 0..900 {
+        let _ = table::set("flood", &number.to_string(), "x", 60);
+    }
+    reply(480, "")
+}
+
+/// `log.write` as no bindings would call it.
+fn write_raw(level: i32, bytes: usize) -> Verdict {
+    // SAFETY: the import has this signature in the canonical ABI.
+    #[link(wasm_import_module = "viaduct:policy/log@1.0.0")]
+    unsafe extern "C" {
+        #[link_name = "write"]
+        fn write(level: i32, text: *const u8, bytes: usize);
+    }
+    // SAFETY: the host checks level and range against the guest's own memory; that it does is what
+    // the test is about.
+    unsafe { write(black_box(level), b"x".as_ptr(), black_box(bytes)) };
     reply(480, "")
 }
