@@ -23,11 +23,13 @@ RUN_EXAMPLE ?= router/daemon/examples/loopback.toml
 RUN_CONFIG ?= run/viaduct.toml
 # How long `make fuzz` spends on each target, and how long `make test` does.
 FUZZ_SECONDS ?= 60
-FUZZ_TEST_SECONDS ?= 10
+FUZZ_TEST_SECONDS ?= 30
 # Simulations that `make sim` runs, from which seed on; with SEED it shows that one alone.
 SEEDS ?= 10000
 # How often `make swap-soak` swaps policies.
 SWAPS ?= 60
+# How many seconds `make soak` loads a router.
+DURATION ?= 120
 FROM ?= 0
 # Tests of whole routers that run again with AF_XDP in place of sockets, over IPv4 and over IPv6.
 # Left out: what looks at a namespace or a cable itself, and is over AF_XDP or in namespaces already.
@@ -39,16 +41,20 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test swap-soak bench sim sim-mutants fuzz check fmt policies python-policy c-policy build clean-run
+.PHONY: help setup run test swap-soak soak bench sim sim-mutants fuzz deny sbom check fmt policies \
+	python-policy c-policy build clean-run
 
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
+	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
+	@echo 'make deny     licences, sources, duplicates and known faults of what it is made of'
+	@echo 'make sbom     what that is: a CycloneDX document'
 	@echo 'make python-policy  a registrar in Python, built and tested; c-policy: one in C'
 	@echo 'make setup    only the set-up'
 
@@ -129,6 +135,8 @@ test: policies
 		else echo "skipped: policies in $$language: $${why##*$$'\n'}" | tee -a "$$VIADUCT_SKIPPED"; fi; \
 	done; \
 	$(MAKE) -C kmod test; \
+	tests/setup/deny.sh; \
+	tests/setup/sbom.py >/dev/null; \
 	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
 	if [ -s "$$VIADUCT_SKIPPED" ]; then echo "not run here:"; sort -u "$$VIADUCT_SKIPPED"; fi
 
@@ -137,6 +145,13 @@ swap-soak: policies
 	VIADUCT_BIN=$(VIADUCT) VIADUCT_SWAPS=$(SWAPS) \
 		VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null) \
 		$(CARGO) test -p viaduct-tests --test churn -- --nocapture
+
+# A whole router for DURATION seconds; `make test` does it for 20. Slopes of memory, descriptors and
+# latencies are printed and judged, the samples are in target/soak.
+soak: policies
+	@$(PACKAGES) test
+	VIADUCT_BIN=$(VIADUCT) VIADUCT_SOAK_S=$(DURATION) VIADUCT_SOAK_REPORT=$(TARGET_DIR)/soak \
+		$(CARGO) test -p viaduct-tests --test soak -- --nocapture nothing_is_lost
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
 bench: policies
@@ -157,6 +172,15 @@ sim-mutants: policies
 fuzz:
 	@$(PACKAGES) build fuzz
 	@tests/setup/fuzz.sh $(FUZZ_SECONDS) $(ARGS)
+
+deny:
+	@tests/setup/deny.sh
+
+# Every crate of the program, with version, licence and checksum.
+sbom:
+	@mkdir -p $(TARGET_DIR)
+	@tests/setup/sbom.py >$(TARGET_DIR)/viaduct.cdx.json
+	@echo $(TARGET_DIR)/viaduct.cdx.json
 
 check:
 	@$(PACKAGES) build

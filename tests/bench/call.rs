@@ -32,10 +32,18 @@ struct Call {
     sent: String,
     /// The callee's 200 to the INVITE, once it has answered.
     answer: String,
-    /// To with tag, Route lines and remote target of the dialog, once there is one.
-    to: String,
-    routes: String,
-    target: String,
+    dialog: Dialog,
+}
+
+/// What requests within a dialog need; empty before there is one.
+#[derive(Clone, Default)]
+pub(crate) struct Dialog {
+    /// To, with its tag.
+    pub(crate) to: String,
+    /// Route lines.
+    pub(crate) routes: String,
+    /// Remote target.
+    pub(crate) target: String,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,9 +69,9 @@ impl Calls {
     fn request(&self, slot: usize, call: &Call, method: &str, cseq: u32) -> Result<String> {
         let (n, caller, aor) = (call.sequence, self.caller, call.aor);
         let early = format!("sip:c{aor}@{DOMAIN}");
-        let (uri, to) = match call.to.as_str() {
+        let (uri, to) = match call.dialog.to.as_str() {
             "" => (early.as_str(), format!("<{early}>")),
-            to => (call.target.as_str(), to.to_owned()),
+            to => (call.dialog.target.as_str(), to.to_owned()),
         };
         let body = if method == "INVITE" { SDP } else { "" };
         let mut text = String::with_capacity(1_024);
@@ -78,31 +86,8 @@ impl Calls {
              CSeq: {cseq} {method}\r\n\
              Contact: <sip:load{slot}@{caller}>\r\n\
              User-Agent: load generator\r\n",
-            routes = call.routes
+            routes = call.dialog.routes
         )?;
-        if !body.is_empty() {
-            text.push_str("Content-Type: application/sdp\r\n");
-        }
-        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len())?;
-        Ok(text)
-    }
-
-    /// The callee's response (RFC 3261 8.2.6).
-    fn response(&self, request: &[u8], status: &str, call: &Call) -> Result<String> {
-        let mut text = format!("SIP/2.0 {status}\r\n");
-        for name in ["Via: ", "Record-Route: ", "From: ", "To: ", "Call-ID: ", "CSeq: "] {
-            for value in headers(request, name) {
-                let value = std::str::from_utf8(value)?;
-                text.push_str(name);
-                text.push_str(value);
-                if name == "To: " && !value.contains(";tag=") {
-                    write!(text, ";tag=t{}", call.sequence)?;
-                }
-                text.push_str("\r\n");
-            }
-        }
-        let body = if status == "200 OK" && request.starts_with(b"INVITE ") { SDP } else { "" };
-        write!(text, "Contact: <sip:c{}@{}>\r\n", call.aor, self.callee)?;
         if !body.is_empty() {
             text.push_str("Content-Type: application/sdp\r\n");
         }
@@ -127,8 +112,9 @@ impl Calls {
                     header(request, "Record-Route:").is_some(),
                     "the server did not record-route"
                 );
-                let ringing = self.response(request, "180 Ringing", call)?;
-                let answer = self.response(request, "200 OK", call)?;
+                let contact = format!("sip:c{}@{}", call.aor, self.callee);
+                let ringing = response(request, "180 Ringing", call.sequence, &contact)?;
+                let answer = response(request, "200 OK", call.sequence, &contact)?;
                 wire.send(Side::Callee, ringing.as_bytes())?;
                 wire.send(Side::Callee, answer.as_bytes())?;
                 self.slots.get_mut(slot).context("no such slot")?.answer = answer;
@@ -138,7 +124,8 @@ impl Calls {
                 self.send(slot, bye, Stage::Ending, wire)?;
             }
             (b"BYE", Stage::Ending) => {
-                let ok = self.response(request, "200 OK", call)?;
+                let contact = format!("sip:c{}@{}", call.aor, self.callee);
+                let ok = response(request, "200 OK", call.sequence, &contact)?;
                 wire.send(Side::Callee, ok.as_bytes())?;
             }
             (b"INVITE" | b"ACK", _) => {} // a retransmission that crossed an answer
@@ -157,7 +144,7 @@ impl Calls {
             (100 | 180, b"1 INVITE", _) => Ok(false),
             (200, b"1 INVITE", Stage::Inviting) => {
                 let mut call = call.clone();
-                call.learn_dialog(response)?;
+                call.dialog.learn(response)?;
                 let ack = self.request(slot, &call, "ACK", 1)?;
                 *self.slots.get_mut(slot).context("no such slot")? = call;
                 self.send(slot, ack, Stage::Acknowledging, wire)?;
@@ -180,9 +167,32 @@ impl Calls {
     }
 }
 
-impl Call {
+/// The callee's response (RFC 3261 8.2.6), with `t` and a number for its tag.
+pub(crate) fn response(request: &[u8], status: &str, tag: u32, contact: &str) -> Result<String> {
+    let mut text = format!("SIP/2.0 {status}\r\n");
+    for name in ["Via: ", "Record-Route: ", "From: ", "To: ", "Call-ID: ", "CSeq: "] {
+        for value in headers(request, name) {
+            let value = std::str::from_utf8(value)?;
+            text.push_str(name);
+            text.push_str(value);
+            if name == "To: " && !value.contains(";tag=") {
+                write!(text, ";tag=t{tag}")?;
+            }
+            text.push_str("\r\n");
+        }
+    }
+    let body = if status == "200 OK" && request.starts_with(b"INVITE ") { SDP } else { "" };
+    write!(text, "Contact: <{contact}>\r\n")?;
+    if !body.is_empty() {
+        text.push_str("Content-Type: application/sdp\r\n");
+    }
+    write!(text, "Content-Length: {}\r\n\r\n{body}", body.len())?;
+    Ok(text)
+}
+
+impl Dialog {
     /// Route set, remote target and tags from a 200 to the INVITE (RFC 3261 12.1.2).
-    fn learn_dialog(&mut self, response: &[u8]) -> Result<()> {
+    pub(crate) fn learn(&mut self, response: &[u8]) -> Result<()> {
         let text = |value| std::str::from_utf8(value).context("not UTF-8");
         self.to = text(header(response, "To:").context("no To")?)?.to_owned();
         let contact = text(header(response, "Contact:").context("no Contact")?)?;
@@ -244,7 +254,8 @@ fn lossy(message: &[u8]) -> String {
     String::from_utf8_lossy(message).into_owned()
 }
 
-const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
+/// What INVITEs and their answers carry.
+pub(crate) const SDP: &str = "v=0\r\no=- 1 1 IN IP4 127.0.0.1\r\ns=-\r\nc=IN IP4 127.0.0.1\r\nt=0 0\r\n\
                    m=audio 40000 RTP/AVP 0 8\r\na=rtpmap:0 PCMU/8000\r\na=rtpmap:8 PCMA/8000\r\n";
 
 #[cfg(test)]
@@ -253,10 +264,10 @@ mod tests {
 
     #[test]
     fn the_route_set_is_the_record_route_backwards() {
-        let mut call = Call::default();
+        let mut call = Dialog::default();
         let answer = b"SIP/2.0 200 OK\r\nRecord-Route: <sip:a;lr>, <sip:b;lr>\r\n\
             Record-Route: <sip:c;lr>\r\nTo: <sip:x@y>;tag=9\r\nContact: <sip:x@h:5;p=1>;q=1\r\n\r\n";
-        call.learn_dialog(answer).unwrap();
+        call.learn(answer).unwrap();
         assert_eq!(call.routes, "Route: <sip:c;lr>\r\nRoute: <sip:b;lr>\r\nRoute: <sip:a;lr>\r\n");
         assert_eq!(call.target, "sip:x@h:5;p=1");
         assert_eq!(call.to, "<sip:x@y>;tag=9");
@@ -265,6 +276,6 @@ mod tests {
     #[test]
     fn an_answer_that_nobody_record_routed_is_an_error() {
         let answer = b"SIP/2.0 200 OK\r\nTo: <sip:x@y>;tag=9\r\nContact: <sip:x@h>\r\n\r\n";
-        assert!(Call::default().learn_dialog(answer).is_err());
+        assert!(Dialog::default().learn(answer).is_err());
     }
 }

@@ -11,6 +11,8 @@
 //! a database needs the cores too. What AF_XDP saves shows with `--veth` ([`veth`]): the servers are
 //! then on a cable, as loopback has no way past the stack.
 //!
+//! What is left of it when ten times as much is asked of it as it can do: [`overload`].
+//!
 //! Start reading at [`work`] (what is asked of a server), then [`drive`] (the 64 slots).
 
 mod call;
@@ -18,6 +20,7 @@ mod cpu;
 mod drive;
 mod echo;
 mod handed;
+mod overload;
 mod single;
 mod stores;
 mod subject;
@@ -49,7 +52,7 @@ struct Arguments {
     #[arg(long)]
     viaduct_config: Option<PathBuf>,
     /// Measure only these: echo, kamailio, viaduct; stores is the two of them with their stores;
-    /// with --veth also viaduct-xdp.
+    /// overload is the router asked for ten times what it can do; with --veth also viaduct-xdp.
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
     /// Measure only this work: options, register, call; of stores: write, many.
@@ -61,6 +64,9 @@ struct Arguments {
     /// Bindings of the work many.
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
     bindings: u32,
+    /// How long the overload lasts, seconds.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(3..=3_600))]
+    seconds: u64,
     /// Multiplies the number of requests of a measurement, in percent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
@@ -80,7 +86,9 @@ fn main() -> Result<()> {
     }
     ensure!(cpu::cores() >= 2, "the benchmark needs two cores: one for the server, one for itself");
     let cpu_work = Work::ALL.iter().any(|work| wanted(&arguments.work, work.name()));
-    if cpu_work && arguments.only != ["stores"] {
+    let of_cpu = |only: &String| !["stores", "overload"].contains(&only.as_str());
+    let cpu_wanted = arguments.only.is_empty() || arguments.only.iter().any(of_cpu);
+    if cpu_work && cpu_wanted {
         let all_cores = cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
         let place = if arguments.veth { Place::veth()? } else { Place::Loopback };
         let subjects = start_subjects(&arguments, &place)?;
@@ -98,6 +106,12 @@ fn main() -> Result<()> {
         match arguments.router() {
             Some(router) => stores::measure(&arguments, router)?,
             None => println!("skipped: the stores, which need --viaduct"),
+        }
+    }
+    if wanted(&arguments.only, "overload") && !arguments.veth {
+        match arguments.router() {
+            Some(router) => print!("{}", overload::measure(router, arguments.seconds)?.render()),
+            None => println!("skipped: overload, which needs --viaduct"),
         }
     }
     Ok(())

@@ -179,6 +179,8 @@ pub(crate) struct Setup {
     binary: PathBuf,
     template: PathBuf,
     location: String,
+    /// More sections.
+    more: &'static str,
     pinned: bool,
     state: Arc<TempDir>,
     address: SocketAddr,
@@ -194,6 +196,7 @@ impl Setup {
             binary: binary.to_owned(),
             template: template.to_owned(),
             location: "mode = \"memory\"".to_owned(),
+            more: "",
             pinned: true,
             state: Arc::new(TempDir::with_prefix("viaduct-bench-")?),
             address: place.server_address(),
@@ -210,6 +213,11 @@ impl Setup {
     /// With other lines of `[location]`.
     pub(crate) fn location(self, lines: String) -> Self {
         Self { location: lines, ..self }
+    }
+
+    /// With more sections.
+    pub(crate) fn more(self, sections: &'static str) -> Self {
+        Self { more: sections, ..self }
     }
 
     /// On a core of its own, or wherever there is room.
@@ -236,7 +244,8 @@ impl Setup {
             .replace("@XDP@", if self.kind == Kind::ViaductXdp { "required" } else { "off" })
             .replace("@STATE@", &self.state.path().display().to_string())
             .replace("@POLICIES@", &policies.display().to_string())
-            .replace("@LOCATION@", &self.location);
+            .replace("@LOCATION@", &self.location)
+            .replace("@MORE@", self.more);
         let file = self.state.path().join("viaduct.toml");
         fs::write(&file, text)?;
         Ok(file)

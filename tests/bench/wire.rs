@@ -67,7 +67,8 @@ impl Wire {
     }
 }
 
-fn connected(local: SocketAddr, server: SocketAddr) -> Result<UdpSocket> {
+/// A socket at `local` that talks to `server` and never blocks.
+pub(crate) fn connected(local: SocketAddr, server: SocketAddr) -> Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     socket.set_nonblocking(true)?;

@@ -25,8 +25,8 @@ flags=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
        -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
        -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks --cfg=fuzzing)
 
-found=
-failed=()
+# Name and seeds of each target that is wanted.
+programs=()
 for manifest in router/*/fuzz/Cargo.toml; do
     [ -e "$manifest" ] || continue
     names=()
@@ -37,22 +37,40 @@ for manifest in router/*/fuzz/Cargo.toml; do
     # --target keeps the flags away from build scripts and macros, which could not link with them.
     CARGO_TARGET_DIR=$work RUSTFLAGS="${flags[*]}" \
         cargo build --release --bins --manifest-path "$manifest" --target "$host"
-    for name in "${names[@]}"; do
-        found=yes
-        corpus=$work/corpus/$name
-        mkdir -p "$corpus"
-        # Where to begin from, kept in the source; libFuzzer writes to the first folder only.
-        folders=("$corpus")
-        seeds=$(dirname "$manifest")/seeds/$name
-        [ ! -d "$seeds" ] || folders+=("$seeds")
-        echo "fuzz: $name for $seconds s" >&2
-        program=$work/$host/release/$name
-        if ! "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
-            -print_final_stats=1 -artifact_prefix="$corpus/crash-" "${folders[@]}"; then
-            echo "fuzz: $name failed; repeat with: $program $corpus/crash-..." >&2
-            failed+=("$name")
-        fi
-    done
+    for name in "${names[@]}"; do programs+=("$name $(dirname "$manifest")/seeds/$name"); done
 done
-[ -n "$found" ] || { echo "fuzz: no such target: ${*:-none at all}" >&2; exit 1; }
-[ ${#failed[@]} -eq 0 ] || { echo "fuzz: failed: ${failed[*]}" >&2; exit 1; }
+[ ${#programs[@]} -gt 0 ] || { echo "fuzz: no such target: ${*:-none at all}" >&2; exit 1; }
+
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+
+# One target; what it says comes as a whole when it is over.
+run() {
+    local name=$1 seeds=$2 corpus=$work/corpus/$1 program=$work/$host/release/$1
+    mkdir -p "$corpus"
+    # Where to begin from, kept in the source; libFuzzer writes to the first folder only.
+    local folders=("$corpus")
+    [ ! -d "$seeds" ] || folders+=("$seeds")
+    if ! "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -max_len=8192 \
+        -print_final_stats=1 -artifact_prefix="$corpus/crash-" "${folders[@]}" \
+        >"$logs/$name" 2>&1; then
+        echo "fuzz: $name failed; repeat with: $program $corpus/crash-..." >>"$logs/$name"
+        touch "$logs/$name.failed"
+    fi
+    { echo "fuzz: $name, $seconds s"; cat "$logs/$name"; } >&2
+}
+
+# As many at a time as there are cores.
+cores=$(nproc)
+for program in "${programs[@]}"; do
+    while [ "$(jobs -rp | wc -l)" -ge "$cores" ]; do wait -n || true; done
+    read -r name seeds <<<"$program"
+    run "$name" "$seeds" &
+done
+wait
+failed=("$logs"/*.failed)
+[ ! -e "${failed[0]}" ] || {
+    names=("${failed[@]##*/}")
+    echo "fuzz: failed: ${names[*]%.failed}" >&2
+    exit 1
+}

@@ -255,6 +255,21 @@ impl Router {
         Ok(kib * 1024)
     }
 
+    /// What each descriptor is that it has open.
+    ///
+    /// # Errors
+    /// When it is gone.
+    pub fn descriptors(&self) -> Result<Vec<String>> {
+        let mut found = Vec::new();
+        for entry in fs::read_dir(format!("/proc/{}/fd", self.process.pid()))? {
+            // One that has been closed meanwhile is none.
+            if let Ok(what) = fs::read_link(entry?.path()) {
+                found.push(what.display().to_string());
+            }
+        }
+        Ok(found)
+    }
+
     /// Runs a command on its configuration, for what works without a running router.
     ///
     /// # Errors
@@ -301,15 +316,24 @@ impl Router {
         }
     }
 
+    /// What a scrape gives, HTTP head included.
+    ///
+    /// # Errors
+    /// When its admin socket does not answer.
+    pub fn metrics(&self) -> Result<String> {
+        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock"))?;
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    }
+
     /// [`Router::metric`] of those lines that contain `label`.
     ///
     /// # Errors
     /// As [`Router::metric`].
     pub fn metric_of(&self, name: &str, label: &str) -> Result<u64> {
-        let mut stream = UnixStream::connect(self.folder.path().join("admin.sock"))?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
+        let text = self.metrics()?;
         let start = format!("viaduct_{name}_total");
         let values = text.lines().filter(|line| line.starts_with(&start) && line.contains(label));
         let values: Vec<u64> =

@@ -50,6 +50,8 @@ pub struct Storm {
 
 struct Shared {
     domain: String,
+    /// Between bursts.
+    pause: Duration,
     over: AtomicBool,
     acknowledged: AtomicUsize,
     /// Acknowledgements after which somebody is told.
@@ -61,9 +63,21 @@ impl Storm {
     /// Starts `clients` clients, spread over the servers.
     #[must_use]
     pub fn start(servers: &[SocketAddr], domain: &str, clients: usize) -> Self {
+        Self::start_paced(servers, domain, clients, Duration::ZERO)
+    }
+
+    /// The same with a pause between a client's bursts.
+    #[must_use]
+    pub fn start_paced(
+        servers: &[SocketAddr],
+        domain: &str,
+        clients: usize,
+        pause: Duration,
+    ) -> Self {
         let (tell, told) = channel();
         let shared = Arc::new(Shared {
             domain: domain.to_owned(),
+            pause,
             over: AtomicBool::new(false),
             acknowledged: AtomicUsize::new(0),
             tell_at: AtomicUsize::new(usize::MAX),
@@ -109,6 +123,7 @@ fn storm(number: usize, local: SocketAddr, server: SocketAddr, shared: &Shared) 
     let mut expected = Outcome::new();
     let mut cseq = 0_usize;
     while !shared.over.load(Ordering::SeqCst) {
+        thread::sleep(shared.pause);
         let mut sent = BTreeMap::new();
         for _ in 0..BURST {
             cseq += 1;

@@ -3,6 +3,7 @@
 
 mod destinations;
 mod media;
+mod numbers;
 mod policies;
 pub(crate) mod record;
 
@@ -70,6 +71,9 @@ pub struct Router {
     mode: &'static str,
     workers: Arc<[Address]>,
     pulses: Vec<Arc<Pulse>>,
+    streams: Arc<Streams>,
+    /// Inodes of the UDP sockets, by which the kernel's table names them.
+    udp_inodes: Vec<u64>,
     /// Turns seen by the last [`Control::is_alive`].
     seen: Mutex<Vec<u64>>,
     location: Arc<LocationService>,
@@ -137,6 +141,8 @@ impl Router {
             mode: config.location.mode.name(),
             workers,
             pulses: sockets.iter().map(|_| Arc::default()).collect(),
+            streams: Arc::new(Streams::new(config.location.drop_lost_tcp)),
+            udp_inodes: numbers::inodes(sockets.iter().flat_map(Sockets::udp)),
             seen: Mutex::new(vec![0; sockets.len()]),
             location,
             catalog,
@@ -156,13 +162,7 @@ impl Router {
             started: Instant::now(),
         });
         router.watch();
-        let resolver = Resolver::new(runtime);
-        let streams = Arc::new(Streams::new(config.location.drop_lost_tcp));
-        let auth = router.engine_auth(config);
-        let shared = Shared { config, keys, auth, resolver, streams, events };
-        for (index, sockets) in sockets.into_iter().enumerate() {
-            router.spawn_worker(&shared, index as u8, sockets)?;
-        }
+        router.spawn_workers(config, keys, Resolver::new(runtime), events, sockets)?;
         router.probe(config);
         router.spawn_expiry()?;
         if let Some(media) = &router.media {
@@ -193,7 +193,9 @@ impl Router {
         )
     }
 
-    fn watch(&self) {
+    fn watch(self: &Arc<Self>) {
+        let router = Arc::downgrade(self);
+        self.metrics.watch_kept(move || router.upgrade().map(|r| r.kept()).unwrap_or_default());
         let location = Arc::clone(&self.location);
         self.metrics.watch_location(move || {
             let counts = location.counts();
@@ -202,6 +204,9 @@ impl Router {
                 bindings: counts.bindings as u64,
                 memory_bytes: counts.memory_bytes as u64,
                 queued: counts.queued as u64,
+                removals: counts.removals as u64,
+                nodes: counts.nodes as u64,
+                starts: counts.starts as u64,
                 groups: counts.groups,
                 writes: counts.writes,
                 failures: counts.failures,
@@ -219,6 +224,22 @@ impl Router {
         self.metrics.watch_http(move || http.outcomes());
         let catalog = Arc::clone(&self.catalog);
         self.metrics.watch_policies(move || policies::entries(catalog.list()));
+    }
+
+    fn spawn_workers(
+        &self,
+        config: &Config,
+        keys: PathKeys,
+        resolver: Resolver,
+        events: Sender<Event>,
+        sockets: Vec<Sockets>,
+    ) -> anyhow::Result<()> {
+        let (streams, auth) = (Arc::clone(&self.streams), self.engine_auth(config));
+        let shared = Shared { config, keys, auth, resolver, streams, events };
+        for (index, sockets) in sockets.into_iter().enumerate() {
+            self.spawn_worker(&shared, index as u8, sockets)?;
+        }
+        Ok(())
     }
 
     fn spawn_worker(&self, shared: &Shared<'_>, index: u8, sockets: Sockets) -> anyhow::Result<()> {

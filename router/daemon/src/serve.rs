@@ -62,6 +62,9 @@ async fn serve(config: Config, start: Start) -> anyhow::Result<()> {
     let stdout = std::io::stdout();
     let colour = stdout.is_terminal();
     let show = config.log.show.then(|| Show::new(stdout, colour, Instant::now()));
+    if let Some(show) = &show {
+        metrics.watch_shown(show.remembered());
+    }
     events.start(config.log.lines_per_s, show).context("no events thread")?;
 
     let api = Api {

@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use viaduct_engine::Event;
@@ -27,6 +29,8 @@ pub struct Show<W> {
     second: Instant,
     missed: Missed,
     calls: HashMap<Box<str>, String>,
+    /// How many those are, for metrics.
+    remembered: Arc<AtomicU64>,
 }
 
 #[derive(Default, PartialEq, Eq)]
@@ -47,13 +51,21 @@ impl<W: Write> Show<W> {
     /// `colour` is for terminals only.
     pub fn new(out: W, colour: bool, now: Instant) -> Show<W> {
         let (missed, calls) = (Missed::default(), HashMap::new());
-        Show { out, colour, left: LINES_PER_S, second: now, missed, calls }
+        let remembered = Arc::default();
+        Show { out, colour, left: LINES_PER_S, second: now, missed, calls, remembered }
+    }
+
+    /// How many calls are remembered, whenever that is read.
+    pub fn remembered(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.remembered)
     }
 
     /// Shows an event, or counts it.
     pub fn event(&mut self, event: &Event, now: Instant) {
         self.turn(now);
-        let Some((colour, line)) = self.describe(event) else { return };
+        let described = self.describe(event);
+        self.remembered.store(self.calls.len() as u64, Ordering::Relaxed);
+        let Some((colour, line)) = described else { return };
         if let Some(left) = self.left.checked_sub(1) {
             self.left = left;
             self.line(&colour, &line);

@@ -17,6 +17,8 @@ enum Queued {
 pub(crate) struct Outbox {
     queue: VecDeque<Queued>,
     arena: Vec<u8>,
+    /// Most outputs of one input so far.
+    most: usize,
 }
 
 impl Outbox {
@@ -32,10 +34,17 @@ impl Outbox {
         write(&mut self.arena);
         let end = self.arena.len();
         self.queue.push_back(Queued::Transmit { flow, token, may_open, start, end });
+        self.most = self.most.max(self.queue.len());
+    }
+
+    /// Most outputs of one input so far.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     pub(crate) fn push(&mut self, output: Output) {
         self.queue.push_back(Queued::Other(output));
+        self.most = self.most.max(self.queue.len());
     }
 
     /// The next output; bytes to send are appended to `buffer`.

@@ -5,6 +5,7 @@
 //! their lists differ, which passes within seconds, a contact may be pinged twice or not at all.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
@@ -15,7 +16,11 @@ pub(crate) const MOST_NODES: usize = 256;
 
 /// Shared by who reads the list and who asks.
 #[derive(Clone, Default)]
-pub(crate) struct Nodes(Arc<RwLock<Heard>>);
+pub(crate) struct Nodes {
+    heard: Arc<RwLock<Heard>>,
+    /// Starts of routers whose names are kept.
+    starts: Arc<AtomicUsize>,
+}
 
 #[derive(Default)]
 struct Heard {
@@ -35,14 +40,29 @@ impl Nodes {
     /// Takes a list read just now.
     pub(crate) fn heard(&self, me: &str, nodes: Vec<Box<str>>, holds: Duration) {
         let live = Some(Arc::new(Live { me: me.into(), nodes }));
-        *self.0.write() = Heard { live, at: Some(Instant::now()), holds };
+        *self.heard.write() = Heard { live, at: Some(Instant::now()), holds };
     }
 
     /// `None`: there is no list, or it is too old.
     pub(crate) fn live(&self) -> Option<Arc<Live>> {
-        let heard = self.0.read();
+        let heard = self.heard.read();
         let holds = heard.at.is_some_and(|at| at.elapsed() < heard.holds);
         heard.live.clone().filter(|_| holds)
+    }
+
+    /// Routers in the list.
+    pub(crate) fn len(&self) -> usize {
+        self.live().map_or(0, |live| live.nodes.len())
+    }
+
+    /// Names of so many starts of routers are kept now.
+    pub(crate) fn note_starts(&self, starts: usize) {
+        self.starts.store(starts, Ordering::Relaxed);
+    }
+
+    /// What was noted last.
+    pub(crate) fn starts(&self) -> usize {
+        self.starts.load(Ordering::Relaxed)
     }
 }
 

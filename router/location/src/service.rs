@@ -102,6 +102,12 @@ pub struct Counts {
     pub queued: usize,
     /// AoRs whose newest bindings were acknowledged and are not stored yet.
     pub unsaved: usize,
+    /// Removals remembered for changes of other routers that are still to come.
+    pub removals: usize,
+    /// Routers that share the store and live, this one included.
+    pub nodes: usize,
+    /// Starts of routers whose names are kept.
+    pub starts: usize,
     /// Transactions stored since the start.
     pub groups: u64,
     /// Changes in them.
@@ -321,6 +327,9 @@ impl LocationService {
             aors: self.table.aors(),
             bindings: self.table.bindings(),
             memory_bytes: self.table.memory_bytes(),
+            removals: self.table.removals(),
+            nodes: self.nodes.len(),
+            starts: self.nodes.starts(),
             ..Counts::default()
         };
         counts.unsaved = self.table.unsaved();

@@ -299,6 +299,11 @@ impl Shard {
         }
     }
 
+    /// Removals that are remembered.
+    pub(crate) fn removals(&self) -> usize {
+        self.removed.len()
+    }
+
     /// No change up to this revision comes any more.
     pub(crate) fn forget_removals(&mut self, revision: u64) {
         self.removed.retain(|_, noted| *noted > revision);

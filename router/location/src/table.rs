@@ -217,6 +217,11 @@ impl Table {
         }
     }
 
+    /// Removals remembered for changes of other routers that are still to come.
+    pub(crate) fn removals(&self) -> usize {
+        self.shards.iter().map(|shard| shard.read().removals()).fold(0, usize::saturating_add)
+    }
+
     /// See [`Shard::forget_removals`].
     pub(crate) fn forget_removals(&self, revision: u64) {
         for shard in &self.shards {

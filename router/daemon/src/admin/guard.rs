@@ -16,6 +16,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
+use crate::metrics::Metrics;
+
 /// Connections at a time.
 const MOST_CONNECTIONS: usize = 32;
 /// Life of a connection; a deployment of 16 MiB over loopback takes far less.
@@ -28,8 +30,12 @@ pub(super) struct Guarded {
 }
 
 impl Guarded {
-    pub(super) fn new(listener: TcpListener) -> Guarded {
-        Guarded { listener, slots: Arc::new(Semaphore::new(MOST_CONNECTIONS)) }
+    /// `metrics` tells how many connections there are.
+    pub(super) fn new(listener: TcpListener, metrics: &Metrics) -> Guarded {
+        let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+        let watched = Arc::clone(&slots);
+        metrics.watch_guests(move || MOST_CONNECTIONS.saturating_sub(watched.available_permits()));
+        Guarded { listener, slots }
     }
 }
 

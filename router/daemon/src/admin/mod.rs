@@ -93,7 +93,7 @@ pub async fn serve(bound: Bound, api: Api) -> std::io::Result<()> {
     match bound {
         Bound::Unix(listener, token) => axum::serve(listener, routes::router(api, token)).await,
         Bound::Tcp(listener, token) => {
-            let listener = guard::Guarded::new(listener);
+            let listener = guard::Guarded::new(listener, &api.metrics);
             axum::serve(listener, routes::router(api, Some(token))).await
         }
     }
@@ -101,5 +101,6 @@ pub async fn serve(bound: Bound, api: Api) -> std::io::Result<()> {
 
 /// Serves `/metrics` alone until the task is dropped.
 pub async fn serve_metrics(listener: TcpListener, metrics: Arc<Metrics>) -> std::io::Result<()> {
-    axum::serve(guard::Guarded::new(listener), routes::metrics_router(metrics)).await
+    let guarded = guard::Guarded::new(listener, &metrics);
+    axum::serve(guarded, routes::metrics_router(metrics)).await
 }

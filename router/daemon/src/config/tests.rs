@@ -240,3 +240,37 @@ fn a_reload_knows_what_needs_a_restart() {
     assert!(old.needs_restart(&merged).is_empty());
     assert_ne!(merged.workers, 63);
 }
+
+/// The example with the keys that it has as comments.
+fn in_force(example: &str) -> String {
+    let lines = example.lines().map(|line| match line.strip_prefix('#') {
+        Some(key) if !key.is_empty() && !key.starts_with(' ') => key,
+        _ => line,
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1_000))]
+
+    /// Whatever is done to the example, with its keys in force: a configuration, or what is wrong.
+    #[test]
+    fn any_damage_to_a_configuration_is_told_without_panic(
+        damage in proptest::collection::vec(
+            (proptest::prelude::any::<proptest::sample::Index>(), 0usize..40, "[ -~\n]{0,12}"),
+            1..6,
+        ),
+    ) {
+        let mut text: Vec<u8> = in_force(EXAMPLE).into_bytes();
+        for (at, length, new) in damage {
+            let at = at.index(text.len());
+            let end = (at + length).min(text.len());
+            text.splice(at..end, new.into_bytes());
+        }
+        for text in [&text[..], &text[text.len() / 2..]] {
+            if let Err(errors) = parse(&String::from_utf8_lossy(text)) {
+                proptest::prop_assert!(errors.to_string().contains("v.toml"), "{}", errors);
+            }
+        }
+    }
+}

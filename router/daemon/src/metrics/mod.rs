@@ -9,7 +9,7 @@ pub mod render;
 mod worker;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use viaduct_media::service::Numbers as MediaNumbers;
@@ -17,6 +17,7 @@ use viaduct_policy::LoadError;
 
 use crate::control::PolicyEntry;
 
+pub(crate) use process::udp_drops;
 pub use worker::{Counter, Gauge, WorkerStats};
 
 /// What the location service says of itself.
@@ -30,6 +31,12 @@ pub struct LocationNumbers {
     pub memory_bytes: u64,
     /// Changes waiting for the store.
     pub queued: u64,
+    /// Removals remembered for changes of other routers.
+    pub removals: u64,
+    /// Routers that share the store and live.
+    pub nodes: u64,
+    /// Starts of routers whose names are kept.
+    pub starts: u64,
     /// Transactions stored since the start.
     pub groups: u64,
     /// Changes in them.
@@ -40,7 +47,22 @@ pub struct LocationNumbers {
     pub store_down: bool,
 }
 
+/// A number that somebody else keeps, under its full name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// Without `_total`, where it is a counter.
+    pub name: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// It never goes back.
+    pub is_counter: bool,
+    /// Now.
+    pub value: u64,
+}
+
 type Source<T> = OnceLock<Box<dyn Fn() -> T + Send + Sync>>;
+
+type Guests = Box<dyn Fn() -> usize + Send + Sync>;
 
 /// The numbers of all workers.
 pub struct Metrics {
@@ -50,6 +72,11 @@ pub struct Metrics {
     verdicts: Source<Vec<(&'static str, u64)>>,
     media: Source<MediaNumbers>,
     http: Source<Vec<(&'static str, u64)>>,
+    kept: Source<Vec<Kept>>,
+    /// Calls that are remembered to be shown, where they are shown.
+    shown: OnceLock<Arc<AtomicU64>>,
+    /// Who knows how many connections there are to the admin API and to these metrics.
+    guests: Mutex<Vec<Guests>>,
     started_unix_s: u64,
     /// Versions rolled back by themselves; versions that should have been, and had no earlier one.
     guarded: [AtomicU64; 2],
@@ -68,6 +95,9 @@ impl Metrics {
             verdicts: OnceLock::new(),
             media: OnceLock::new(),
             http: OnceLock::new(),
+            kept: OnceLock::new(),
+            shown: OnceLock::new(),
+            guests: Mutex::new(Vec::new()),
             started_unix_s: started.as_secs(),
             guarded: Default::default(),
             refused: Default::default(),
@@ -137,6 +167,41 @@ impl Metrics {
         self.http.get().map(|ask| ask()).unwrap_or_default()
     }
 
+    /// Says whom to ask for all numbers that are kept elsewhere; the first call counts.
+    pub fn watch_kept(&self, ask: impl Fn() -> Vec<Kept> + Send + Sync + 'static) {
+        let _ = self.kept.set(Box::new(ask));
+    }
+
+    /// Says where it is counted how many calls are remembered to be shown; the first call counts.
+    pub fn watch_shown(&self, calls: Arc<AtomicU64>) {
+        let _ = self.shown.set(calls);
+    }
+
+    /// One more listener whose connections count.
+    pub fn watch_guests(&self, ask: impl Fn() -> usize + Send + Sync + 'static) {
+        self.guests.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(ask));
+    }
+
+    /// All numbers that are kept elsewhere.
+    pub(crate) fn kept(&self) -> Vec<Kept> {
+        let mut kept = self.kept.get().map(|ask| ask()).unwrap_or_default();
+        let guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
+        let connections = guests.iter().map(|ask| ask() as u64).sum();
+        kept.push(Kept {
+            name: "viaduct_admin_connections",
+            help: "TCP connections to the admin API and to metrics now",
+            is_counter: false,
+            value: connections,
+        });
+        kept.push(Kept {
+            name: "viaduct_shown_calls",
+            help: "Calls that `run --show` remembers",
+            is_counter: false,
+            value: self.shown.get().map_or(0, |calls| calls.load(Ordering::Relaxed)),
+        });
+        kept
+    }
+
     /// The location service now.
     pub fn location(&self) -> LocationNumbers {
         self.location.get().map(|ask| ask()).unwrap_or_default()
@@ -152,6 +217,11 @@ impl Metrics {
     /// A counter, all workers together.
     pub fn total(&self, counter: Counter) -> u64 {
         self.sum(|stats| stats.count(counter))
+    }
+
+    /// A gauge, of the worker where it is greatest.
+    pub fn greatest(&self, gauge: Gauge) -> u64 {
+        self.workers.iter().map(|stats| stats.gauge(gauge)).max().unwrap_or(0)
     }
 
     /// A gauge, all workers together.

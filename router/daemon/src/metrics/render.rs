@@ -14,10 +14,10 @@ use viaduct_policy::LoadError;
 
 use super::histogram::{BOUNDS_US, Reading};
 use super::worker::{Codes, Counter, Gauge, WorkerStats};
-use super::{Metrics, names, process};
+use super::{Kept, Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 30] = [
+const PLAIN: [(Counter, &str, &str); 32] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
@@ -25,6 +25,8 @@ const PLAIN: [(Counter, &str, &str); 30] = [
     (Counter::XdpSent, "xdp_sent", "Datagrams of these sent by AF_XDP"),
     (Counter::TcpOpened, "tcp_opened", "TCP connections accepted or opened"),
     (Counter::TcpRefused, "tcp_refused", "TCP connections refused because of a limit"),
+    (Counter::TcpSlow, "tcp_slow", "TCP connections closed as too much waited to be written"),
+    (Counter::TurnsCut, "turns_cut", "Turns of workers that left something unread"),
     (Counter::HandedOver, "handed_over", "Messages handed to the worker that owns them"),
     (Counter::HandOverDropped, "handover_dropped", "Messages dropped at a full worker queue"),
     (Counter::Resolved, "resolved", "Names resolved"),
@@ -87,11 +89,38 @@ impl Collector for Scrape {
         gauge(out, "viaduct_transactions", "Server transactions now", transactions)?;
         let connections = self.0.gauge(Gauge::Connections);
         gauge(out, "viaduct_tcp_connections", "TCP connections now", connections)?;
+        self.held(out)?;
         self.process(out)
     }
 }
 
+/// What workers hold: name without `viaduct_`, help.
+const HELD: [(Gauge, &str, &str); 5] = [
+    (Gauge::Strays, "strays_waiting", "Requests without state that wait for a name now"),
+    (Gauge::Pings, "pings_waiting", "Pings that wait for a name now"),
+    (Gauge::TakenBack, "taken_back", "REGISTERs remembered as they took bindings back"),
+    (Gauge::Sources, "sources", "Sources that have transactions now"),
+    (Gauge::Ways, "xdp_ways", "Peers whose way is known, for AF_XDP"),
+];
+
 impl Scrape {
+    fn held(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        for (which, name, help) in HELD {
+            gauge(out, &format!("viaduct_{name}"), help, self.0.gauge(which))?;
+        }
+        let outputs = self.0.greatest(Gauge::Outputs);
+        gauge(out, "viaduct_outputs_most", "Most outputs of one input so far", outputs)?;
+        for Kept { name, help, is_counter, value } in self.0.kept() {
+            if is_counter {
+                let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+                metric.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
+            } else {
+                gauge(out, name, help, value)?;
+            }
+        }
+        Ok(())
+    }
+
     fn messages(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
         self.rows(out, "requests_received", "Requests received", "method", &names::METHODS, |w| {
             &w.requests_received
@@ -213,6 +242,11 @@ impl Scrape {
         gauge(out, "viaduct_bindings", "Bindings", size.bindings)?;
         gauge(out, "viaduct_bindings_bytes", "Memory of the bindings", size.memory_bytes)?;
         gauge(out, "viaduct_store_queue", "Changes waiting for the store", size.queued)?;
+        let help = "Removals remembered for changes of other routers";
+        gauge(out, "viaduct_removals", help, size.removals)?;
+        gauge(out, "viaduct_nodes", "Routers that share the store and live", size.nodes)?;
+        let help = "Starts of routers whose names are kept";
+        gauge(out, "viaduct_node_starts", help, size.starts)?;
         let help = "1: the store takes no changes now, or is not loaded yet";
         gauge(out, "viaduct_store_down", help, size.store_down.into())?;
         self.counter(out, "store_groups", "Transactions of the store", size.groups)?;

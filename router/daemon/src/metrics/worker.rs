@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use viaduct_engine::counters::Counters;
-use viaduct_engine::{CommitFault, Event, FailureKind};
+use viaduct_engine::{CommitFault, Event, FailureKind, Held};
 use viaduct_message::{Fault, Method};
 
 use super::histogram::Histogram;
@@ -81,9 +81,13 @@ pub enum Counter {
     FlowsFailed,
     /// Requests that came back as undeliverable.
     Undelivered,
+    /// Turns that left something unread.
+    TurnsCut,
+    /// Connections closed as too much waited to be written.
+    TcpSlow,
 }
 
-const COUNTERS: usize = Counter::Undelivered as usize + 1;
+const COUNTERS: usize = Counter::TcpSlow as usize + 1;
 
 /// Something that goes up and down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,9 +97,21 @@ pub enum Gauge {
     Transactions,
     /// Open connections.
     Connections,
+    /// Requests without state that wait for a name.
+    Strays,
+    /// Pings that wait for a name.
+    Pings,
+    /// REGISTERs remembered as they took bindings back.
+    TakenBack,
+    /// Sources that have transactions.
+    Sources,
+    /// Most outputs of one input so far.
+    Outputs,
+    /// Peers whose way is known, for AF_XDP.
+    Ways,
 }
 
-const GAUGES: usize = Gauge::Connections as usize + 1;
+const GAUGES: usize = Gauge::Ways as usize + 1;
 
 type Row<const N: usize> = [AtomicU64; N];
 
@@ -304,6 +320,19 @@ impl WorkerStats {
     pub fn set(&self, gauge: Gauge, value: u64) {
         if let Some(cell) = self.gauges.get(gauge as usize) {
             cell.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes over what the worker's engine holds.
+    pub fn take_held(&self, held: &Held) {
+        for (gauge, value) in [
+            (Gauge::Strays, held.strays),
+            (Gauge::Pings, held.pings),
+            (Gauge::TakenBack, held.taken_back),
+            (Gauge::Sources, held.sources),
+            (Gauge::Outputs, held.outputs),
+        ] {
+            self.set(gauge, value as u64);
         }
     }
 

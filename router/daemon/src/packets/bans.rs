@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
@@ -19,17 +21,26 @@ const WINDOW: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub(crate) struct Offences {
     orders: Sender<Order>,
+    /// Those that nobody counted.
+    dropped: Arc<AtomicU64>,
 }
 
 impl Offences {
     pub(super) fn new(orders: Sender<Order>) -> Offences {
-        Offences { orders }
+        Offences { orders, dropped: Arc::default() }
     }
 
     /// Never blocks: a thread that cannot follow is no reason to hold messages up. It looks at its
     /// orders within a second.
     pub(crate) fn report(&self, source: IpAddr) {
-        let _ = self.orders.try_send(Order::Offence { source });
+        if self.orders.try_send(Order::Offence { source }).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Offences that found no room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
     }
 }
 
@@ -83,6 +94,11 @@ impl Bans {
     /// Lifts a ban; says whether there was one.
     pub(super) fn remove(&mut self, source: IpAddr, now: Instant) -> bool {
         self.until.remove(&source).is_some_and(|until| until > now)
+    }
+
+    /// Bans kept, and sources whose offences are counted.
+    pub(super) fn len(&self) -> (usize, usize) {
+        (self.until.len(), self.counts.len())
     }
 
     /// Bans that are in force.

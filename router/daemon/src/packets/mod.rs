@@ -61,11 +61,27 @@ struct View {
     words: String,
     /// Packets in front of the stack, by verdict.
     verdicts: Vec<(&'static str, u64)>,
+    /// What is held.
+    tables: Tables,
+}
+
+/// How full the tables of the thread are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tables {
+    /// Sources that are kept out.
+    pub(crate) bans: usize,
+    /// Sources whose offences are counted.
+    pub(crate) offenders: usize,
+    /// Neighbours whose hardware addresses are known.
+    pub(crate) neighbours: usize,
+    /// Offences nobody could count, as too many orders waited.
+    pub(crate) dropped: u64,
 }
 
 /// The running thread; ends with [`Packets::stop`].
 pub(crate) struct Packets {
     orders: Sender<Order>,
+    offences: Offences,
     waker: Arc<mio::Waker>,
     view: Arc<Mutex<View>>,
     thread: Mutex<Option<JoinHandle<()>>>,
@@ -101,12 +117,18 @@ impl Packets {
             bail!("{reason}");
         }
         let thread = Mutex::new(Some(thread));
-        Ok(Some(Packets { orders, waker, view, thread }))
+        let offences = Offences::new(orders.clone());
+        Ok(Some(Packets { orders, offences, waker, view, thread }))
     }
 
     /// `xdp copy on eth0, 2 queues`
     pub(crate) fn words(&self) -> String {
         self.view.lock().words.clone()
+    }
+
+    /// How full its tables are.
+    pub(crate) fn tables(&self) -> Tables {
+        Tables { dropped: self.offences.dropped(), ..self.view.lock().tables }
     }
 
     /// Who knows what became of packets in front of the stack.
@@ -117,7 +139,7 @@ impl Packets {
 
     /// Where workers report offences.
     pub(crate) fn offences(&self) -> Offences {
-        Offences::new(self.orders.clone())
+        self.offences.clone()
     }
 
     /// Keeps a source out for so many seconds.

@@ -16,7 +16,7 @@ use viaduct_transport::xdp::{
 };
 
 use super::bans::Bans;
-use super::{Order, View, is_moot};
+use super::{Order, Tables, View, is_moot};
 use crate::config::{Config, PacketsConfig, XdpWish};
 use crate::control::BanEntry;
 use crate::worker::mail::{Address, Mail};
@@ -255,7 +255,10 @@ impl Supervisor {
         let mut verdicts = self.before.clone();
         let open = self.sites.iter().filter_map(|site| site.open.as_ref());
         open.for_each(|open| add_up(&mut verdicts, open));
-        *self.view.lock() = View { words: self.describe(), verdicts };
+        let (bans, offenders) = self.bans.len();
+        let neighbours = self.watcher.network().neighbours();
+        let tables = Tables { bans, offenders, neighbours, dropped: 0 };
+        *self.view.lock() = View { words: self.describe(), verdicts, tables };
     }
 
     fn describe(&self) -> String {

@@ -299,6 +299,7 @@ impl Core {
         let stats = &self.around.stats;
         stats.set(Gauge::Transactions, self.engine.transactions() as u64);
         stats.set(Gauge::Connections, connections as u64);
+        stats.take_held(&self.engine.held());
         stats.take_counters(self.engine.counters());
     }
 }

@@ -132,6 +132,12 @@ impl FastPath {
         }
     }
 
+    /// Peers whose way is known.
+    pub(super) fn ways(&self) -> u64 {
+        let ports = self.slots.iter().flatten();
+        ports.fold(0, |sum, (ports, _)| sum.saturating_add(ports.ways() as u64))
+    }
+
     /// Datagrams received and sent.
     pub(super) fn counts(&self) -> (u64, u64) {
         let mut counts = (self.received_before, self.sent_before);

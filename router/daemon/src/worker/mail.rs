@@ -172,6 +172,12 @@ impl Streams {
         }
     }
 
+    /// AoRs remembered as they end with a connection.
+    pub(crate) fn bound(&self) -> usize {
+        let Some(bound) = &self.bound else { return 0 };
+        bound.lock().values().map(HashSet::len).fold(0, usize::saturating_add)
+    }
+
     /// The connection to a peer.
     pub(crate) fn find(&self, remote: SocketAddr) -> Option<ConnId> {
         self.by_peer.read().get(&remote).copied()

@@ -20,14 +20,15 @@ use std::time::Duration;
 use mio::{Events, Poll, Token as PollToken};
 use viaduct_engine::{Input, Listener, Token, Transport};
 use viaduct_transport::{
-    DatagramRx, RecvBatch, SendBatch, TcpConfig, TcpEvent, TcpProvider, UdpConfig, UdpSockets,
+    CloseReason, DatagramRx, RecvBatch, SendBatch, TcpConfig, TcpEvent, TcpProvider, UdpConfig,
+    UdpSockets,
 };
 
 use self::core::{Clock, Core};
 use fast::FastPath;
 use mail::{Address, Mail, Mailbox, mailbox};
 
-use crate::metrics::Counter;
+use crate::metrics::{Counter, Gauge};
 
 /// Poll token of the mailbox; UDP sockets follow, then TCP.
 const WAKE: PollToken = PollToken(0);
@@ -352,7 +353,11 @@ impl Worker {
         stats.put(Counter::XdpReceived, xdp_received);
         stats.put(Counter::XdpSent, xdp_sent);
         stats.put(Counter::UdpDropped, lost);
+        stats.set(Gauge::Ways, self.fast.ways());
         let behind = self.readable.contains(&true) || self.fast.has_work();
+        if behind {
+            stats.add(Counter::TurnsCut, 1);
+        }
         self.core.engine.note_backlog(behind, self.core.now.mono_us);
         self.core.publish(self.tcp.len());
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
@@ -391,7 +396,10 @@ fn stream_event(core: &mut Core, event: TcpEvent<'_>) {
             core.broken_stream(flow, bytes, fault);
         }
         TcpEvent::SendFailed { token, .. } => core.send_failed(token),
-        TcpEvent::Closed { flow, .. } => {
+        TcpEvent::Closed { flow, reason } => {
+            if reason == CloseReason::WriteQueueFull {
+                core.around.stats.add(Counter::TcpSlow, 1);
+            }
             let location = &core.around.location;
             for key in core.around.streams.closed(&flow) {
                 // RFC 5626 7: a binding does not outlive its flow.

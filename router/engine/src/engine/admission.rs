@@ -86,6 +86,11 @@ impl Admission {
         }
     }
 
+    /// Sources that have transactions; what collides counts as one.
+    pub(super) fn sources(&self) -> usize {
+        self.sources
+    }
+
     /// Who has an IPv6 address has all of its /64.
     fn bucket(&self, source: IpAddr) -> usize {
         let hash = match source.to_canonical() {

@@ -60,6 +60,21 @@ const SPARE_RUNS: usize = 4;
 /// Transactions room is reserved for; tables with a higher bound grow when they pass it.
 const MOST_RESERVED: usize = 1 << 20;
 
+/// What an engine holds that grows with what peers send, transactions aside; for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// Requests without state that wait for a name.
+    pub strays: usize,
+    /// Pings that wait for a name.
+    pub pings: usize,
+    /// REGISTERs that took bindings back, and are remembered for that.
+    pub taken_back: usize,
+    /// Sources that have transactions.
+    pub sources: usize,
+    /// Most outputs of one input so far.
+    pub outputs: usize,
+}
+
 /// The SIP core of one worker.
 pub struct Engine<P: Policy> {
     settings: Arc<Settings>,
@@ -170,6 +185,17 @@ impl<P: Policy> Engine<P> {
     /// Transactions under way, server and client.
     pub fn transactions(&self) -> usize {
         self.servers.len().saturating_add(self.clients.len())
+    }
+
+    /// What is held besides transactions.
+    pub fn held(&self) -> Held {
+        Held {
+            strays: self.strays.len(),
+            pings: self.pings.len(),
+            taken_back: self.taken_back.len(),
+            sources: self.admission.sources(),
+            outputs: self.out.most(),
+        }
     }
 
     /// Server transactions that have not given their final answer: what a drain waits for.

@@ -25,6 +25,11 @@ pub(crate) struct TakenBack {
 }
 
 impl TakenBack {
+    /// REGISTERs remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Remembers a REGISTER that took bindings back, for as long as a client or a proxy sends one
     /// again (64*T1) and a message lives on its way (T4).
     pub(crate) fn note(

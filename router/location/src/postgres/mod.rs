@@ -136,7 +136,7 @@ impl PostgresStore {
             Me { node: config.node.clone(), address: config.node_address.clone(), boot: random() };
         let shared = Arc::new(Shared {
             config: config.clone(),
-            reader: Reader::new(me),
+            reader: Reader::new(me, nodes.clone()),
             health,
             nodes,
             session: Mutex::new(session.as_ref().map(|(session, _)| Arc::clone(session))),

@@ -12,6 +12,7 @@ use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Home};
 use viaduct_engine::{AorKey, ConnId, Transport};
 
 use super::text::{from_column, to_column};
+use crate::nodes::Nodes;
 use crate::store::{Record, Write};
 
 /// Routers, each start of each, that are kept by name; more cost memory.
@@ -233,12 +234,14 @@ type Start = (Box<str>, i64);
 /// Reads rows; keeps one [`Home`] for each start of each router.
 pub(super) struct Reader {
     me: Me,
+    nodes: Nodes,
     homes: Mutex<HashMap<Start, Arc<Home>>>,
 }
 
 impl Reader {
-    pub(super) fn new(me: Me) -> Reader {
-        Reader { me, homes: Mutex::default() }
+    /// `nodes` is told how many starts of routers there are.
+    pub(super) fn new(me: Me, nodes: Nodes) -> Reader {
+        Reader { me, nodes, homes: Mutex::default() }
     }
 
     pub(super) fn me(&self) -> &Me {
@@ -256,6 +259,7 @@ impl Reader {
         let home = Home { node: node.into(), boot: boot.cast_unsigned(), address: address.into() };
         let home = Arc::new(home);
         homes.insert((node.into(), boot), Arc::clone(&home));
+        self.nodes.note_starts(homes.len());
         home
     }
 

@@ -56,3 +56,60 @@ fn address(leg: Received<'_>, ip: u16, port: u16) -> Option<SocketAddr> {
     };
     Some(SocketAddr::new(ip, leg.u16(port)?))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::wire::Attrs;
+    use super::*;
+
+    fn leg(port: u16) -> Attrs {
+        let mut counters = Attrs::default();
+        counters.put_u64(C_PACKETS, 7);
+        let mut leg = Attrs::default();
+        leg.put(L_LOCAL_ADDR, &[192, 0, 2, 1]).put_u16(L_LOCAL_PORT, port);
+        leg.put_u8(L_LOCKED, 1).nest(L_COUNTERS, &counters);
+        leg
+    }
+
+    fn session() -> Attrs {
+        let mut session = Attrs::default();
+        session.put_u64(S_ID, 42).nest(S_LEG_A, &leg(30_000)).nest(S_LEG_B, &leg(30_002));
+        let mut message = Attrs::default();
+        message.nest(A_SESSION, &session).put_u32(A_EVENT, 1);
+        message
+    }
+
+    #[test]
+    fn a_session_is_read_with_both_legs() {
+        let message = session();
+        let read = report(Received::of(message.bytes())).unwrap();
+        assert_eq!(read.id, 42);
+        let [a, b] = read.legs;
+        assert_eq!((a.local.port(), b.local.port()), (30_000, 30_002));
+        assert!(a.locked && a.peer.is_none());
+        assert!(event(Received::of(message.bytes())).is_some_and(|event| event.session.is_some()));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn damaged_sessions_and_noise_are_read_without_panic(
+            noise in proptest::collection::vec(any::<u8>(), 0..120),
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        ) {
+            let mut bytes = session().bytes().to_vec();
+            for (at, value) in damage {
+                let at = at.index(bytes.len());
+                bytes[at] = value;
+            }
+            bytes.extend_from_slice(&noise);
+            for octets in [bytes.as_slice(), &noise] {
+                let _ = report(Received::of(octets));
+                let _ = event(Received::of(octets));
+            }
+        }
+    }
+}

@@ -58,6 +58,11 @@ impl Attrs {
     }
 
     /// Octets so far.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }

@@ -90,6 +90,11 @@ impl Session {
         (queue.lines.drain(..).collect(), !over)
     }
 
+    /// Bytes that wait to be taken.
+    pub fn waiting_bytes(&self) -> usize {
+        self.queue.lock().bytes
+    }
+
     /// Runs that did not fit.
     pub fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)

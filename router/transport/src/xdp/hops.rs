@@ -52,6 +52,11 @@ impl Network {
         self.route_changes.fetch_add(1, Ordering::Release);
     }
 
+    /// Neighbours that are known.
+    pub fn neighbours(&self) -> usize {
+        self.neighbours.read().len()
+    }
+
     fn learn(&self, message: &NeighbourMessage, is_gone: bool) {
         let (mut ip, mut mac) = (None, None);
         for attribute in &message.attributes {
@@ -211,6 +216,11 @@ impl Hops {
             seen_neighbours: 0,
             seen_routes: 0,
         })
+    }
+
+    /// Peers whose way is known.
+    pub(super) fn len(&self) -> usize {
+        self.ways.len()
     }
 
     /// The interface (a slot) and the first hop for packets from `local` to `remote`; `None`: the

@@ -139,6 +139,11 @@ impl XdpPorts {
         self.counters
     }
 
+    /// Peers whose way is known.
+    pub fn ways(&self) -> usize {
+        self.hops.len()
+    }
+
     /// Packets the kernel dropped before they were received; a system call for each port.
     pub fn dropped(&self) -> u64 {
         self.ports.iter().map(Port::dropped).fold(0, u64::wrapping_add)
