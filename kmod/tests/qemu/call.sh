@@ -34,6 +34,12 @@ name = "b"
 address = "10.0.2.254"
 END
 
+fail() {
+    say "FAILED: $*"
+    tail -8 router.log
+    exit 1
+}
+
 # Runs a command until it succeeds, for so many seconds.
 await() {
     local until=$((SECONDS + $1))
@@ -55,7 +61,7 @@ ask() {
 router_up() {
     ip netns exec r "$ROUTER" run --config "$work/v.toml" >>router.log 2>&1 &
     router=$!
-    await "$ROUTER_S" answers || fail "the router does not start: $(tail -5 router.log)"
+    await "$ROUTER_S" answers || fail "the router does not start"
 }
 answers() { ask /v1/status 2>/dev/null | grep -q uptime_s; }
 media_is() { ask /v1/status | perl -ne 'print "$1\n" if /"media":"((?:[^"\\]|\\.)*)"/' | grep -Eq "$1"; }
