@@ -43,7 +43,7 @@ impl Stand {
         let mut setup = Setup::new(listen, DOMAIN, policy);
         let (a, b) = (callers.gateway(), callees.gateway());
         setup.store = format!(
-            "[media]\nidle_s = 5\n[[media.address]]\nname = \"callers\"\naddress = \"{a}\"\n\
+            "[media]\nidle_s = 30\n[[media.address]]\nname = \"callers\"\naddress = \"{a}\"\n\
              [[media.address]]\nname = \"callees\"\naddress = \"{b}\"\n"
         );
         let router = Router::start(&setup)?;
@@ -66,8 +66,16 @@ impl Stand {
     }
 
     fn caller(&self) -> Sipp {
+        self.caller_holding(1_500)
+    }
+
+    /// It is silent for so many milliseconds between the two times it plays, playing included.
+    fn caller_holding(&self, hold_ms: u32) -> Sipp {
         let phone = self.phone("media.uac", &self.callers).service("bob").key("caller", "alice");
-        phone.media_port(6_000).file("audio.pcap", capture(PACKETS))
+        phone
+            .key("hold", &hold_ms.to_string())
+            .media_port(6_000)
+            .file("audio.pcap", capture(PACKETS))
     }
 
     /// The one call whose media are relayed, as the admin API shows it; waits for it.
@@ -202,6 +210,61 @@ fn strangers_get_nothing_and_are_heard_by_nobody() -> Result<()> {
     }
     ensure!(dropped > 200, "of {sprayed} sprayed packets {dropped} have arrived");
     stand.router.check_alive()
+}
+
+/// The router is killed in a call, between two re-INVITEs and its media; a new one goes on.
+#[test]
+fn r_m8_a_call_goes_on_after_kill_9_of_the_router_and_every_packet_is_counted() -> Result<()> {
+    outlives(|router| {
+        // What is counted is kept every few seconds: of two times the second began after this.
+        let kept = router.metric("media_kept")?;
+        router.wait_for_metric("media_kept", kept + 2)?;
+        router.kill_hard()
+    })
+}
+
+#[test]
+fn r_m8_a_call_goes_on_after_a_stop_and_a_start_of_the_router() -> Result<()> {
+    outlives(Router::stop)
+}
+
+fn outlives(end: impl FnOnce(&mut Router) -> Result<()>) -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    let mut stand = or_skip!(Stand::new()?, "{NO_NAMESPACE}");
+    let callee = stand.callee().start()?;
+    wait_for_binding(&stand.router)?;
+    let caller = stand.caller_holding(9_000).start()?;
+    let before = locals(&stand.shown()?)?;
+    // Both ways, the callee echoes.
+    while relayed(&stand.shown()?) < u64::from(2 * PACKETS) {
+        ensure!(!caller.has_ended(), "the caller has given up:\n{}", stand.router.log());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    end(&mut stand.router)?;
+    stand.router.start_again()?;
+    let call = stand.shown()?;
+    ensure!(locals(&call)? == before, "other ports: {call}");
+    ensure!(relayed(&call) == u64::from(2 * PACKETS), "forgotten: {call}");
+    caller.finish()?.all_good("caller", 1).with_context(|| stand.router.log())?;
+    callee.finish()?.all_good("callee", 1)?;
+    for side in ["side=\"caller\"", "side=\"callee\""] {
+        let line = stand.leg(side)?;
+        let exact = format!("packets={} ", 2 * PACKETS);
+        for part in [exact.as_str(), "dropped=0", "lost=0"] {
+            ensure!(line.contains(part), "not {part} in {line}");
+        }
+    }
+    ensure!(stand.router.cli(&["--json", "media", "list"])?.trim() == "[]", "it is still there");
+    stand.router.check_alive()
+}
+
+/// Packets of both sides that were relayed.
+fn relayed(call: &Value) -> u64 {
+    let of = |side: &str| {
+        call.pointer(&format!("/streams/0/{side}/packets")).and_then(Value::as_u64).unwrap_or(0)
+    };
+    of("caller") + of("callee")
 }
 
 /// The router's ports for RTP of both sides.

@@ -2,7 +2,8 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink]   `suite`, the default, ends with `churn`
+# usage: run.sh [suite|churn|netlink|router]   `suite`, the default, ends with `churn`; for `router` see
+#                            router-files.sh
 # env:   ARGS                to the relay suite, such as part of a test's name
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
@@ -26,9 +27,11 @@ make -C "$root/kmod" module KDIR="$headers" OUT="$out/$version" >&2
 make -C "$root/kmod" guest OUT="$out" >&2
 
 # The tests run in the guest as they were built here.
-suite=$(cd "$root" && cargo test -p viaduct-media --test relay --no-run --message-format=json \
+suite=$here/lib.sh # `router` has no suite
+[ "$script" = router ] || suite=$(cd "$root" \
+    && cargo test -p viaduct-media --test relay --no-run --message-format=json \
     | sed -n 's/.*"executable":"\([^"]*\/relay-[^"]*\)".*/\1/p' | tail -1)
-[ -x "$suite" ] || { say "the relay suite could not be built"; exit 1; }
+[ -r "$suite" ] || { say "the relay suite could not be built"; exit 1; }
 
 initrd=$out/initrd-$version.gz
 if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
@@ -38,6 +41,7 @@ fi
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 cp "$here"/*.sh "$share/"
+[ "$script" != router ] || "$here/router-files.sh" "$share"
 # A copy, so that building meanwhile does not change what runs.
 cp "$out/$version/viaduct.ko" "$suite" "$out"/guest/* "$share/"
 cat >"$share/env" <<END

@@ -245,6 +245,9 @@ pub struct Status {
     pub bindings: u64,
     /// Store of the location service: `write-through`, `memory`.
     pub location: String,
+    /// What relays media, and why it is not the kernel; absent: nothing does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media: Option<String>,
     /// What is wrong with the store, and since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_trouble: Option<String>,
@@ -303,6 +306,9 @@ pub struct MediaCall {
 pub struct MediaStream {
     /// `audio`, `video`...
     pub kind: String,
+    /// Where it is carried: `kernel`, `user space`.
+    #[serde(default)]
+    pub carrier: String,
     /// Who called.
     pub caller: MediaLeg,
     /// Who was called.

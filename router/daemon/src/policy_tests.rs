@@ -199,6 +199,7 @@ fn virtual_media() -> anyhow::Result<Arc<dyn Media>> {
         unanswered_s: 600,
         held_s: 0,
         rest_ms: 0,
+        grace_s: 60,
     };
     let executor = Box::new(MemoryRelay::default());
     Ok(Arc::new(Service::new(config, executor, Box::new(drop))?))

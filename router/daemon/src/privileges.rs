@@ -1,5 +1,6 @@
 //! Capabilities (capabilities(7)): one thread keeps those that AF_XDP needs, as an interface that
-//! comes back is opened again; all others give them up.
+//! comes back is opened again, and one that which the kernel module asks of whoever gives it orders;
+//! all others give them up.
 
 use std::io;
 use std::thread::JoinHandle;
@@ -16,6 +17,17 @@ const FOR_PACKETS: [Capability; 5] = [
     Capability::CAP_IPC_LOCK,
 ];
 
+/// A thread's name and what it keeps.
+pub(crate) struct Needs {
+    name: &'static str,
+    kept: &'static [Capability],
+}
+
+/// Opens interfaces.
+pub(crate) const PACKETS: Needs = Needs { name: "packets", kept: &FOR_PACKETS };
+/// Gives orders to the kernel module that relays media.
+pub(crate) const MEDIA: Needs = Needs { name: "media-kernel", kept: &[Capability::CAP_NET_ADMIN] };
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// The thread that keeps them. It ends with its last work, or when this is dropped.
@@ -25,14 +37,23 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it, then gives up what it has kept: for this thread and those that it starts later.
-    pub(crate) fn start() -> io::Result<Keeper> {
+    /// Starts one for each of these, then gives up what they have kept: for this thread and those
+    /// that it starts later.
+    pub(crate) fn start<const N: usize>(needs: [Needs; N]) -> io::Result<[Keeper; N]> {
+        let keepers: io::Result<Vec<Keeper>> = needs.iter().map(Keeper::with).collect();
+        give_up_all_but(&[]);
+        let all: Result<[Keeper; N], _> = keepers?.try_into();
+        all.map_err(|_| io::Error::other("a thread is missing"))
+    }
+
+    fn with(needs: &Needs) -> io::Result<Keeper> {
         let (jobs, given): (Sender<Job>, Receiver<Job>) = bounded(1);
-        let work = move || given.iter().for_each(|job| job());
-        let thread = std::thread::Builder::new().name("packets".into()).spawn(work)?;
-        if let Err(error) = give_up() {
-            tracing::warn!(target: "viaduct::packets", %error, "capabilities are kept");
-        }
+        let kept = needs.kept;
+        let work = move || {
+            give_up_all_but(kept);
+            given.iter().for_each(|job| job());
+        };
+        let thread = std::thread::Builder::new().name(needs.name.into()).spawn(work)?;
         Ok(Keeper { jobs, thread })
     }
 
@@ -55,12 +76,18 @@ impl Keeper {
     }
 }
 
+fn give_up_all_but(needed: &[Capability]) {
+    if let Err(error) = give_up(needed) {
+        tracing::warn!(target: "viaduct::packets", %error, "capabilities are kept");
+    }
+}
+
 /// What is not permitted can be neither inherited nor ambient, so these sets follow.
-fn give_up() -> Result<(), caps::errors::CapsError> {
+fn give_up(needed: &[Capability]) -> Result<(), caps::errors::CapsError> {
     for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         let mut kept = caps::read(None, set)?;
         let before = kept.len();
-        kept.retain(|one| !FOR_PACKETS.contains(one));
+        kept.retain(|one| needed.contains(one) || !FOR_PACKETS.contains(one));
         if kept.len() != before {
             caps::set(None, set, &kept)?;
         }
@@ -82,9 +109,13 @@ mod tests {
         // On a thread of its own: what is given up does not come back.
         let tested = std::thread::spawn(|| {
             let before = has_some();
-            let keeper = Keeper::start().unwrap();
+            let [keeper, of_media] = Keeper::start([PACKETS, MEDIA]).unwrap();
             assert!(!has_some(), "the starter gives up");
             assert_eq!(keeper.run(has_some), Some(before), "the keeper keeps");
+            let held = of_media.run(|| caps::read(None, CapSet::Permitted).unwrap()).unwrap();
+            let kept: Vec<_> = FOR_PACKETS.iter().filter(|one| held.contains(one)).collect();
+            let expected = if before { vec![&Capability::CAP_NET_ADMIN] } else { vec![] };
+            assert_eq!(kept, expected, "no more than it needs");
             let later = std::thread::spawn(has_some);
             assert!(!later.join().unwrap(), "threads started later have nothing to keep");
             let (said, heard) = bounded(1);

@@ -28,6 +28,7 @@ use viaduct_policy::record::Header;
 use viaduct_policy::{PolicyCatalog, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
 
+use self::media::Media;
 use crate::config::{Config, listener_name, path_keys};
 use crate::control::{
     AorEntry, AuthStatus, BanEntry, BindingEntry, Control, DestinationEntry, DestinationState,
@@ -38,7 +39,7 @@ use crate::credentials::Users;
 use crate::http::HttpClient;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::packets::{Packets, choose_owners};
-use crate::privileges::Keeper;
+use crate::privileges::{Keeper, MEDIA, PACKETS};
 use crate::resolve::Resolver;
 use crate::worker::bound::BoundLocation;
 use crate::worker::core::{Clock, Core, Surroundings};
@@ -91,7 +92,7 @@ pub struct Router {
     shared: Mutex<viaduct_engine::Shared>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     packets: Option<Packets>,
-    media: Option<Arc<viaduct_media::Service>>,
+    media: Option<Media>,
     draining: AtomicBool,
     hurry: AtomicBool,
     started: Instant,
@@ -115,7 +116,8 @@ impl Router {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
         // Before any other thread is started, as threads inherit capabilities.
-        let keeper = Keeper::start().context("no thread for packets")?;
+        let [keeper, for_media] =
+            Keeper::start([PACKETS, MEDIA]).context("no thread for packets")?;
         let clock = Arc::new(Clock::new());
         let keys = path_keys::load_or_create(&config.path_key_file)?;
         let secret = draw_secret()?;
@@ -135,7 +137,7 @@ impl Router {
             choose_owners(&keeper, config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
         }
         let packets = Packets::start(config, &workers, keeper)?;
-        let media = media::open(config.media.as_ref(), events.clone())?;
+        let media = Media::open(config, &clock, events.clone(), for_media)?;
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),
             mode: config.location.mode.name(),
@@ -153,7 +155,7 @@ impl Router {
             replay,
             secret,
             record_header: record::header(config),
-            shared: Mutex::new(open_shared(config, media.clone())?),
+            shared: Mutex::new(open_shared(config, media.as_ref())?),
             threads: Mutex::new(Vec::new()),
             packets,
             media,
@@ -165,9 +167,6 @@ impl Router {
         router.spawn_workers(config, keys, Resolver::new(runtime), events, sockets)?;
         router.probe(config);
         router.spawn_expiry()?;
-        if let Some(media) = &router.media {
-            media::watch(media, &router.clock)?;
-        }
         policies::spawn_guard(&router.catalog, &router.metrics, config.policy.guard)?;
         Ok(router)
     }
@@ -217,8 +216,7 @@ impl Router {
             self.metrics.watch_verdicts(packets.verdicts());
         }
         if let Some(media) = &self.media {
-            let media = Arc::clone(media);
-            self.metrics.watch_media(move || media.numbers());
+            self.metrics.watch_media(media.numbers());
         }
         let http = self.http.clone();
         self.metrics.watch_http(move || http.outcomes());
@@ -350,16 +348,13 @@ impl Router {
     }
 }
 
-fn open_shared(
-    config: &Config,
-    media: Option<Arc<viaduct_media::Service>>,
-) -> anyhow::Result<viaduct_engine::Shared> {
+fn open_shared(config: &Config, media: Option<&Media>) -> anyhow::Result<viaduct_engine::Shared> {
     let mut seed = [0u8; 8];
     crate::random::fill(&mut seed).context("no randomness from the kernel")?;
     Ok(viaduct_engine::Shared {
         tables: Arc::new(Tables::new(config.tables.entries, u64::from_le_bytes(seed))),
         dispatcher: Arc::new(config.dispatcher.build()),
-        media: media.map(|media| media as Arc<dyn viaduct_engine::media::Media>),
+        media: media.map(Media::relay),
     })
 }
 
@@ -427,6 +422,7 @@ impl Control for Router {
             aors: counts.aors as u64,
             bindings: counts.bindings as u64,
             location: self.mode.to_owned(),
+            media: self.media.as_ref().map(Media::words),
             store_trouble: self.location.trouble().map(|trouble| told(&trouble)),
         }
     }

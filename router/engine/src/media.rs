@@ -117,11 +117,37 @@ pub struct LegView {
     pub mos_centi: Option<u16>,
 }
 
+/// What relays a stream's packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Carrier {
+    /// The router's own process.
+    #[default]
+    UserSpace,
+    /// The kernel module; what it leaves alone still comes to user space.
+    Kernel,
+}
+
+impl Carrier {
+    /// All of them.
+    pub const ALL: [Carrier; 2] = [Carrier::UserSpace, Carrier::Kernel];
+
+    /// As people and metrics read it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Carrier::UserSpace => "user space",
+            Carrier::Kernel => "kernel",
+        }
+    }
+}
+
 /// One stream of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamView {
     /// `audio`, `video`...
     pub kind: Box<str>,
+    /// Where its RTP is carried; of one that has ended, where it was at the end.
+    pub carrier: Carrier,
     /// The side that sent the INVITE.
     pub caller: LegView,
     /// The other.

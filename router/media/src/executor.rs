@@ -48,6 +48,14 @@ pub trait Executor: Send {
     /// There is no such session.
     fn remove(&mut self, local: SocketAddr) -> Result<Report, ExecutorError>;
 
+    /// Adds a session an earlier process had, as it stood there (`None`: not known).
+    ///
+    /// # Errors
+    /// As [`Executor::add`].
+    fn restore(&mut self, session: &Session, _stood: Option<&Report>) -> Result<(), ExecutorError> {
+        self.add(std::slice::from_ref(session))
+    }
+
     /// How a session stands.
     ///
     /// # Errors
@@ -65,4 +73,35 @@ pub trait Executor: Send {
     /// # Errors
     /// The executor could not be asked.
     fn events(&mut self) -> Result<Vec<Event>, ExecutorError>;
+
+    /// How those stand of which nobody would know if this process died; nothing where another keeps
+    /// them.
+    ///
+    /// # Errors
+    /// The executor could not be asked.
+    fn mortal_reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
+        self.reports()
+    }
+
+    /// Relays and counts no more, as the process ends; what another keeps goes on there.
+    fn halt(&mut self) {}
+
+    /// Who carries how many sessions.
+    fn carrying(&mut self) -> Carrying {
+        let sessions = self.reports().map_or(0, |reports| reports.len());
+        Carrying { userspace: sessions, ..Carrying::default() }
+    }
+}
+
+/// Who carries sessions.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Carrying {
+    /// Sessions in the kernel module.
+    pub kernel: usize,
+    /// Sessions in user space only.
+    pub userspace: usize,
+    /// Whether the module takes sessions now.
+    pub has_kernel: bool,
+    /// Why it does not; empty: nobody has asked for it.
+    pub why: String,
 }

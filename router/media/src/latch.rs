@@ -75,6 +75,12 @@ impl Latch {
         self.locked
     }
 
+    /// Somebody else has found the peer.
+    pub fn lock_to(&mut self, peer: Option<SocketAddr>) {
+        self.locked = true;
+        self.learned = peer.filter(|_| peer != self.signalled);
+    }
+
     /// How a source ranks; `None`: it may not be learned at all.
     #[must_use]
     pub fn rank(&self, source: SocketAddr) -> Option<Rank> {

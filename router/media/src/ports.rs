@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
+use serde::{Deserialize, Serialize};
+
 /// How the ports of a stream lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
@@ -14,7 +16,7 @@ pub enum Layout {
 }
 
 /// The ports of a stream at one side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
     /// Where RTP arrives.
     pub rtp: SocketAddr,
@@ -126,6 +128,13 @@ impl PortPool {
             Ports { rtp: SocketAddr::new(self.ip, port), rtcp: SocketAddr::new(self.ip, next) };
         self.mark(ports, true);
         Ok(ports)
+    }
+
+    /// Takes these, which a call of an earlier process has.
+    pub fn reserve(&mut self, ports: Ports) {
+        if self.owns(ports) {
+            self.mark(ports, true);
+        }
     }
 
     /// Gives ports back. Those of another pool are ignored.

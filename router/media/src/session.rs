@@ -2,6 +2,9 @@
 
 use std::net::SocketAddr;
 
+use serde::{Deserialize, Serialize};
+pub use viaduct_engine::media::Carrier;
+
 bitflags::bitflags! {
     /// Kinds of packet, told by their first octets (RFC 7983, RFC 5761 section 4).
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -39,7 +42,7 @@ bitflags::bitflags! {
 }
 
 /// How well a source fits the signalled peer; the order is the preference (R-M5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Rank {
     /// Any address.
     Any = 1,
@@ -52,7 +55,7 @@ pub enum Rank {
 }
 
 /// How a leg learns where its peer really is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Learn {
     /// From the order that brings it, in ms, at most 60,000; 0: only the signalled peer is heard.
     pub window_ms: u32,
@@ -211,7 +214,7 @@ impl Counter {
 }
 
 /// One value for each [`Counter`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters([u64; Counter::ALL.len()]);
 
 impl Counters {
@@ -227,10 +230,17 @@ impl Counters {
             *value = value.saturating_add(n);
         }
     }
+
+    /// Adds all of another's.
+    pub fn add_all(&mut self, other: &Counters) {
+        for counter in Counter::ALL {
+            self.add(counter, other.get(counter));
+        }
+    }
 }
 
 /// How well the RTP of a peer arrived.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Quality {
     /// Packets that should have come, by their sequence numbers.
     pub expected: u64,
@@ -241,7 +251,7 @@ pub struct Quality {
 }
 
 /// How a leg stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegReport {
     /// Its local address.
     pub local: SocketAddr,
@@ -266,6 +276,8 @@ pub struct LegReport {
 pub struct Report {
     /// The caller's name for it.
     pub id: u64,
+    /// Who carries it.
+    pub carrier: Carrier,
     /// Its legs, in the order they were given.
     pub legs: [LegReport; 2],
 }

@@ -3,7 +3,7 @@
 use super::client::{Client, encode};
 use super::{Common, MediaCommand, print};
 use crate::admin::Killed;
-use crate::control::{MediaCall, MediaLeg};
+use crate::control::{MediaCall, MediaLeg, MediaStream};
 
 pub(super) fn run(common: &Common, command: &MediaCommand) -> anyhow::Result<bool> {
     let client = Client::new(common)?;
@@ -47,15 +47,20 @@ fn line(call: &MediaCall) -> String {
     let packets: u64 = packets.sum();
     let kinds: Vec<&str> = call.streams.iter().map(|stream| stream.kind.as_str()).collect();
     let kinds = kinds.join("+");
-    format!("{}  {state}  {} s  {kinds}  {packets} packets\n", call.call_id, call.age_s)
+    let mut carriers: Vec<&str> = call.streams.iter().map(|s| s.carrier.as_str()).collect();
+    carriers.dedup();
+    let carriers = carriers.join("+");
+    let MediaCall { call_id, age_s, .. } = call;
+    format!("{call_id}  {state}  {age_s} s  {kinds}  {packets} packets  {carriers}\n")
 }
 
 fn whole(call: &MediaCall) -> String {
     let mut text = line(call);
     text += &format!("  tags    {} {}\n", call.caller_tag, call.callee_tag);
     for stream in &call.streams {
-        text += &format!("  {} caller  {}\n", stream.kind, leg(&stream.caller));
-        text += &format!("  {} callee  {}\n", stream.kind, leg(&stream.callee));
+        let MediaStream { kind, carrier, .. } = stream;
+        text += &format!("  {kind} caller  {}, {carrier}\n", leg(&stream.caller));
+        text += &format!("  {kind} callee  {}, {carrier}\n", leg(&stream.callee));
     }
     text
 }

@@ -24,7 +24,8 @@ pub(super) fn run(common: &Common) -> anyhow::Result<bool> {
          \x20 policy        {policy}\n\
          \x20 transactions  {transactions}\n\
          \x20 connections   {connections}\n\
-         \x20 location      {bindings} bindings of {aors} AoRs, {location}\n{trouble}",
+         \x20 location      {bindings} bindings of {aors} AoRs, {location}\n\
+         \x20 media         {media}\n{trouble}",
         version = status.version,
         uptime = uptime(status.uptime_s),
         listeners = status.listeners.join(", "),
@@ -36,6 +37,7 @@ pub(super) fn run(common: &Common) -> anyhow::Result<bool> {
         bindings = status.bindings,
         aors = status.aors,
         location = status.location,
+        media = status.media.as_deref().unwrap_or("off"),
     ))
 }
 

@@ -19,6 +19,19 @@ const MOST_ADDRESSES: usize = 64;
 pub struct MediaConfig {
     /// How calls are relayed.
     pub service: Config,
+    /// Whether by the kernel module.
+    pub kernel: KernelUse,
+}
+
+/// Whether media go through the kernel module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KernelUse {
+    /// Where it is there and lets us, whenever that is.
+    Auto,
+    /// Never.
+    Off,
+    /// The router does not start without it.
+    Required,
 }
 
 impl MediaConfig {
@@ -51,6 +64,10 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
     let dscp_video = dscp(s.number("dscp_video", 0..=64, 34));
     let rest_s = s.number("port_rest_s", 0..=3_600, 10);
     let loopback = s.flag("loopback", false);
+    let uses =
+        [("auto", KernelUse::Auto), ("off", KernelUse::Off), ("required", KernelUse::Required)];
+    let kernel = s.choice("kernel", &uses, ("auto", KernelUse::Auto));
+    let grace_s = small(s.number("grace_s", 1..=86_400, 60));
     let mut interfaces = Vec::new();
     for mut address in s.sections("address", MOST_ADDRESSES) {
         interfaces.extend(interface(&mut address));
@@ -71,6 +88,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         unanswered_s,
         held_s,
         rest_ms: rest_s.saturating_mul(1_000),
+        grace_s,
     };
     let (at, name) = (s.at(), s.name("address"));
     let sheet = s.sheet();
@@ -82,7 +100,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         let allowed = "addresses with names and ports of their own";
         sheet.fault(at, &name, error.to_string(), allowed);
     }
-    Some(MediaConfig { service })
+    Some(MediaConfig { service, kernel })
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {
@@ -133,6 +151,8 @@ fn small(number: u64) -> u32 {
 mod tests {
     use std::path::Path;
 
+    use super::KernelUse;
+
     const BASE: &str = "[[listen]]\naddress = \"127.0.0.1:5060\"\n[policy]\nfile = \"p\"\n";
 
     fn parse(text: &str) -> Result<crate::config::Config, String> {
@@ -158,6 +178,7 @@ mod tests {
         assert_eq!(outside.ports, 40_000..=40_999);
         let settings = media.service.settings;
         assert_eq!((settings.idle_s, settings.dscp_audio), (30, None));
+        assert_eq!((media.kernel, media.service.grace_s), (KernelUse::Auto, 60));
     }
 
     #[test]
@@ -173,6 +194,8 @@ mod tests {
                 "share ports",
             ),
             ("[media]\ncalls = 0\n", "1 to 100000"),
+            ("[media]\nkernel = \"yes\"\n", "\"required\""),
+            ("[media]\ngrace_s = 0\n", "1 to 86400"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(said), "{text} gave {error}");

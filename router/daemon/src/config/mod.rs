@@ -37,7 +37,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use http::HttpConfig;
 pub(crate) use keys::DEFAULT_ADMIN_SOCKET;
 pub use location::{LocationConfig, LocationMode};
-pub use media::MediaConfig;
+pub use media::{KernelUse, MediaConfig};
 pub(crate) use packets::MOST_BAN_S;
 pub use packets::{PacketsConfig, XdpWish};
 pub use secret::SecretSource;

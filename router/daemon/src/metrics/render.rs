@@ -9,7 +9,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
-use viaduct_engine::media::EndReason;
+use viaduct_engine::media::{Carrier, EndReason};
 use viaduct_policy::LoadError;
 
 use super::histogram::{BOUNDS_US, Reading};
@@ -222,10 +222,22 @@ impl Scrape {
             ("packets", "Packets relayed in calls that have ended", media.packets),
             ("octets", "Octets of UDP payload in them", media.octets),
             ("dropped", "Packets dropped in calls that have ended", media.dropped),
+            ("kept", "Times it was written for the next process how calls stand", media.kept),
             ("learned", "Peers found at another address than signalled", media.learned),
             ("foreign", "Seconds in which strangers sent to settled peers", media.foreign),
         ] {
             self.counter(out, &format!("media_{name}"), help, count)?;
+        }
+        let help = "Media sessions by who carries them; RTP and RTCP of a stream are two";
+        let mut metric =
+            out.encode_descriptor("viaduct_media_sessions", help, None, MetricType::Gauge)?;
+        for (carrier, count) in [
+            (Carrier::Kernel, media.sessions_kernel),
+            (Carrier::UserSpace, media.sessions_userspace),
+        ] {
+            let labels = [("carrier", carrier.word())];
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            metric.encode_family(&labels)?.encode_gauge(&count)?;
         }
         let (name, help) = ("viaduct_media_ended", "Calls whose media have ended, by reason");
         let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;

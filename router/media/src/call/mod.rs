@@ -8,6 +8,8 @@ mod stream;
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use self::stream::Stream;
 pub use self::stream::StreamFacts;
 use crate::executor::{Executor, ExecutorError};
@@ -16,7 +18,7 @@ use crate::sdp::{At, Ice, Rewrite, Sdp, SdpError};
 use crate::session::{Learn, Leg, Report, Session};
 
 /// One of the two ends of a call. Whoever called is `A`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Side {
     /// Who called.
     A,
@@ -40,7 +42,7 @@ impl Side {
 }
 
 /// What is the same for all messages of a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// How legs learn once the answer is there.
     pub learn: Learn,
@@ -169,7 +171,7 @@ pub type Rewritten = (Vec<u8>, Vec<Order>);
 type Streams = Vec<Option<Stream>>;
 
 /// The media of one call.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Call {
     id: u64,
     settings: Settings,
@@ -202,6 +204,32 @@ impl Call {
     /// Its streams that are relayed: their RTP ports at both sides.
     pub fn streams(&self) -> impl Iterator<Item = StreamFacts<'_>> {
         self.streams.iter().flatten().map(Stream::facts)
+    }
+
+    /// All it has ports for, also what an offer has taken away and may yet come back.
+    fn held(&self) -> Vec<&Stream> {
+        let mut held: Vec<&Stream> = Vec::new();
+        for stream in self.streams.iter().chain(self.before.iter().flatten()).flatten() {
+            if !held.iter().any(|known| known.is_same(stream)) {
+                held.push(stream);
+            }
+        }
+        held
+    }
+
+    /// The ports it has, both sides.
+    pub fn ports(&self) -> impl Iterator<Item = Ports> {
+        self.held().into_iter().flat_map(|stream| [Side::A, Side::B].map(|side| stream.ports(side)))
+    }
+
+    /// Its sessions as the executor has them, with the kind of their stream; those of RTCP have none.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<(Option<Box<str>>, Session)> {
+        let of = |stream: &Stream| {
+            let [rtp, rtcp] = stream.sessions(&self.settings);
+            [(Some(Box::from(stream.facts().kind)), rtp), (None, rtcp)]
+        };
+        self.held().into_iter().filter(|stream| stream.is_added()).flat_map(of).collect()
     }
 
     /// An offer, a first or a later one. Streams it ends go on until it is answered, since it may

@@ -2,12 +2,14 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Order, Pools, Said, Settings, Side};
 use crate::ports::{Layout, PortError, Ports};
 use crate::sdp::{Direction, Media};
 use crate::session::{Classes, Learn, Leg, LegFlags, Session};
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Peer {
     rtp: Option<SocketAddr>,
     rtcp: Option<SocketAddr>,
@@ -29,7 +31,7 @@ pub struct StreamFacts<'a> {
     pub held: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Stream {
     id: u64,
     ports: [Ports; 2],
@@ -127,12 +129,37 @@ impl Stream {
         if std::mem::replace(&mut self.added, true) {
             return Vec::new();
         }
-        let session = |legs: [Leg; 2], id| {
-            Order::Add(Box::new(Session { id, idle_s: settings.idle_s, legs }))
-        };
-        let rtp = [Side::A, Side::B].map(|side| self.rtp_leg(settings, side, Learn::OFF));
-        let rtcp = [Side::A, Side::B].map(|side| self.rtcp_leg(settings, side, Learn::OFF));
-        vec![session(rtp, self.id), session(rtcp, self.id.wrapping_add(1))]
+        self.both(settings, |_| Learn::OFF).map(|session| Order::Add(Box::new(session))).into()
+    }
+
+    /// For RTP and for RTCP; `learn` for a leg with that signalled peer.
+    fn both(
+        &self,
+        settings: &Settings,
+        learn: impl Fn(Option<SocketAddr>) -> Learn,
+    ) -> [Session; 2] {
+        let sides = [Side::A, Side::B];
+        let of = |side| self.peer(side).unwrap_or_default();
+        let rtp = sides.map(|side| self.rtp_leg(settings, side, learn(of(side).rtp)));
+        let rtcp = sides.map(|side| self.rtcp_leg(settings, side, learn(of(side).rtcp)));
+        [(rtp, self.id), (rtcp, self.id.wrapping_add(1))].map(|(legs, id)| Session {
+            id,
+            idle_s: settings.idle_s,
+            legs,
+        })
+    }
+
+    /// Whether the executor knows it.
+    pub(super) fn is_added(&self) -> bool {
+        self.added
+    }
+
+    /// Its sessions as the executor was told of them last.
+    pub(super) fn sessions(&self, settings: &Settings) -> [Session; 2] {
+        match self.opened {
+            Some(peers) => Self { peers, ..self.clone() }.both(settings, |p| learn(settings, p)),
+            None => self.both(settings, |_| Learn::OFF),
+        }
     }
 
     pub(super) fn removals(&self) -> [Order; 2] {
@@ -153,18 +180,14 @@ impl Stream {
         if changed.is_empty() {
             return orders;
         }
-        let learn = |peer: Option<SocketAddr>| {
-            // Without an address to rank by, on hold, whoever comes would be believed.
-            if peer.is_some() { settings.learn } else { Learn::OFF }
-        };
         let of = |leg: &dyn Fn(Side) -> Leg| Order::Set(changed.iter().map(|s| leg(*s)).collect());
         orders.push(of(&|side| {
             let peer = self.peer(side).and_then(|peer| peer.rtp);
-            self.rtp_leg(settings, side, learn(peer))
+            self.rtp_leg(settings, side, learn(settings, peer))
         }));
         orders.push(of(&|side| {
             let peer = self.peer(side).and_then(|peer| peer.rtcp);
-            self.rtcp_leg(settings, side, learn(peer))
+            self.rtcp_leg(settings, side, learn(settings, peer))
         }));
         orders
     }
@@ -213,4 +236,9 @@ impl Stream {
         leg.dscp = if audio { settings.dscp_audio } else { settings.dscp_video };
         leg
     }
+}
+
+/// Without an address to rank by, on hold, whoever comes would be believed.
+fn learn(settings: &Settings, peer: Option<SocketAddr>) -> Learn {
+    if peer.is_some() { settings.learn } else { Learn::OFF }
 }

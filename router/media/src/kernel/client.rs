@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
@@ -19,12 +20,12 @@ const BATCH_OCTETS_MAX: usize = 60_000;
 /// A dump that keeps changing is taken as it is after so many tries.
 const DUMP_ATTEMPTS: usize = 4;
 /// The largest datagram the kernel makes of a dump.
-const DATAGRAM: usize = 65_536;
+pub(super) const DATAGRAM: usize = 65_536;
 
-const CTRL_FAMILY: u16 = 16;
+pub(super) const CTRL_FAMILY: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
 const CTRL_ATTR_FAMILY_ID: u16 = 1;
-const CTRL_ATTR_FAMILY_NAME: u16 = 2;
+pub(super) const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const CTRL_ATTR_MCAST_GROUPS: u16 = 7;
 const CTRL_ATTR_MCAST_GRP_NAME: u16 = 1;
 const CTRL_ATTR_MCAST_GRP_ID: u16 = 2;
@@ -45,6 +46,7 @@ pub struct KernelRelay {
     orders: Socket,
     events: Socket,
     sequence: u32,
+    owner: u64,
     found: u32,
 }
 
@@ -59,7 +61,8 @@ impl KernelRelay {
         // So that a refusal says why; without it there is an error number only.
         orders.set_ext_ack(true).ok();
         let events = socket()?;
-        let mut relay = Self { family: CTRL_FAMILY, orders, events, sequence: 0, found: 0 };
+        let (family, owner_id) = (CTRL_FAMILY, owner.id);
+        let mut relay = Self { family, orders, events, sequence: 0, owner: owner_id, found: 0 };
         let group = relay.resolve()?;
         relay.events.add_membership(group)?;
         relay.events.set_non_blocking(true)?;
@@ -167,13 +170,20 @@ impl KernelRelay {
         self.order(CMD_ADD, &attrs)
     }
 
-    /// All sessions there are; whether they changed meanwhile.
+    /// Becomes readable when there are events.
+    pub(crate) fn events_fd(&self) -> RawFd {
+        self.events.as_raw_fd()
+    }
+
+    /// All sessions of this owner; whether they changed meanwhile.
     fn dump(&mut self) -> Result<(Vec<Report>, bool), ExecutorError> {
         let (mut reports, mut changed) = (Vec::new(), false);
-        let flags = wire::NLM_F_DUMP;
+        let (flags, owner) = (wire::NLM_F_DUMP, self.owner);
         self.converse(CMD_GET, flags, &Attrs::default(), |flags, message| {
             changed |= flags & wire::NLM_F_DUMP_INTR != 0;
-            reports.push(decode::report(message)?);
+            if decode::owner(message) == Some(owner) {
+                reports.push(decode::report(message)?);
+            }
             Ok(())
         })?;
         Ok((reports, changed))
@@ -248,8 +258,8 @@ impl Executor for KernelRelay {
             match self.events.recv(&mut datagram, 0) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
-                // The socket's buffer was full: some were lost, the next ones are there.
-                Err(error) if error.raw_os_error() == Some(libc_enobufs()) => continue,
+                // Some were lost, the next ones are there.
+                Err(error) if is_overrun(&error) => continue,
                 Err(error) => return Err(error.into()),
             }
             for (_, message) in wire::messages(&datagram) {
@@ -261,12 +271,12 @@ impl Executor for KernelRelay {
     }
 }
 
-/// ENOBUFS, the same on every architecture Linux gives it to us on.
-const fn libc_enobufs() -> i32 {
-    105
+/// The socket's buffer was full.
+pub(super) fn is_overrun(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::errno::Errno::ENOBUFS as i32)
 }
 
-fn socket() -> Result<Socket, ExecutorError> {
+pub(super) fn socket() -> Result<Socket, ExecutorError> {
     let mut socket = Socket::new(NETLINK_GENERIC)?;
     socket.bind_auto()?;
     socket.connect(&NetlinkAddr::new(0, 0))?;

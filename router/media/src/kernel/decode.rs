@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::names::*;
 use super::wire::Received;
 use crate::executor::ExecutorError;
-use crate::session::{Counter, Counters, Event, Events, LegReport, Report};
+use crate::session::{Carrier, Counter, Counters, Event, Events, LegReport, Report};
 
 /// The session of a message.
 pub(super) fn report(message: Received<'_>) -> Result<Report, ExecutorError> {
@@ -15,7 +15,12 @@ pub(super) fn report(message: Received<'_>) -> Result<Report, ExecutorError> {
     let (Some(a), Some(b)) = (leg(S_LEG_A), leg(S_LEG_B)) else {
         return Err(ExecutorError::Answer("a session without its two legs"));
     };
-    Ok(Report { id: session.u64(S_ID).unwrap_or(0), legs: [a, b] })
+    Ok(Report { id: session.u64(S_ID).unwrap_or(0), carrier: Carrier::Kernel, legs: [a, b] })
+}
+
+/// Whose session it is.
+pub(super) fn owner(message: Received<'_>) -> Option<u64> {
+    message.nested(A_SESSION)?.u64(S_OWNER)
 }
 
 /// The event of a message.

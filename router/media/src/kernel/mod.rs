@@ -4,7 +4,9 @@
 mod client;
 mod decode;
 mod encode;
+mod families;
 mod names;
 pub(crate) mod wire;
 
 pub use client::{KernelRelay, Owner};
+pub(crate) use families::{Announced, Families};

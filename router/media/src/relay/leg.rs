@@ -41,6 +41,24 @@ impl LegState {
         (self.packets, self.octets) = (Bucket::default(), Bucket::default());
     }
 
+    /// Takes over a peer settled elsewhere, unless signalling has changed since.
+    pub(super) fn settle(&mut self, stands: &LegReport) {
+        let known = [self.terms.peer, self.latch.target()];
+        let target = stands.learned.or(stands.peer);
+        if stands.locked && known.contains(&stands.peer) {
+            self.latch.lock_to(target);
+        }
+    }
+
+    /// Goes on counting from there.
+    pub(super) fn adopt(&mut self, stands: &LegReport) {
+        self.counters.add_all(&stands.counters);
+        self.ssrc = self.ssrc.or(stands.ssrc);
+        if let Some(quality) = stands.quality {
+            self.heard.adopt(quality);
+        }
+    }
+
     /// Notes a relayed packet. True: it is the first.
     pub(super) fn note(&mut self, now: Now, facts: Facts, octets: usize) -> bool {
         self.counters.add(Counter::Packets, 1);
@@ -58,11 +76,14 @@ impl LegState {
     }
 
     pub(super) fn report(&self, now_ms: u64) -> LegReport {
+        // A window that has closed is closed, also where no packet has come to say so.
+        let mut latch = self.latch.clone();
+        latch.settle(now_ms);
         LegReport {
             local: self.terms.local,
             peer: self.terms.peer,
-            learned: self.latch.learned(),
-            locked: self.latch.is_locked(),
+            learned: latch.learned(),
+            locked: latch.is_locked(),
             seen_ms: self.seen_ms.map(|seen| now_ms.saturating_sub(seen)),
             ssrc: self.ssrc,
             counters: self.counters,

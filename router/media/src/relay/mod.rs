@@ -16,7 +16,7 @@ use crate::budget::Bucket;
 use crate::executor::ExecutorError;
 use crate::latch::Source;
 use crate::packet::{self, Facts};
-use crate::session::{Budget, Classes, Counter, Event, Events, Leg, Report, Session};
+use crate::session::{Budget, Carrier, Classes, Counter, Event, Events, Leg, Report, Session};
 
 /// What one /24 or /64 may send that is not from a settled peer.
 const PREFIX_BUDGET: Budget = Budget { per_s: 2_000, burst: 4_000 };
@@ -164,6 +164,32 @@ impl Relay {
             }
         }
         Ok(())
+    }
+
+    /// Takes over the peers that are settled elsewhere, as far as they were settled for what is
+    /// signalled now.
+    pub fn settle(&mut self, report: &Report) {
+        for stands in &report.legs {
+            let Ok(place) = self.place(stands.local) else { continue };
+            if let Some(leg) = self.leg_mut(place) {
+                leg.settle(stands);
+            }
+        }
+    }
+
+    /// Takes over a session from another executor or an earlier process: its settled peers and what
+    /// it has counted. It is not idle yet.
+    pub fn adopt(&mut self, now: Now, report: &Report) {
+        self.settle(report);
+        for stands in &report.legs {
+            let Ok((slot, side)) = self.place(stands.local) else { continue };
+            if let Some(leg) = self.leg_mut((slot, side)) {
+                leg.adopt(stands);
+            }
+            if let Some(entry) = self.entries.get_mut(slot) {
+                (entry.since_ms, entry.idle_told) = (now.ms(), false);
+            }
+        }
     }
 
     /// Ends a session.
@@ -399,7 +425,8 @@ impl Relay {
 impl Entry {
     fn report(&self, now: Now) -> Report {
         let [a, b] = &self.legs;
-        Report { id: self.id, legs: [a.report(now.ms()), b.report(now.ms())] }
+        let legs = [a.report(now.ms()), b.report(now.ms())];
+        Report { id: self.id, carrier: Carrier::UserSpace, legs }
     }
 
     fn look_for_idleness(&mut self, now: Now) {

@@ -61,6 +61,13 @@ impl Heard {
         }
     }
 
+    /// What was heard before, by somebody else.
+    pub(super) fn adopt(&mut self, before: Quality) {
+        self.past.expected = self.past.expected.saturating_add(before.expected);
+        self.past.lost = self.past.lost.saturating_add(before.lost);
+        self.jitter_us = self.jitter_us.max(before.jitter_us);
+    }
+
     pub(super) fn quality(&self) -> Quality {
         let (expected, received) = self.now.map_or((0, 0), |now| (now.expected, now.received));
         Quality {

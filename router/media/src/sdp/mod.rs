@@ -10,6 +10,8 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 
+use serde::{Deserialize, Serialize};
+
 pub use write::{At, Ice, Rewrite};
 
 /// Largest description, in octets.
@@ -59,7 +61,7 @@ pub enum SdpFault {
 }
 
 /// The direction a stream flows, from the view of who wrote the description (RFC 8866 6.7).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Direction {
     /// Both ways; what no attribute means.
     #[default]

@@ -41,6 +41,13 @@ impl Calls {
         dialogs.iter_mut().find(|dialog| dialog.id == id)
     }
 
+    /// A dialog with its Call-ID.
+    pub(super) fn whole(&self, id: u64) -> Option<(&[u8], &Dialog)> {
+        let call_id = self.by_id.get(&id)?;
+        let dialog = self.of(call_id).iter().find(|dialog| dialog.id == id)?;
+        Some((call_id, dialog))
+    }
+
     pub(super) fn remove(&mut self, id: u64) -> Option<(Box<[u8]>, Dialog)> {
         let call_id = self.by_id.remove(&id)?;
         let dialogs = self.by_call_id.get_mut(&call_id)?;

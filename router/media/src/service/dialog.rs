@@ -16,11 +16,11 @@ const CALLEES_MAX: usize = 16;
 pub(super) struct Dialog {
     pub(super) id: u64,
     /// Tag of who called: side A.
-    caller: Box<[u8]>,
+    pub(super) caller: Box<[u8]>,
     /// Tags of those called, the newest last; one alone once a 2xx has come.
-    callees: Vec<Box<[u8]>>,
+    pub(super) callees: Vec<Box<[u8]>>,
     /// The branch it belongs to; `None`: all.
-    branch: Option<u32>,
+    pub(super) branch: Option<u32>,
     /// A 2xx to the INVITE has come.
     pub(super) confirmed: bool,
     /// An offer has been answered.
@@ -32,6 +32,8 @@ pub(super) struct Dialog {
     pub(super) places: Option<[usize; 2]>,
     /// By the clock of the ports.
     pub(super) begun_ms: u64,
+    /// How old it was then: of an earlier process's, how long that had it and nobody did.
+    pub(super) aged_ms: u64,
     pub(super) begun_unix_ms: u64,
     /// When signalling changed it last.
     pub(super) changed_ms: u64,
@@ -68,6 +70,7 @@ impl Dialog {
             flags,
             places: None,
             begun_ms: begun.ms,
+            aged_ms: 0,
             begun_unix_ms: begun.unix_ms,
             changed_ms: begun.ms,
             kinds: HashMap::new(),
@@ -100,12 +103,14 @@ impl Dialog {
         *self.caller == *from
     }
 
-    /// A response from a callee.
-    pub(super) fn note_callee(&mut self, tag: &[u8]) {
+    /// A response from a callee. True: it is a new one.
+    pub(super) fn note_callee(&mut self, tag: &[u8]) -> bool {
         let known = self.callees.iter().any(|callee| **callee == *tag);
-        if !known && !tag.is_empty() && self.callees.len() < CALLEES_MAX {
+        let is_new = !known && !tag.is_empty() && self.callees.len() < CALLEES_MAX;
+        if is_new {
             self.callees.push(tag.into());
         }
+        is_new
     }
 
     /// The callee with this tag has taken the call. False: it has no tag, or another was first.

@@ -48,7 +48,8 @@ impl Inner {
                 Ok(text.map(|text| place.replaced(message.body, &text)))
             }
             (Meaning::Awaited, _) => {
-                self.begin(now, order, message)?;
+                let (id, _) = self.begin(now, order, message)?;
+                self.keep(now, id);
                 Ok(None)
             }
             (Meaning::Delete, _) => {
@@ -119,11 +120,15 @@ impl Inner {
         if !dialog.is_called_by(message.tags.from) {
             return;
         }
-        dialog.note_callee(message.tags.to);
+        let is_new = dialog.note_callee(message.tags.to);
         let is_taken = message.method == Method::Invite && (200..300).contains(&message.status);
-        if is_taken && dialog.confirm(message.tags.to) {
+        let confirmed = is_taken && dialog.confirm(message.tags.to);
+        if confirmed {
             // The other branches are cancelled now.
             self.end_unconfirmed(now, message.tags, None);
+        }
+        if confirmed || is_new {
+            self.keep(now, id);
         }
     }
 
@@ -168,6 +173,7 @@ impl Inner {
         if result.is_err() && found.is_none() {
             self.calls.remove(id);
         }
+        self.keep(now, id);
         result.map(Some)
     }
 
@@ -284,6 +290,7 @@ impl Inner {
         }
         if let Some((id, _)) = self.calls.requested(tags, None, false) {
             self.take_back(now, id);
+            self.keep(now, id);
         }
     }
 

@@ -118,7 +118,12 @@ impl Interfaces {
         Some([inside, outside])
     }
 
-    fn named(&self, name: Option<&str>) -> Option<usize> {
+    /// What flags call it; empty: there is none.
+    pub(super) fn name(&self, place: usize) -> &str {
+        self.names.get(place).map_or("", |name| name)
+    }
+
+    pub(super) fn named(&self, name: Option<&str>) -> Option<usize> {
         self.names.iter().position(|known| Some(&**known) == name)
     }
 }

@@ -8,7 +8,10 @@ mod calls;
 mod dialog;
 mod handle;
 mod interfaces;
+mod kept;
 mod numbers;
+mod restore;
+mod standing;
 mod view;
 mod watch;
 
@@ -17,7 +20,7 @@ mod tests;
 
 use std::collections::HashSet;
 use std::hash::RandomState;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use viaduct_engine::Now;
 use viaduct_engine::media::{
@@ -25,12 +28,16 @@ use viaduct_engine::media::{
 };
 
 use self::calls::Calls;
+use self::dialog::Dialog;
 use self::interfaces::Interfaces;
 pub use self::interfaces::{Interface, InterfaceError};
+pub use self::kept::{Journal, Key};
 pub use self::numbers::Numbers;
+pub use self::restore::Restored;
+use self::standing::Standing;
 pub use self::view::CallEntry;
 use crate::call::Settings;
-use crate::executor::Executor;
+use crate::executor::{Carrying, Executor};
 
 /// How calls are relayed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,6 +56,8 @@ pub struct Config {
     pub held_s: u64,
     /// A port that was used rests for so many milliseconds.
     pub rest_ms: u64,
+    /// Calls wait for so many seconds for the router to come back.
+    pub grace_s: u32,
 }
 
 impl Config {
@@ -67,6 +76,7 @@ pub type Sink = Box<dyn Fn(MediaRecord) + Send>;
 /// A media relay all workers share.
 pub struct Service {
     inner: Mutex<Inner>,
+    standing: Mutex<Standing>,
 }
 
 struct Inner {
@@ -82,6 +92,7 @@ struct Inner {
     drawn: u64,
     numbers: Numbers,
     sink: Sink,
+    journal: Option<Arc<dyn Journal>>,
 }
 
 impl Service {
@@ -106,13 +117,28 @@ impl Service {
             drawn: 0,
             numbers: Numbers::default(),
             sink,
+            journal: None,
         };
-        Ok(Service { inner: Mutex::new(inner) })
+        Ok(Service { inner: Mutex::new(inner), standing: Mutex::default() })
+    }
+
+    /// Takes up what an earlier process has kept, and keeps what there is from now on. For the
+    /// beginning, before there are calls.
+    pub fn keep(
+        &self,
+        now: Now,
+        journal: Arc<dyn Journal>,
+        kept: Vec<(Vec<u8>, Vec<u8>)>,
+    ) -> Restored {
+        let mut inner = self.lock();
+        inner.journal = Some(journal);
+        inner.restore(now, kept)
     }
 
     /// What is to be looked after: call it about once a second, off the workers.
     pub fn tick(&self, now: Now) {
-        self.lock().tick(now);
+        let settled = self.lock().tick(now);
+        self.note_standing(now, settled);
     }
 
     /// All calls, the oldest first; at most `most`. Orders of the workers come in between.
@@ -139,14 +165,21 @@ impl Service {
         self.lock().numbers()
     }
 
-    /// Ends all calls, as the router does.
-    pub fn close(&self, now: Now) {
-        self.lock().close(now);
+    /// Who carries sessions, and why not the kernel.
+    #[must_use]
+    pub fn carrying(&self) -> Carrying {
+        self.lock().executor.carrying()
     }
 
-    /// Something else than orders is to be done with the executor, by whoever knows which it is.
-    pub fn with_executor<T>(&self, work: impl FnOnce(&mut dyn Executor) -> T) -> T {
-        work(&mut *self.lock().executor)
+    /// The router ends: what is kept waits for the next one, the rest ends here.
+    pub fn close(&self, now: Now) {
+        let is_kept = self.lock().journal.is_some();
+        if is_kept {
+            self.lock().executor.halt();
+            self.note_standing(now, true);
+        } else {
+            self.lock().close(now);
+        }
     }
 
     /// Nobody panics while holding it; if somebody did, the tables are still whole.
@@ -176,6 +209,11 @@ impl Media for Service {
     fn check(&self, flags: &MediaFlags) -> Result<(), String> {
         self.lock().interfaces.check(flags)
     }
+}
+
+/// Milliseconds since a call began, as what a process before this one has seen of it counts.
+fn age_ms(now: Now, dialog: &Dialog) -> u64 {
+    ms(now).saturating_sub(dialog.begun_ms).saturating_add(dialog.aged_ms)
 }
 
 /// Milliseconds of the clock the ports and windows run by.

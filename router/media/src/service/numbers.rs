@@ -12,6 +12,10 @@ pub struct Numbers {
     pub calls: u64,
     /// Ports neither in use nor resting, all addresses together.
     pub ports_free: u64,
+    /// Sessions in the kernel module.
+    pub sessions_kernel: u64,
+    /// Sessions in user space only.
+    pub sessions_userspace: u64,
     /// Calls begun.
     pub calls_begun: u64,
     /// Calls refused because there were too many.
@@ -28,6 +32,8 @@ pub struct Numbers {
     pub octets: u64,
     /// Packets dropped in them.
     pub dropped: u64,
+    /// Times it was written for the next process how calls stand; counted by whoever writes.
+    pub kept: u64,
     /// Legs that were told to be another address than signalled.
     pub learned: u64,
     /// Times a settled leg was told to hear strangers; at most once a second for each.
@@ -53,8 +59,15 @@ impl Numbers {
 }
 
 impl Inner {
-    pub(super) fn numbers(&self) -> Numbers {
+    pub(super) fn numbers(&mut self) -> Numbers {
         let free = self.interfaces.pools.iter().map(|pool| pool.free() as u64);
-        Numbers { calls: self.calls.len() as u64, ports_free: free.sum(), ..self.numbers.clone() }
+        let carrying = self.executor.carrying();
+        Numbers {
+            calls: self.calls.len() as u64,
+            ports_free: free.sum(),
+            sessions_kernel: carrying.kernel as u64,
+            sessions_userspace: carrying.userspace as u64,
+            ..self.numbers.clone()
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod life;
+mod restart;
 mod signalling;
 
 use std::net::{IpAddr, SocketAddr};
@@ -71,6 +72,14 @@ impl Executor for Desk {
         desk.relay.report(local, desk.now())
     }
 
+    fn restore(&mut self, session: &Session, stood: Option<&Report>) -> Result<(), ExecutorError> {
+        self.add(std::slice::from_ref(session))?;
+        let mut desk = self.0.lock().unwrap();
+        let now = desk.now();
+        stood.into_iter().for_each(|stood| desk.relay.adopt(now, stood));
+        Ok(())
+    }
+
     fn reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
         let desk = self.0.lock().unwrap();
         Ok(desk.relay.reports(desk.now()))
@@ -113,6 +122,7 @@ fn config() -> Config {
         unanswered_s: 600,
         held_s: 3_600,
         rest_ms: 0,
+        grace_s: 60,
     }
 }
 

@@ -7,7 +7,7 @@ use viaduct_engine::Now;
 use viaduct_engine::media::{CallView, LegView, StreamView, Tags};
 
 use super::dialog::Dialog;
-use super::{Inner, ms};
+use super::{Inner, age_ms};
 use crate::executor::Executor;
 use crate::session::{Counter, LegReport, Quality, Report};
 
@@ -30,7 +30,7 @@ pub struct CallEntry {
 /// Streams that have ended before their call.
 #[derive(Debug, Default)]
 pub(super) struct Ended {
-    streams: Vec<StreamView>,
+    pub(super) streams: Vec<StreamView>,
     /// Reports of RTP whose RTCP is still to come: they end one after the other.
     half: Option<(Box<str>, Report)>,
 }
@@ -112,7 +112,7 @@ fn call(now: Now, dialog: &Dialog, executor: &mut dyn Executor) -> CallView {
         Some(stream(facts.kind, &rtp, rtcp.as_ref()))
     });
     let streams = streams.collect();
-    let age_s = ms(now).saturating_sub(dialog.begun_ms) / 1_000;
+    let age_s = age_ms(now, dialog) / 1_000;
     CallView { age_s, answered: dialog.answered, streams }
 }
 
@@ -121,6 +121,7 @@ fn stream(kind: &str, rtp: &Report, rtcp: Option<&Report>) -> StreamView {
     let control = rtcp.map(|rtcp| &rtcp.legs);
     StreamView {
         kind: kind.into(),
+        carrier: rtp.carrier,
         caller: leg(caller, control.map(|[caller, _]| caller)),
         callee: leg(callee, control.map(|[_, callee]| callee)),
     }

@@ -4,7 +4,7 @@ use viaduct_engine::Now;
 use viaduct_engine::media::{EndReason, MediaRecord};
 
 use super::view::{self, text};
-use super::{Inner, ms};
+use super::{Inner, age_ms, ms};
 use crate::call::{self, Order, Pools};
 use crate::executor::ExecutorError;
 use crate::session::Events;
@@ -37,7 +37,13 @@ impl Inner {
                 tracing::warn!(%error, "a media session could not be ended");
             }
         }
+        self.tell(now, id, reason);
+    }
+
+    /// Its media have ended: the record of it.
+    pub(super) fn tell(&mut self, now: Now, id: u64, reason: EndReason) {
         let Some((call_id, mut dialog)) = self.calls.remove(id) else { return };
+        self.keep(now, id);
         let streams = std::mem::take(&mut dialog.ended).finish();
         self.numbers.ended(reason, &streams);
         (self.sink)(MediaRecord {
@@ -45,7 +51,7 @@ impl Inner {
             caller_tag: text(dialog.caller()),
             callee_tag: text(dialog.callee()),
             begun_unix_ms: dialog.begun_unix_ms,
-            duration_ms: ms(now).saturating_sub(dialog.begun_ms),
+            duration_ms: age_ms(now, &dialog),
             answered: dialog.answered,
             reason,
             streams,
@@ -63,10 +69,13 @@ impl Inner {
         ids.into_iter().for_each(|id| self.end(now, id, EndReason::Stopped));
     }
 
-    pub(super) fn tick(&mut self, now: Now) {
+    /// True: peers have settled.
+    pub(super) fn tick(&mut self, now: Now) -> bool {
+        let mut settled = false;
         match self.executor.events() {
             Ok(events) => {
                 for event in events {
+                    settled |= event.events.intersects(Events::LEARNED.union(Events::MOVED));
                     let session = event.session.map(|session| session.id / SESSIONS_A_CALL);
                     if let Some(id) = session.filter(|_| event.events.contains(Events::IDLE)) {
                         self.silent.insert(id);
@@ -87,6 +96,7 @@ impl Inner {
             }
         }
         self.end_old(now);
+        settled
     }
 
     /// Whether an idle call has been so for too long; `None`: it is not idle any more.
@@ -119,7 +129,7 @@ impl Inner {
         };
         let unanswered_ms = self.config.unanswered_s.saturating_mul(1_000);
         let overdue = self.calls.iter().filter_map(|(_, dialog)| {
-            let age_ms = ms(now).saturating_sub(dialog.begun_ms);
+            let age_ms = age_ms(now, dialog);
             let waits = !dialog.answered && age_ms >= unanswered_ms;
             let reason = if waits { EndReason::Unanswered } else { EndReason::Lifetime };
             (waits || age_ms >= lifetime_ms).then_some((dialog.id, reason))

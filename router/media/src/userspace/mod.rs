@@ -15,7 +15,7 @@ use mio::{Events as Readiness, Poll, Token, Waker};
 
 use self::batch::Batch;
 use self::socket::LegSocket;
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Carrying, Executor, ExecutorError};
 use crate::relay::{Now, Relay};
 use crate::session::{Event, Leg, Report, Session};
 
@@ -45,6 +45,28 @@ impl Shared {
     /// Nobody panics while holding it; if somebody did, the table is still whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What else may be told to the relay by whoever carries its sessions as well.
+#[derive(Clone)]
+pub(crate) struct Knowledge(Arc<Shared>);
+
+impl Knowledge {
+    /// See [`Relay::settle`].
+    pub(crate) fn settle(&self, report: &Report) {
+        self.0.lock().relay.settle(report);
+    }
+
+    /// See [`Relay::adopt`].
+    pub(crate) fn adopt(&self, report: &Report) {
+        let now = self.0.now();
+        self.0.lock().relay.adopt(now, report);
+    }
+
+    /// How a session stands here.
+    pub(crate) fn report(&self, local: SocketAddr) -> Option<Report> {
+        self.0.lock().relay.report(local, self.0.now()).ok()
     }
 }
 
@@ -78,6 +100,15 @@ impl UserspaceRelay {
             .name("media".to_owned())
             .spawn(move || run(poll, &of_thread))?;
         Ok(Self { shared, registry, waker, thread: Some(thread) })
+    }
+
+    pub(crate) fn knowledge(&self) -> Knowledge {
+        Knowledge(Arc::clone(&self.shared))
+    }
+
+    /// How many sessions there are.
+    pub(crate) fn len(&self) -> usize {
+        self.shared.lock().by_local.len() / 2
     }
 
     fn open(&self, sessions: &[Session]) -> Result<Vec<Arc<LegSocket>>, ExecutorError> {
@@ -155,18 +186,34 @@ impl Executor for UserspaceRelay {
         Ok(self.shared.lock().relay.reports(self.shared.now()))
     }
 
+    fn restore(&mut self, session: &Session, stood: Option<&Report>) -> Result<(), ExecutorError> {
+        self.add(std::slice::from_ref(session))?;
+        if let Some(stood) = stood {
+            self.knowledge().adopt(stood);
+        }
+        Ok(())
+    }
+
     fn events(&mut self) -> Result<Vec<Event>, ExecutorError> {
         Ok(self.shared.lock().relay.events(self.shared.now()))
     }
-}
 
-impl Drop for UserspaceRelay {
-    fn drop(&mut self) {
+    fn halt(&mut self) {
         self.shared.lock().stopping = true;
         self.waker.wake().ok();
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }
+    }
+
+    fn carrying(&mut self) -> Carrying {
+        Carrying { userspace: self.len(), ..Carrying::default() }
+    }
+}
+
+impl Drop for UserspaceRelay {
+    fn drop(&mut self) {
+        self.halt();
     }
 }
 

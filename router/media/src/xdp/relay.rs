@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::layout::Entry;
 use super::program::XdpFault;
 use super::table::Table;
-use crate::executor::{Executor, ExecutorError};
+use crate::executor::{Carrying, Executor, ExecutorError};
 use crate::latch::{Scope, scope};
 use crate::session::{
     Counter, Counters, Event, Events, Leg, LegFlags, LegReport, Quality, Report, Session,
@@ -160,7 +160,8 @@ impl XdpRelay {
         };
         let ([a, b], [slot_a, slot_b]) = (report.legs, slots);
         let [before_a, before_b] = &placement.before;
-        Report { id: report.id, legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)] }
+        let carrier = report.carrier;
+        Report { id: report.id, carrier, legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)] }
     }
 
     /// What the base tells, without its idleness where the program relays.
@@ -263,17 +264,41 @@ impl Heard {
     }
 }
 
+impl XdpRelay {
+    /// A session the base has taken.
+    fn note(&mut self, session: &Session) {
+        let [a, b] = &session.legs;
+        let first = a.local;
+        self.firsts.extend([(first, first), (b.local, first)]);
+        self.sessions.insert(first, Placement::new(session.clone()));
+        self.place(first);
+    }
+}
+
 impl Executor for XdpRelay {
     fn add(&mut self, sessions: &[Session]) -> Result<(), ExecutorError> {
         self.base.add(sessions)?;
-        for session in sessions {
-            let [a, b] = &session.legs;
-            let first = a.local;
-            self.firsts.extend([(first, first), (b.local, first)]);
-            self.sessions.insert(first, Placement::new(session.clone()));
-            self.place(first);
-        }
+        sessions.iter().for_each(|session| self.note(session));
         Ok(())
+    }
+
+    fn restore(&mut self, session: &Session, stood: Option<&Report>) -> Result<(), ExecutorError> {
+        self.base.restore(session, stood)?;
+        self.note(session);
+        Ok(())
+    }
+
+    fn mortal_reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
+        let reports = self.base.mortal_reports()?;
+        Ok(reports.into_iter().map(|report| self.merged(report)).collect())
+    }
+
+    fn halt(&mut self) {
+        self.base.halt();
+    }
+
+    fn carrying(&mut self) -> Carrying {
+        self.base.carrying()
     }
 
     fn set(&mut self, legs: &[Leg]) -> Result<(), ExecutorError> {

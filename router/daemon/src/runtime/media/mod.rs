@@ -1,0 +1,235 @@
+//! The media relay of a router: opened, looked after, asked.
+
+mod file;
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use anyhow::Context;
+use crossbeam_channel::Sender;
+use viaduct_engine::media::{LegView, StreamView};
+use viaduct_engine::{Event, Now};
+use viaduct_media::executor::Carrying;
+use viaduct_media::fallback::{FallbackRelay, Module};
+use viaduct_media::kernel::{KernelRelay, Owner};
+use viaduct_media::service::{CallEntry, Journal, Key, Numbers, Restored};
+use viaduct_media::userspace::UserspaceRelay;
+use viaduct_media::{Executor, Service};
+
+use self::file::{Kept, KeptFile};
+use crate::config::{Config, KernelUse};
+use crate::control::{MediaCall, MediaLeg, MediaStream, Refusal};
+use crate::privileges::Keeper;
+use crate::worker::core::Clock;
+
+/// How often calls are looked after.
+const TURN: Duration = Duration::from_secs(1);
+/// Calls of one list.
+const MOST_LISTED: usize = 10_000;
+
+/// The relay of a router.
+pub(super) struct Media {
+    service: Arc<Service>,
+    file: Arc<KeptFile>,
+    kernel: KernelUse,
+}
+
+impl Media {
+    /// Opens the relay, goes on with the calls an earlier process has kept in the state folder, and
+    /// looks after them; `None`: the configuration has none. `keeper` may speak to the kernel module.
+    pub(super) fn open(
+        whole: &Config,
+        clock: &Arc<Clock>,
+        events: Sender<Event>,
+        keeper: Keeper,
+    ) -> anyhow::Result<Option<Media>> {
+        let Some(config) = &whole.media else { return Ok(None) };
+        for interface in &config.service.interfaces {
+            // What cannot be bound now would fail call by call.
+            UdpSocket::bind(SocketAddr::new(interface.ip, 0))
+                .with_context(|| format!("media.address `{}`: {}", interface.name, interface.ip))?;
+        }
+        let (file, kept) = KeptFile::open(&whole.state_dir.join("media.redb"))?;
+        let file = Arc::new(file);
+        let (executor, module) = executor(config.kernel, keeper)?;
+        // A queue that is full counts what it loses, as for the workers.
+        let sink = move |record| drop(events.try_send(Event::MediaEnded(Box::new(record))));
+        let service = Service::new(config.service.clone(), executor, Box::new(sink))?;
+        let owner = Owner { id: owner(&kept, &file)?, grace_s: config.service.grace_s };
+        let journal = Arc::clone(&file) as Arc<dyn Journal>;
+        let Restored { calls, ended, unreadable } = service.keep(clock.now(), journal, kept);
+        if calls + ended + unreadable > 0 {
+            tracing::info!(target: "viaduct::media", calls, ended, unreadable, "calls go on");
+        }
+        module.apply(config.kernel, owner)?;
+        let service = Arc::new(service);
+        watch(&service, clock)?;
+        Ok(Some(Media { service, file, kernel: config.kernel }))
+    }
+
+    /// What the engine asks.
+    pub(super) fn relay(&self) -> Arc<dyn viaduct_engine::media::Media> {
+        Arc::clone(&self.service) as Arc<dyn viaduct_engine::media::Media>
+    }
+
+    /// `kernel module, 12 sessions`; `user space, 12 sessions: the kernel module is not loaded`
+    pub(super) fn words(&self) -> String {
+        let Carrying { kernel, userspace, has_kernel, why } = self.service.carrying();
+        match (self.kernel, has_kernel) {
+            (KernelUse::Off, _) => format!("user space, {userspace} sessions: kernel = \"off\""),
+            (_, false) => format!("user space, {userspace} sessions: {why}"),
+            (_, true) if userspace == 0 => format!("kernel module, {kernel} sessions"),
+            (_, true) => {
+                format!("kernel module, {kernel} sessions; {userspace} more in user space")
+            }
+        }
+    }
+
+    /// Who knows the counters.
+    pub(super) fn numbers(&self) -> impl Fn() -> Numbers + Send + Sync + 'static {
+        let (service, file) = (Arc::clone(&self.service), Arc::clone(&self.file));
+        move || Numbers { kept: file.kept(), ..service.numbers() }
+    }
+
+    /// The router ends. Calls wait for the next one.
+    pub(super) fn close(&self, now: Now) {
+        self.service.close(now);
+        self.file.close();
+    }
+}
+
+/// Who speaks to the module.
+enum ModuleUse {
+    Through(Module),
+    /// What an earlier process has left there is all that matters.
+    Never(Keeper),
+}
+
+/// What relays, without the module yet.
+fn executor(kernel: KernelUse, keeper: Keeper) -> anyhow::Result<(Box<dyn Executor>, ModuleUse)> {
+    const FAILED: &str = "the media relay cannot start";
+    if kernel == KernelUse::Off {
+        let relay = UserspaceRelay::start().context(FAILED)?;
+        return Ok((Box::new(relay), ModuleUse::Never(keeper)));
+    }
+    let relay = FallbackRelay::start(|work| Ok(keeper.end_with(work))).context(FAILED)?;
+    let module = ModuleUse::Through(relay.module());
+    Ok((Box::new(relay), module))
+}
+
+impl ModuleUse {
+    fn apply(self, kernel: KernelUse, owner: Owner) -> anyhow::Result<()> {
+        match self {
+            ModuleUse::Never(keeper) => {
+                // They would go on taking packets until their time is up.
+                keeper.run(move || KernelRelay::attach(owner).and_then(KernelRelay::detach).ok());
+            }
+            ModuleUse::Through(module) => match module.use_as(owner) {
+                Err(error) if kernel == KernelUse::Required => {
+                    anyhow::bail!("media.kernel = \"required\": {error}");
+                }
+                Err(error) => {
+                    let why = error.to_string();
+                    tracing::info!(target: "viaduct::media", why, "media are relayed in user space");
+                }
+                Ok(()) => {}
+            },
+        }
+        Ok(())
+    }
+}
+
+/// Whose the sessions in the module are: the same from one process to the next.
+fn owner(kept: &Kept, file: &KeptFile) -> anyhow::Result<u64> {
+    let known = kept.iter().find(|(key, _)| *key == Key::Owner.octets());
+    if let Some(octets) = known.and_then(|(_, value)| value.as_slice().try_into().ok()) {
+        return Ok(u64::from_le_bytes(octets));
+    }
+    let mut octets = [0u8; 8];
+    crate::random::fill(&mut octets).context("no randomness from the kernel")?;
+    // Nobody is 0.
+    octets[0] |= 1;
+    file.put(Key::Owner, octets.to_vec());
+    Ok(u64::from_le_bytes(octets))
+}
+
+/// Looks after the calls on a thread of its own, as long as the relay is there.
+fn watch(service: &Arc<Service>, clock: &Arc<Clock>) -> anyhow::Result<()> {
+    let (service, clock): (Weak<Service>, _) = (Arc::downgrade(service), Arc::clone(clock));
+    std::thread::Builder::new().name("media-watch".into()).spawn(move || {
+        while let Some(service) = service.upgrade() {
+            service.tick(clock.now());
+            drop(service);
+            std::thread::sleep(TURN);
+        }
+    })?;
+    Ok(())
+}
+
+pub(super) fn list(media: Option<&Media>, clock: &Clock) -> Result<Vec<MediaCall>, Refusal> {
+    let calls = need(media)?.list(clock.now(), MOST_LISTED);
+    Ok(calls.iter().map(entry).collect())
+}
+
+pub(super) fn show(
+    media: Option<&Media>,
+    clock: &Clock,
+    call_id: &str,
+) -> Result<Vec<MediaCall>, Refusal> {
+    let calls = need(media)?.show(clock.now(), call_id.as_bytes());
+    if calls.is_empty() {
+        return Err(unknown(call_id));
+    }
+    Ok(calls.iter().map(entry).collect())
+}
+
+pub(super) fn kill(media: Option<&Media>, clock: &Clock, call_id: &str) -> Result<usize, Refusal> {
+    match need(media)?.kill(clock.now(), call_id.as_bytes()) {
+        0 => Err(unknown(call_id)),
+        ended => Ok(ended),
+    }
+}
+
+fn need(media: Option<&Media>) -> Result<&Service, Refusal> {
+    let media = media.map(|media| &*media.service);
+    media.ok_or_else(|| Refusal::Conflict("the configuration has no [[media.address]]".to_owned()))
+}
+
+fn unknown(call_id: &str) -> Refusal {
+    Refusal::NotFound(format!("no media are relayed for Call-ID {call_id:?}"))
+}
+
+fn entry(call: &CallEntry) -> MediaCall {
+    MediaCall {
+        call_id: call.call_id.to_string(),
+        caller_tag: call.caller_tag.to_string(),
+        callee_tag: call.callee_tag.to_string(),
+        age_s: call.view.age_s,
+        answered: call.view.answered,
+        streams: call.view.streams.iter().map(stream).collect(),
+    }
+}
+
+fn stream(view: &StreamView) -> MediaStream {
+    MediaStream {
+        kind: view.kind.to_string(),
+        carrier: view.carrier.word().to_owned(),
+        caller: leg(&view.caller),
+        callee: leg(&view.callee),
+    }
+}
+
+fn leg(view: &LegView) -> MediaLeg {
+    MediaLeg {
+        local: view.local.to_string(),
+        peer: view.peer.map(|peer| peer.to_string()).unwrap_or_default(),
+        locked: view.locked,
+        packets: view.packets,
+        octets: view.octets,
+        dropped: view.dropped,
+        lost: view.lost,
+        jitter_us: view.jitter_us,
+        mos: view.mos_centi.map(|mos| f64::from(mos) / 100.0),
+    }
+}
