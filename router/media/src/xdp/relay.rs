@@ -161,7 +161,11 @@ impl XdpRelay {
         let ([a, b], [slot_a, slot_b]) = (report.legs, slots);
         let [before_a, before_b] = &placement.before;
         let carrier = report.carrier;
-        Report { id: report.id, carrier, legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)] }
+        Report {
+            id: report.id,
+            carrier,
+            legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)],
+        }
     }
 
     /// What the base tells, without its idleness where the program relays.
@@ -294,6 +298,12 @@ impl Executor for XdpRelay {
     }
 
     fn halt(&mut self) {
+        let all: Vec<SocketAddr> = self.sessions.keys().copied().collect();
+        for first in all {
+            if let Err(error) = self.withdraw(first) {
+                tracing::warn!(target: "viaduct::media", %error, "still relayed in XDP");
+            }
+        }
         self.base.halt();
     }
 
