@@ -68,12 +68,6 @@ impl XdpRelay {
         Self { base, table, sessions, firsts, by_slot }
     }
 
-    /// How many sessions the program has.
-    #[must_use]
-    pub fn placed(&self) -> usize {
-        self.sessions.values().filter(|placement| placement.state == State::Placed).count()
-    }
-
     /// Puts a session into the program if its time has come.
     fn place(&mut self, first: SocketAddr) {
         let Some(placement) = self.sessions.get_mut(&first) else { return };
