@@ -1,7 +1,14 @@
 //! Media through the router: whole calls with real RTP between phones in two networks that cannot
-//! reach each other, whose descriptions name addresses nobody can reach.
+//! reach each other, whose descriptions name addresses nobody can reach. In user space, and in front
+//! of the stack.
 
+#[path = "../../router/transport/tests/support/detach.rs"]
+mod detach;
+
+use std::cell::Cell;
+use std::fs;
 use std::net::{SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -10,6 +17,7 @@ use tempfile::TempDir;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::Transport;
 use viaduct_tests::support::netns::{NO_NAMESPACE, Namespace};
+use viaduct_tests::support::packets::{line_of_status, wait_for_verdicts};
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sipp::{self, Sipp};
@@ -32,6 +40,13 @@ struct Stand {
 impl Stand {
     /// `None`: without namespaces here.
     fn new() -> Result<Option<Stand>> {
+        Stand::with(|_, _| Ok(()))
+    }
+
+    /// The same with something changed before the router starts.
+    fn with(
+        change: impl FnOnce(&mut Setup, [&Namespace; 2]) -> Result<()>,
+    ) -> Result<Option<Stand>> {
         let Some(callers) = Namespace::numbered(0)? else { return Ok(None) };
         let Some(callees) = Namespace::numbered(1)? else { return Ok(None) };
         let folder = TempDir::new()?;
@@ -46,6 +61,7 @@ impl Stand {
             "[media]\nidle_s = 30\n[[media.address]]\nname = \"callers\"\naddress = \"{a}\"\n\
              [[media.address]]\nname = \"callees\"\naddress = \"{b}\"\n"
         );
+        change(&mut setup, [&callers, &callees])?;
         let router = Router::start(&setup)?;
         Ok(Some(Stand { callers, callees, router, _folder: folder }))
     }
@@ -257,6 +273,120 @@ fn outlives(end: impl FnOnce(&mut Router) -> Result<()>) -> Result<()> {
     }
     ensure!(stand.router.cli(&["--json", "media", "list"])?.trim() == "[]", "it is still there");
     stand.router.check_alive()
+}
+
+/// Media are relayed in front of the stack: the drivers of both cables send what the other receives.
+fn over_xdp(setup: &mut Setup, sides: [&Namespace; 2]) -> Result<()> {
+    setup.store = setup.store.replacen("[media]\n", "[media]\nxdp = \"auto\"\n", 1);
+    // Checksums as a wire would have them, not left to the receiving end of the cable.
+    sides.iter().try_for_each(|side| side.offload(&["tx", "off", "gro", "on"]))
+}
+
+/// Routes may be asked for in front of the stack, as long as this is there.
+struct Forwarding {
+    before: String,
+}
+
+const FORWARDING: &str = "/proc/sys/net/ipv4/conf/lo/forwarding";
+
+impl Forwarding {
+    fn on() -> Result<Forwarding> {
+        let before = fs::read_to_string(FORWARDING)?;
+        fs::write(FORWARDING, "1")?;
+        Ok(Forwarding { before })
+    }
+}
+
+impl Drop for Forwarding {
+    fn drop(&mut self) {
+        let _ = fs::write(FORWARDING, &self.before);
+    }
+}
+
+/// The kernel's number of the program at this machine's end of a cable.
+fn program(side: &Namespace) -> Result<u32> {
+    let output = Command::new("ip").args(["-d", "link", "show", "dev", side.cable()]).output()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let id = text.split("prog/xdp id ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    Ok(id.with_context(|| format!("no program:\n{text}"))?.parse()?)
+}
+
+/// A call over XDP, with `during` done while it plays for the second time. Each packet arrives and
+/// is counted; returns how many the program relayed.
+fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>) -> Result<u64> {
+    let way = format!("{} ({mode})", stand.callers.cable());
+    let line = line_of_status(&stand.router)?;
+    ensure!(line.contains(&way), "not {way:?} but {line:?}\n{}", stand.router.log());
+    let callee = stand.callee().start()?;
+    wait_for_binding(&stand.router)?;
+    let caller = stand.caller().start()?;
+    // Both ways, as the callee sends all of it back.
+    while relayed(&stand.shown()?) <= u64::from(2 * PACKETS) {
+        ensure!(!caller.has_ended(), "the caller has given up:\n{}", stand.router.log());
+    }
+    during()?;
+    caller.finish()?.all_good("caller", 1)?;
+    callee.finish()?.all_good("callee", 1)?;
+    for side in ["side=\"caller\"", "side=\"callee\""] {
+        let line = stand.leg(side)?;
+        let exact = format!("packets={} ", 2 * PACKETS);
+        for part in [exact.as_str(), "dropped=0", "lost=0", "mos=4."] {
+            ensure!(line.contains(part), "not {part} in {line}");
+        }
+    }
+    stand.router.check_alive()?;
+    wait_for_verdicts(&stand.router, "media_relayed", 1)?;
+    stand.router.metric_of("xdp_packets", "media_relayed")
+}
+
+#[test]
+fn r_m8_settled_calls_are_relayed_in_front_of_the_stack() -> Result<()> {
+    relayed_in_front("xdp = \"off\"", "native")
+}
+
+/// One interface has room for one program: that for SIP jumps to that for media.
+#[test]
+fn r_m8_settled_calls_are_relayed_behind_sip_over_af_xdp() -> Result<()> {
+    relayed_in_front("xdp = \"required\"", "native, behind SIP")
+}
+
+fn relayed_in_front(listen_keys: &'static str, mode: &str) -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    let _forwarding = or_skip!(Forwarding::on().ok(), "{FORWARDING} cannot be written");
+    let stand = Stand::with(|setup, sides| {
+        setup.listen_keys = listen_keys;
+        over_xdp(setup, sides)
+    })?;
+    let stand = or_skip!(stand, "{NO_NAMESPACE}");
+    let relayed = call_over_xdp(&stand, mode, || Ok(()))?;
+    // The first time the peers were learned, which user space does; the second time all of it.
+    let once = u64::from(2 * PACKETS);
+    ensure!((once..=2 * once).contains(&relayed), "{relayed} relayed by the program");
+    ensure!(stand.router.metric_of("xdp_packets", "media_dropped")? == 0, "dropped");
+    Ok(())
+}
+
+#[test]
+fn r_m8_a_call_goes_on_in_user_space_when_the_program_is_detached() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!(sipp::installed(), "sipp is not installed");
+    let _forwarding = or_skip!(Forwarding::on().ok(), "{FORWARDING} cannot be written");
+    let stand = or_skip!(Stand::with(over_xdp)?, "{NO_NAMESPACE}");
+    let all = u64::from(4 * PACKETS);
+    let relayed = call_over_xdp(&stand, "native", || {
+        // From one of the two cables it is on: that of the callers, where it was put first.
+        detach::detach(program(&stand.callers)?);
+        Ok(())
+    })?;
+    ensure!(relayed < all, "{relayed} of {all} relayed by a program that was detached");
+    // It is put there again by itself.
+    let seen = Cell::new(0);
+    stand.router.wait_for_line("the program on that cable again", PATIENCE, |line| {
+        seen.set(seen.get() + usize::from(line.contains("relaying in XDP")));
+        seen.get() >= 3
+    })?;
+    Ok(())
 }
 
 /// Packets of both sides that were relayed.

@@ -70,6 +70,21 @@ impl Namespace {
         &self.name
     }
 
+    /// The end of its cable at this machine.
+    #[must_use]
+    pub fn cable(&self) -> &str {
+        &self.outside
+    }
+
+    /// Runs `ethtool -K eth0 WORDS` inside.
+    ///
+    /// # Errors
+    /// When `ethtool` fails, with what it said.
+    pub fn offload(&self, words: &[&str]) -> Result<()> {
+        let command = ["netns", "exec", &self.name, "ethtool", "-K", "eth0"];
+        ip(&[&command, words].concat())
+    }
+
     /// The address inside.
     #[must_use]
     pub fn address(&self) -> Ipv4Addr {

@@ -24,6 +24,7 @@ use viaduct_engine::path::PathKeys;
 use viaduct_engine::table::Tables;
 use viaduct_engine::{CommitFault, Engine, Event, Location, Settings, Transport};
 use viaduct_location::{LocationService, Trouble};
+use viaduct_media::xdp::Table;
 use viaduct_policy::record::Header;
 use viaduct_policy::{PolicyCatalog, WorkerOptions};
 use viaduct_transport::{TcpConfig, UdpConfig, ensure_unused};
@@ -136,8 +137,8 @@ impl Router {
         if config.workers > 1 {
             choose_owners(&keeper, config.workers, sockets.iter().take(1).flat_map(Sockets::udp));
         }
-        let packets = Packets::start(config, &workers, keeper)?;
-        let media = Media::open(config, &clock, events.clone(), for_media)?;
+        let (packets, table) = start_packets(config, &workers, keeper)?;
+        let media = Media::open(config, &clock, table, events.clone(), for_media)?;
         let router = Arc::new(Router {
             listeners: config.listeners.iter().map(listener_name).collect(),
             mode: config.location.mode.name(),
@@ -346,6 +347,16 @@ impl Router {
         let counts = self.pulses.iter().map(|pulse| pulse.unanswered.load(Ordering::Relaxed));
         counts.fold(0, u64::saturating_add)
     }
+}
+
+/// Who brings packets in, and the table of the program that relays media in front of the stack.
+fn start_packets(
+    config: &Config,
+    workers: &[Address],
+    keeper: Keeper,
+) -> anyhow::Result<(Option<Packets>, Option<Table>)> {
+    let (program, table) = media::load_xdp(config.media.as_ref(), &keeper).unzip();
+    Ok((Packets::start(config, workers, keeper, program)?, table))
 }
 
 fn open_shared(config: &Config, media: Option<&Media>) -> anyhow::Result<viaduct_engine::Shared> {

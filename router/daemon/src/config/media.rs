@@ -21,6 +21,8 @@ pub struct MediaConfig {
     pub service: Config,
     /// Whether by the kernel module.
     pub kernel: KernelUse,
+    /// Whether in front of the stack, where that can be had.
+    pub xdp: bool,
 }
 
 /// Whether media go through the kernel module.
@@ -68,6 +70,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         [("auto", KernelUse::Auto), ("off", KernelUse::Off), ("required", KernelUse::Required)];
     let kernel = s.choice("kernel", &uses, ("auto", KernelUse::Auto));
     let grace_s = small(s.number("grace_s", 1..=86_400, 60));
+    let xdp = s.choice("xdp", &[("auto", true), ("off", false)], ("off", false));
     let mut interfaces = Vec::new();
     for mut address in s.sections("address", MOST_ADDRESSES) {
         interfaces.extend(interface(&mut address));
@@ -100,7 +103,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         let allowed = "addresses with names and ports of their own";
         sheet.fault(at, &name, error.to_string(), allowed);
     }
-    Some(MediaConfig { service, kernel })
+    Some(MediaConfig { service, kernel, xdp })
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {
@@ -167,7 +170,7 @@ mod tests {
 
     #[test]
     fn addresses_for_both_directions_are_read() {
-        let text = "[media]\nidle_s = 30\ndscp_audio = 64\n\
+        let text = "[media]\nidle_s = 30\ndscp_audio = 64\nxdp = \"auto\"\n\
                     [[media.address]]\nname = \"in\"\naddress = \"10.0.0.1\"\n\
                     [[media.address]]\nname = \"out\"\naddress = \"10.0.1.1\"\n\
                     advertised = \"203.0.113.1\"\nports = \"40000-40999\"\n";
@@ -177,7 +180,7 @@ mod tests {
         assert_eq!(outside.advertised, "203.0.113.1".parse().ok());
         assert_eq!(outside.ports, 40_000..=40_999);
         let settings = media.service.settings;
-        assert_eq!((settings.idle_s, settings.dscp_audio), (30, None));
+        assert_eq!((settings.idle_s, settings.dscp_audio, media.xdp), (30, None, true));
         assert_eq!((media.kernel, media.service.grace_s), (KernelUse::Auto, 60));
     }
 
@@ -196,6 +199,7 @@ mod tests {
             ("[media]\ncalls = 0\n", "1 to 100000"),
             ("[media]\nkernel = \"yes\"\n", "\"required\""),
             ("[media]\ngrace_s = 0\n", "1 to 86400"),
+            ("[media]\nxdp = \"on\"\n", "\"auto\""),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(said), "{text} gave {error}");

@@ -6,6 +6,7 @@
 //! same addresses all the time. Start reading at [`Packets::start`], then `supervisor`.
 
 mod bans;
+mod media;
 mod supervisor;
 
 use std::io;
@@ -88,14 +89,17 @@ pub(crate) struct Packets {
 }
 
 impl Packets {
-    /// Has `keeper` open what is wished, and keep it open from then on. `None` where nobody wishes
-    /// anything; an error where a listener requires what cannot be had.
+    /// Has `keeper` open what is wished, and keep it open from then on; `relay` is to be in front of
+    /// the interfaces media come by. `None` where nobody wishes anything; an error where a listener
+    /// requires what cannot be had.
     pub(crate) fn start(
         config: &Config,
         workers: &[Address],
         keeper: Keeper,
+        relay: Option<viaduct_media::xdp::Program>,
     ) -> anyhow::Result<Option<Packets>> {
-        if config.packets.wishes.iter().all(|(addr, wish)| is_moot(addr.ip(), *wish)) {
+        let is_idle = config.packets.wishes.iter().all(|(addr, wish)| is_moot(addr.ip(), *wish));
+        if is_idle && relay.is_none() {
             return Ok(None);
         }
         let (orders, received) = bounded(ORDERS);
@@ -105,6 +109,7 @@ impl Packets {
         let mut supervisor =
             Supervisor::new(config, workers.to_vec(), poll, received, Arc::clone(&view))
                 .context("no notifications about interfaces from the kernel")?;
+        supervisor.relay_media(config, relay);
         let (answer, answered) = bounded(1);
         let thread = keeper.end_with(move || {
             let missing = supervisor.look().into_iter().next();

@@ -16,6 +16,7 @@ use viaduct_transport::xdp::{
 };
 
 use super::bans::Bans;
+use super::media::MediaSites;
 use super::{Order, Tables, View, is_moot};
 use crate::config::{Config, PacketsConfig, XdpWish};
 use crate::control::BanEntry;
@@ -56,6 +57,7 @@ pub(super) struct Supervisor {
     /// Wishes for addresses that no interface has had yet.
     homeless: Vec<(SocketAddr, XdpWish)>,
     bans: Bans,
+    media: Option<MediaSites>,
     view: Arc<Mutex<View>>,
     /// Verdicts of programs that are gone.
     before: Vec<(&'static str, u64)>,
@@ -78,6 +80,7 @@ impl Supervisor {
         let now = Instant::now();
         Ok(Supervisor {
             bans: Bans::new(config.packets.ban_after, now),
+            media: None,
             config: config.packets.clone(),
             trusted: config.trusted.clone(),
             workers,
@@ -90,6 +93,18 @@ impl Supervisor {
             before: Vec::new(),
             routes_asked: now,
         })
+    }
+
+    /// Has the media relay's program in front of its interfaces, too.
+    pub(super) fn relay_media(
+        &mut self,
+        config: &Config,
+        program: Option<viaduct_media::xdp::Program>,
+    ) {
+        self.media = program.zip(config.media.as_ref()).and_then(|(program, media)| {
+            let addrs = media.service.interfaces.iter().map(|interface| interface.ip).collect();
+            MediaSites::new(program, addrs)
+        });
     }
 
     /// Serves until it is told to stop.
@@ -142,6 +157,10 @@ impl Supervisor {
             }
             self.open(index, &now);
         }
+        if let Some(media) = &mut self.media {
+            let open = self.sites.iter_mut().filter_map(|site| site.open.as_mut());
+            media.look(&now, &mut open.collect::<Vec<_>>());
+        }
         self.show();
         let missing = self.sites.iter().filter(|site| site.open.is_none());
         let lacks = missing.flat_map(|site| {
@@ -193,6 +212,9 @@ impl Supervisor {
                 return;
             }
         };
+        if let Some(media) = &mut self.media {
+            media.make_room(plan.interface.index);
+        }
         let (opened, refusals) = Attachment::open(&plan, &Rung::ALL);
         for refusal in &refusals {
             let (rung, reason) = (refusal.rung, &refusal.reason);
@@ -255,6 +277,7 @@ impl Supervisor {
         let mut verdicts = self.before.clone();
         let open = self.sites.iter().filter_map(|site| site.open.as_ref());
         open.for_each(|open| add_up(&mut verdicts, open));
+        verdicts.extend(self.media.iter().flat_map(MediaSites::outcomes));
         let (bans, offenders) = self.bans.len();
         let neighbours = self.watcher.network().neighbours();
         let tables = Tables { bans, offenders, neighbours, dropped: 0 };
@@ -269,7 +292,7 @@ impl Supervisor {
             }
             None => format!("kernel sockets on {} ({})", site.name, site.reason),
         });
-        let words: Vec<String> = each.collect();
+        let words: Vec<String> = each.chain(self.media.iter().map(MediaSites::words)).collect();
         if words.is_empty() { "kernel sockets".to_owned() } else { words.join("; ") }
     }
 

@@ -1,4 +1,4 @@
-//! What a device can do for XDP, asked over the kernel's generic netlink family `netdev` (Linux 6.3).
+//! What a device can do for XDP, by the kernel's generic netlink family `netdev` (Linux 6.3).
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr};

@@ -184,7 +184,8 @@ pub(super) struct Device {
 }
 
 // SAFETY: repr(C), integers and arrays of them only, no padding (`pad` fills it; see the test of
-// the sizes), every bit pattern valid; the sizes are compared with the program's when a map is opened.
+// the sizes), every bit pattern valid; the sizes are compared with the program's when a map is
+// opened.
 unsafe impl aya::Pod for Local {}
 // SAFETY: as above.
 unsafe impl aya::Pod for Entry {}

@@ -68,12 +68,6 @@ impl XdpRelay {
         Self { base, table, sessions, firsts, by_slot }
     }
 
-    /// How many sessions the program has.
-    #[must_use]
-    pub fn placed(&self) -> usize {
-        self.sessions.values().filter(|placement| placement.state == State::Placed).count()
-    }
-
     /// Puts a session into the program if its time has come.
     fn place(&mut self, first: SocketAddr) {
         let Some(placement) = self.sessions.get_mut(&first) else { return };
@@ -298,6 +292,12 @@ impl Executor for XdpRelay {
     }
 
     fn halt(&mut self) {
+        let all: Vec<SocketAddr> = self.sessions.keys().copied().collect();
+        for first in all {
+            if let Err(error) = self.withdraw(first) {
+                tracing::warn!(target: "viaduct::media", %error, "still relayed in XDP");
+            }
+        }
         self.base.halt();
     }
 

@@ -1,8 +1,10 @@
 //! What does not pass, and is never answered (R-M3, R-M4, R-M6).
 
 use anyhow::Result;
-use viaduct_media::session::{Budget, Classes, Counter, LegFlags};
+use viaduct_media::packet;
+use viaduct_media::session::{Budget, Classes, Counter, Counters, Leg, LegFlags};
 
+use crate::fuzz::Random;
 use crate::packets::{dtls, rtcp, rtp, rtp_of, stun};
 use crate::phone::Phone;
 use crate::stage;
@@ -156,4 +158,56 @@ fn r_m3_a_leg_has_a_budget_of_octets() -> Result<()> {
     large.resize(1_400, 0);
     call.alice.send(call.for_alice, &large)?;
     stage.counted(call.for_alice, Counter::Limited, 1)
+}
+
+/// Something like RTP, RTCP or DTLS, with a few octets changed; mostly of the headers.
+fn damaged(random: &mut Random) -> Vec<u8> {
+    let mut packet = match random.below(6) {
+        0 => rtcp(),
+        1 => rtcp().repeat(1 + random.below(20) as usize),
+        2 => dtls(),
+        _ => rtp_of(random.below(40) as u8, 1, random.next() as u16),
+    };
+    if random.below(4) == 0 {
+        packet.resize(random.below(700) as usize, 0x81);
+    }
+    for _ in 0..random.below(4) {
+        let within = if random.below(3) == 0 { packet.len() as u64 } else { 20 };
+        if let Some(octet) = packet.get_mut(random.below(within.max(1)) as usize) {
+            *octet = random.next() as u8;
+        }
+    }
+    packet
+}
+
+/// The rules are written three times: in Rust, in the module's C, in the program's.
+#[test]
+fn r_m6_damaged_packets_are_judged_alike_by_every_executor() -> Result<()> {
+    const JUDGED: [Counter; 5] =
+        [Counter::Packets, Counter::Class, Counter::Malformed, Counter::Size, Counter::PayloadType];
+    let mut stage = stage!(new);
+    let rules = |leg: &mut Leg| {
+        leg.payload_types = u128::from(u32::MAX);
+        leg.max_size = 600;
+        leg.forward |= Classes::DTLS;
+    };
+    let call = Call::with(&mut stage, rules)?;
+    let [mut leg, _] = call.legs();
+    rules(&mut leg);
+    let (mut random, mut expected) = (Random(2_026), Counters::default());
+    for _ in 0..60 {
+        // As many as any queue on the way has room for.
+        for _ in 0..50 {
+            let packet = damaged(&mut random);
+            let counter = packet::screen(&leg, &packet).err().unwrap_or(Counter::Packets);
+            expected.add(counter, 1);
+            call.alice.send(call.for_alice, &packet)?;
+        }
+        for counter in JUDGED {
+            stage.counted(call.for_alice, counter, expected.get(counter))?;
+        }
+        call.bob.drain();
+    }
+    assert!(JUDGED.iter().all(|counter| expected.get(*counter) > 50), "{expected:?}");
+    Ok(())
 }

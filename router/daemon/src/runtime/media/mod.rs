@@ -15,10 +15,11 @@ use viaduct_media::fallback::{FallbackRelay, Module};
 use viaduct_media::kernel::{KernelRelay, Owner};
 use viaduct_media::service::{CallEntry, Journal, Key, Numbers, Restored};
 use viaduct_media::userspace::UserspaceRelay;
+use viaduct_media::xdp::{self, XdpRelay};
 use viaduct_media::{Executor, Service};
 
 use self::file::{Kept, KeptFile};
-use crate::config::{Config, KernelUse};
+use crate::config::{Config, KernelUse, MediaConfig};
 use crate::control::{MediaCall, MediaLeg, MediaStream, Refusal};
 use crate::privileges::Keeper;
 use crate::worker::core::Clock;
@@ -37,10 +38,12 @@ pub(super) struct Media {
 
 impl Media {
     /// Opens the relay, goes on with the calls an earlier process has kept in the state folder, and
-    /// looks after them; `None`: the configuration has none. `keeper` may speak to the kernel module.
+    /// looks after them; `None`: the configuration has none. `keeper` may speak to the kernel module;
+    /// with `table`, the program behind it has settled sessions.
     pub(super) fn open(
         whole: &Config,
         clock: &Arc<Clock>,
+        table: Option<xdp::Table>,
         events: Sender<Event>,
         keeper: Keeper,
     ) -> anyhow::Result<Option<Media>> {
@@ -53,6 +56,7 @@ impl Media {
         let (file, kept) = KeptFile::open(&whole.state_dir.join("media.redb"))?;
         let file = Arc::new(file);
         let (executor, module) = executor(config.kernel, keeper)?;
+        let executor = in_front(executor, table);
         // A queue that is full counts what it loses, as for the workers.
         let sink = move |record| drop(events.try_send(Event::MediaEnded(Box::new(record))));
         let service = Service::new(config.service.clone(), executor, Box::new(sink))?;
@@ -96,6 +100,31 @@ impl Media {
     pub(super) fn close(&self, now: Now) {
         self.service.close(now);
         self.file.close();
+    }
+}
+
+/// Loads the program that relays in front of the stack, where that is wished and can be had;
+/// otherwise the others do it.
+pub(super) fn load_xdp(
+    config: Option<&MediaConfig>,
+    keeper: &Keeper,
+) -> Option<(xdp::Program, xdp::Table)> {
+    let config = config.filter(|config| config.xdp)?;
+    // Two legs for RTP and two for RTCP.
+    let legs = u32::try_from(config.service.calls.saturating_mul(4)).unwrap_or(u32::MAX);
+    match keeper.run(move || xdp::load(legs))? {
+        Ok(loaded) => Some(loaded),
+        Err(fault) => {
+            tracing::info!(target: "viaduct::media", %fault, "no relay in XDP");
+            None
+        }
+    }
+}
+
+fn in_front(executor: Box<dyn Executor>, table: Option<xdp::Table>) -> Box<dyn Executor> {
+    match table {
+        Some(table) => Box::new(XdpRelay::over(executor, table)),
+        None => executor,
     }
 }
 
