@@ -47,7 +47,7 @@ export CARGO_TERM_COLOR ?= auto
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
-	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies cost (needs a quiet machine)'
+	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies and relayed packets cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
@@ -160,6 +160,7 @@ bench: policies
 	$(TARGET_DIR)/release/bench --viaduct $(VIADUCT) \
 		--viaduct-config tests/bench/viaduct.toml $(ARGS)
 	$(CARGO) run --release -p viaduct --example message_cost
+	$(MAKE) -C kmod qemu-bench
 
 sim: policies
 	$(CARGO) run --release -p viaduct-sim -- \

@@ -52,6 +52,7 @@ const struct nla_policy viaduct_policy[VIADUCT_A_MAX + 1] = {
 	[VIADUCT_A_GRACE_S] = NLA_POLICY_FULL_RANGE(NLA_U32, &grace),
 	[VIADUCT_A_SESSION_LIST] = NLA_POLICY_NESTED_ARRAY(session_policy),
 	[VIADUCT_A_SESSION] = NLA_POLICY_NESTED(session_policy),
+	[VIADUCT_A_DEVICE] = NLA_POLICY_MIN(NLA_U32, 1),
 };
 
 int viaduct_parse_session(struct viaduct_session_request *request,

@@ -199,8 +199,11 @@ static unsigned int relay(struct viaduct_net *vn, struct viaduct_leg *leg,
 		viaduct_count(leg->counters, fault_counter[fault], 1);
 		return NF_DROP;
 	}
-	if (!(terms->rules.forward & facts.class))
-		return pass_up(vn, leg, &rx->src);
+	if (!(terms->rules.forward & facts.class)) {
+		/* Counted once, where it leaves us. */
+		return rx->at_ingress ? NF_ACCEPT :
+					pass_up(vn, leg, &rx->src);
+	}
 	if (!source_passes(vn, leg, terms, rx, &facts) ||
 	    !budget_passes(leg, terms, payload))
 		return NF_DROP;
@@ -261,8 +264,8 @@ static bool is_martian(const struct sk_buff *skb, const struct viaduct_addr *src
 		!(skb->dev && skb->dev->flags & IFF_LOOPBACK));
 }
 
-static unsigned int hook_v4(void *priv, struct sk_buff *skb,
-			    const struct nf_hook_state *state)
+unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
 {
 	const struct iphdr *ip = ip_hdr(skb);
 	struct viaduct_received rx = {};
@@ -276,6 +279,7 @@ static unsigned int hook_v4(void *priv, struct sk_buff *skb,
 	rx.dst.ip[0] = ip->daddr;
 	if (is_martian(skb, &rx.src))
 		return NF_ACCEPT;
+	rx.at_ingress = state->pf == NFPROTO_NETDEV;
 	rx.udp_at = ip->ihl * 4;
 	rx.hop.tclass = ip->tos;
 	rx.hop.ttl = ip->ttl;
@@ -283,8 +287,8 @@ static unsigned int hook_v4(void *priv, struct sk_buff *skb,
 	return receive(state->net, skb, &rx);
 }
 
-static unsigned int hook_v6(void *priv, struct sk_buff *skb,
-			    const struct nf_hook_state *state)
+unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
 {
 	const struct ipv6hdr *ip = ipv6_hdr(skb);
 	struct viaduct_received rx = {};
@@ -297,6 +301,7 @@ static unsigned int hook_v6(void *priv, struct sk_buff *skb,
 	memcpy(rx.dst.ip, &ip->daddr, sizeof(rx.dst.ip));
 	if (is_martian(skb, &rx.src))
 		return NF_ACCEPT;
+	rx.at_ingress = state->pf == NFPROTO_NETDEV;
 	rx.udp_at = sizeof(*ip);
 	rx.hop.tclass = ipv6_get_dsfield(ip);
 	rx.hop.ttl = ip->hop_limit;
@@ -306,13 +311,13 @@ static unsigned int hook_v6(void *priv, struct sk_buff *skb,
 /* Before connection tracking, which would only have to forget it again. */
 static const struct nf_hook_ops hooks[] = {
 	{
-		.hook = hook_v4,
+		.hook = viaduct_take_v4,
 		.pf = NFPROTO_IPV4,
 		.hooknum = NF_INET_PRE_ROUTING,
 		.priority = NF_IP_PRI_RAW - 10,
 	},
 	{
-		.hook = hook_v6,
+		.hook = viaduct_take_v6,
 		.pf = NFPROTO_IPV6,
 		.hooknum = NF_INET_PRE_ROUTING,
 		.priority = NF_IP6_PRI_RAW - 10,

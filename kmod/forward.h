@@ -2,11 +2,19 @@
 #ifndef VIADUCT_FORWARD_H
 #define VIADUCT_FORWARD_H
 
+#include <linux/netfilter.h>
+
 #include "session.h"
 
 /* Attaches to the packets of a namespace; the namespace's mutex held. */
 int viaduct_hook(struct viaduct_net *vn);
 /* After this and an RCU grace period no packet is in this module. */
 void viaduct_unhook(struct viaduct_net *vn);
+
+/* Hooks, for packets whose IP header is sound and at skb->data. */
+unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state);
+unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state);
 
 #endif

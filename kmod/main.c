@@ -6,6 +6,7 @@
 #include <net/genetlink.h>
 #include <net/netns/generic.h>
 
+#include "device.h"
 #include "event.h"
 #include "forward.h"
 #include "netlink.h"
@@ -29,6 +30,7 @@ static int __net_init net_init(struct net *net)
 	vn->net = net;
 	mutex_init(&vn->lock);
 	INIT_LIST_HEAD(&vn->owners);
+	INIT_LIST_HEAD(&vn->devices);
 	viaduct_event_init(vn);
 	viaduct_rate_set(&vn->prefix_rate, PREFIX_PPS, PREFIX_BURST);
 	vn->prefix_full_at = kvcalloc(VIADUCT_PREFIX_BUCKETS, sizeof(u64),
@@ -45,9 +47,12 @@ static int __net_init net_init(struct net *net)
 static void __net_exit net_pre_exit(struct net *net)
 {
 	struct viaduct_net *vn = viaduct_net(net);
+	struct viaduct_owner *owner;
 
 	mutex_lock(&vn->lock);
 	vn->dying = true;
+	list_for_each_entry(owner, &vn->owners, list)
+		viaduct_devices_remove(vn, owner);
 	viaduct_unhook(vn);
 	mutex_unlock(&vn->lock);
 }
@@ -81,19 +86,27 @@ static int __init viaduct_init(void)
 	err = register_pernet_subsys(&net_ops);
 	if (err)
 		return err;
+	err = viaduct_device_init();
+	if (err)
+		goto err_net;
 	err = viaduct_netlink_init();
-	if (err) {
-		unregister_pernet_subsys(&net_ops);
-		return err;
-	}
+	if (err)
+		goto err_device;
 	pr_info("viaduct: media relay, interface version %d\n",
 		VIADUCT_FAMILY_VERSION);
 	return 0;
+
+err_device:
+	viaduct_device_exit();
+err_net:
+	unregister_pernet_subsys(&net_ops);
+	return err;
 }
 
 static void __exit viaduct_exit(void)
 {
 	viaduct_netlink_exit();
+	viaduct_device_exit();
 	unregister_pernet_subsys(&net_ops);
 	rcu_barrier();	/* sessions and terms on their way to be freed */
 }

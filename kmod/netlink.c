@@ -2,8 +2,10 @@
 /* The commands of uapi/viaduct.h. */
 #include <linux/module.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 
 #include "attrs.h"
+#include "device.h"
 #include "event.h"
 #include "forward.h"
 #include "netlink.h"
@@ -461,6 +463,41 @@ full:
 	return skb->len;
 }
 
+static int change_device(struct genl_info *info, u8 cmd)
+{
+	struct viaduct_net *vn = viaduct_net(genl_info_net(info));
+	struct nlattr *index = info->attrs[VIADUCT_A_DEVICE];
+	struct viaduct_owner *owner;
+	int err = -EPERM;
+
+	if (!index) {
+		NL_SET_ERR_MSG(info->extack, "DEVICE must be given");
+		return -EINVAL;
+	}
+	rtnl_lock();
+	mutex_lock(&vn->lock);
+	owner = sender(vn, info);
+	if (owner && cmd == VIADUCT_CMD_DEVICE_ADD)
+		err = viaduct_device_add(vn, owner, nla_get_u32(index),
+					 info->extack);
+	else if (owner)
+		err = viaduct_device_del(vn, owner, nla_get_u32(index),
+					 info->extack);
+	mutex_unlock(&vn->lock);
+	rtnl_unlock();
+	return err;
+}
+
+static int cmd_device_add(struct sk_buff *request, struct genl_info *info)
+{
+	return change_device(info, VIADUCT_CMD_DEVICE_ADD);
+}
+
+static int cmd_device_del(struct sk_buff *request, struct genl_info *info)
+{
+	return change_device(info, VIADUCT_CMD_DEVICE_DEL);
+}
+
 static void multicast(struct viaduct_net *vn, struct sk_buff *skb, void *header,
 		      int err)
 {
@@ -518,6 +555,10 @@ static const struct genl_ops ops[] = {
 	{ .cmd = VIADUCT_CMD_SET, .doit = cmd_set, .flags = GENL_UNS_ADMIN_PERM },
 	{ .cmd = VIADUCT_CMD_DEL, .doit = cmd_del, .flags = GENL_UNS_ADMIN_PERM },
 	{ .cmd = VIADUCT_CMD_GET, .doit = cmd_get, .dumpit = cmd_dump,
+	  .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = VIADUCT_CMD_DEVICE_ADD, .doit = cmd_device_add,
+	  .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = VIADUCT_CMD_DEVICE_DEL, .doit = cmd_device_del,
 	  .flags = GENL_UNS_ADMIN_PERM },
 };
 

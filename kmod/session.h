@@ -93,6 +93,8 @@ struct viaduct_net {
 	u32 owners_count;
 	u32 sessions;
 	u32 generation;
+	struct list_head devices;
+	u32 devices_count;
 	bool hooked;
 	bool dying;
 

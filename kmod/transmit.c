@@ -164,6 +164,7 @@ enum viaduct_counter viaduct_transmit(struct net *net, struct sk_buff *skb,
 	struct viaduct_hop hop = { .ttl = rx->hop.ttl - 1 };
 	const struct viaduct_addr *to;
 	struct dst_entry *dst;
+	int headroom;
 	bool v6;
 	u8 slot;
 
@@ -178,8 +179,10 @@ enum viaduct_counter viaduct_transmit(struct net *net, struct sk_buff *skb,
 		   route_v4(net, &terms->route[slot], from, to);
 	if (!dst)
 		return VIADUCT_C_NO_ROUTE;
-	/* Room for an IPv6 header in front of what came over IPv4. */
-	if (skb_cow_head(skb, VIADUCT_IPV6_SIZE + LL_RESERVED_SPACE(dst->dev)) ||
+	/* The new header takes the place of the old one, which may be shorter. */
+	headroom = LL_RESERVED_SPACE(dst->dev) - (int)rx->udp_at +
+		   (v6 ? VIADUCT_IPV6_SIZE : VIADUCT_IPV4_SIZE);
+	if (skb_cow_head(skb, max(headroom, 0)) ||
 	    pskb_trim_rcsum(skb, rx->udp_at + rx->udp_len)) {
 		dst_release(dst);
 		return VIADUCT_C_NO_MEMORY;

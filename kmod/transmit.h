@@ -10,6 +10,7 @@ struct viaduct_received {
 	struct viaduct_addr src, dst;
 	struct viaduct_hop hop;
 	unsigned int udp_at;	/* from skb->data */
+	bool at_ingress;	/* PRE_ROUTING has yet to come */
 	unsigned int udp_len;	/* header and payload, in octets */
 };
 

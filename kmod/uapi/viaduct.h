@@ -92,6 +92,13 @@
  *                       added or removed; GENERATION says the same across dumps.
  * VIADUCT_CMD_EVENT     multicast only: EVENT (a set of VIADUCT_EVENT_*), SESSION
  *                       without counters; EVENT and OWNER where an owner is gone.
+ * VIADUCT_CMD_DEVICE_ADD  DEVICE. Its packets are taken at its ingress, before the
+ *                       IP layer and PRE_ROUTING, where those of other devices are
+ *                       taken, and so are those that a tap sees too. The device
+ *                       belongs to the sender's owner and goes with it, or when it
+ *                       leaves the namespace. ENODEV; EEXIST; ENOSPC: 64 are there;
+ *                       EOPNOTSUPP: this kernel has no netdev ingress.
+ * VIADUCT_CMD_DEVICE_DEL  DEVICE.
  */
 #ifndef _UAPI_LINUX_VIADUCT_H
 #define _UAPI_LINUX_VIADUCT_H
@@ -110,6 +117,8 @@ enum viaduct_cmd {
 	VIADUCT_CMD_DEL,
 	VIADUCT_CMD_GET,
 	VIADUCT_CMD_EVENT,
+	VIADUCT_CMD_DEVICE_ADD,
+	VIADUCT_CMD_DEVICE_DEL,
 	__VIADUCT_CMD_MAX,
 	VIADUCT_CMD_MAX = __VIADUCT_CMD_MAX - 1,
 };
@@ -127,6 +136,7 @@ enum viaduct_attr {
 	VIADUCT_A_SESSIONS_MAX,	/* u32: how many there may be */
 	VIADUCT_A_GENERATION,	/* u32: changes with every add and removal */
 	VIADUCT_A_EVENT,	/* u32 */
+	VIADUCT_A_DEVICE,	/* u32: index of an interface */
 	__VIADUCT_A_MAX,
 	VIADUCT_A_MAX = __VIADUCT_A_MAX - 1,
 };

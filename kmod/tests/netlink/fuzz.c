@@ -36,7 +36,7 @@ static struct message message;
 static bool expected(int error)
 {
 	static const int known[] = { 0, EINVAL, ERANGE, EPERM, EEXIST, ENOENT, ENOSPC, EBUSY, E2BIG,
-				     EOPNOTSUPP };
+				     ENODEV, EOPNOTSUPP };
 	size_t i;
 
 	for (i = 0; i < sizeof(known) / sizeof(known[0]); i++)

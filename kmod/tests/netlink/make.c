@@ -147,7 +147,8 @@ static uint8_t command(struct random *r)
 	static const uint8_t often[] = {
 		VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_SET,
 		VIADUCT_CMD_SET, VIADUCT_CMD_SET, VIADUCT_CMD_DEL, VIADUCT_CMD_DEL, VIADUCT_CMD_GET,
-		VIADUCT_CMD_GET, VIADUCT_CMD_ATTACH, VIADUCT_CMD_ATTACH,
+		VIADUCT_CMD_GET, VIADUCT_CMD_ATTACH, VIADUCT_CMD_ATTACH, VIADUCT_CMD_DEVICE_ADD,
+		VIADUCT_CMD_DEVICE_DEL,
 	};
 
 	if (one_in(r, 10))
@@ -159,6 +160,8 @@ void make_right(struct message *m, struct random *r, uint16_t family)
 {
 	uint8_t cmd = command(r);
 	uint64_t owner = below(r, OWNERS);
+	/* The only interface there is, or none. */
+	uint32_t device = one_in(r, 8) ? below(r, 4) : 1;
 	bool dump = cmd == VIADUCT_CMD_GET && one_in(r, 8);
 
 	message_begin(m, family, cmd, dump ? NLM_F_DUMP : NLM_F_ACK);
@@ -170,6 +173,10 @@ void make_right(struct message *m, struct random *r, uint16_t family)
 		break;
 	case VIADUCT_CMD_ADD:
 		put_list(m, r);
+		break;
+	case VIADUCT_CMD_DEVICE_ADD:
+	case VIADUCT_CMD_DEVICE_DEL:
+		put(m, VIADUCT_A_DEVICE, &device, sizeof(device));
 		break;
 	case VIADUCT_CMD_SET:
 	case VIADUCT_CMD_DEL:

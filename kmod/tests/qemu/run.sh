@@ -2,8 +2,8 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink|router]   `suite`, the default, ends with `churn`; for `router` see
-#                            router-files.sh
+# usage: run.sh [suite|churn|netlink|router|bench]   `suite`, the default, ends with `churn`; for
+#                            `router` see router-files.sh; `bench` counts instructions
 # env:   ARGS                to the relay suite, such as part of a test's name
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
@@ -26,12 +26,23 @@ kernel=$(cd "$headers/../../.." && pwd)
 make -C "$root/kmod" module KDIR="$headers" OUT="$out/$version" >&2
 make -C "$root/kmod" guest OUT="$out" >&2
 
-# The tests run in the guest as they were built here.
-suite=$here/lib.sh # `router` has no suite
-[ "$script" = router ] || suite=$(cd "$root" \
-    && cargo test -p viaduct-media --test relay --no-run --message-format=json \
-    | sed -n 's/.*"executable":"\([^"]*\/relay-[^"]*\)".*/\1/p' | tail -1)
-[ -r "$suite" ] || { say "the relay suite could not be built"; exit 1; }
+# They run in the guest as they were built here.
+built() { # test|bench NAME
+    (cd "$root" && nice -n 10 cargo "$1" -p viaduct-media "--$1" "$2" --no-run --message-format=json) \
+        | sed -n "s/.*\"executable\":\"\([^\"]*\/$2-[^\"]*\)\".*/\1/p" | tail -1
+}
+cpu=(-smp 2)
+if [ "$script" = bench ]; then
+    suite=$(built bench relay_cost)
+    # Time is what the one CPU has executed, a nanosecond an instruction.
+    cpu=(-smp 1 -accel "tcg,thread=single,tb-size=512" -cpu qemu64 -icount "shift=0,sleep=off")
+else
+    suite=$here/lib.sh # `router` has no suite
+    [ "$script" = router ] || suite=$(built test relay)
+    read -ra given <<<"${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}"
+    cpu+=("${given[@]}")
+fi
+[ -r "$suite" ] || { say "what is to run in the guest could not be built"; exit 1; }
 
 initrd=$out/initrd-$version.gz
 if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
@@ -55,8 +66,7 @@ SEED=${SEED:-1}
 END
 
 say "booting $version"
-read -ra cpu <<<"${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}"
-nice -n 10 timeout "${VIADUCT_QEMU_S:-900}" qemu-system-x86_64 -M q35 "${cpu[@]}" -smp 2 -m 2G \
+nice -n 10 timeout "${VIADUCT_QEMU_S:-900}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
     -nographic -no-reboot -nodefaults -serial stdio \
     -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
     -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off quiet" \

@@ -6,6 +6,9 @@ load
 # A test waits for events; on an emulated machine one at a time is quicker than all at once.
 # shellcheck disable=SC2086
 VIADUCT_RELAY=module "$SUITE" --test-threads=1 $ARGS || fail "the relay suite"
+# Once more with the packets taken at the devices' ingress.
+# shellcheck disable=SC2086
+VIADUCT_RELAY=module VIADUCT_INGRESS=1 "$SUITE" --test-threads=1 $ARGS || fail "the suite at ingress"
 unload
 clean_log
 . ./netlink.sh

@@ -88,6 +88,29 @@ impl KernelRelay {
         self.order(CMD_DETACH, &Attrs::default())
     }
 
+    /// Takes the packets of an interface at its ingress, before the IP layer, for as long as the owner
+    /// and the interface are there.
+    ///
+    /// # Errors
+    /// There is no interface of this index, it has been added already, or the kernel cannot.
+    pub fn add_device(&mut self, index: u32) -> Result<(), ExecutorError> {
+        self.device(CMD_DEVICE_ADD, index)
+    }
+
+    /// Leaves the packets of an interface to the IP layer again; they are taken behind it.
+    ///
+    /// # Errors
+    /// The owner has not added it, or it is gone.
+    pub fn remove_device(&mut self, index: u32) -> Result<(), ExecutorError> {
+        self.device(CMD_DEVICE_DEL, index)
+    }
+
+    fn device(&mut self, command: u8, index: u32) -> Result<(), ExecutorError> {
+        let mut attrs = Attrs::default();
+        attrs.put_u32(A_DEVICE, index);
+        self.order(command, &attrs)
+    }
+
     /// Asks for the numbers of the family; returns that of the group of events.
     fn resolve(&mut self) -> Result<u32, ExecutorError> {
         let mut attrs = Attrs::default();

@@ -11,6 +11,7 @@ mod fallback;
 mod filter;
 mod forward;
 mod fuzz;
+mod ingress;
 mod learn;
 mod namespace;
 mod packets;

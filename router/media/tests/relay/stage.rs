@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use std::{env, thread};
 
 use anyhow::{Result, bail};
+use nix::net::if_::if_nametoindex;
 use viaduct_media::kernel::{KernelRelay, Owner};
 use viaduct_media::session::{Counter, Event, Learn, Leg, Rank, Report, Session};
 use viaduct_media::userspace::UserspaceRelay;
@@ -94,9 +95,7 @@ impl Stage {
         let namespace = net.r.file()?;
         let relay = || UserspaceRelay::start();
         let (relay, program): (Box<dyn Executor>, _) = match subject {
-            Subject::Module => {
-                (net.r.enter(|| Ok(Box::new(KernelRelay::attach(OWNER)?) as _))?, None)
-            }
+            Subject::Module => (Box::new(net.r.enter(module)?), None),
             Subject::Userspace => (Box::new(Within { relay: relay()?, namespace }), None),
             Subject::Xdp { native } => {
                 net.ready_for_xdp(native)?;
@@ -166,6 +165,17 @@ impl Stage {
     pub(crate) fn add(&mut self, legs: [Leg; 2]) -> Result<(), ExecutorError> {
         self.relay.add(&[Session { id: 1, idle_s: 0, legs }])
     }
+}
+
+/// With the packets of both devices taken at their ingress where the environment says so.
+fn module() -> Result<KernelRelay> {
+    let mut relay = KernelRelay::attach(OWNER)?;
+    if env::var("VIADUCT_INGRESS").is_ok_and(|ingress| ingress == "1") {
+        for device in ["to-a", "to-b"] {
+            relay.add_device(if_nametoindex(device)?)?;
+        }
+    }
+    Ok(relay)
 }
 
 type Loaded = Result<(Program, xdp::Table), XdpFault>;
