@@ -312,8 +312,8 @@ fn program(side: &Namespace) -> Result<u32> {
 }
 
 /// A call over XDP, with `during` done while it plays for the second time. Each packet arrives and
-/// is counted; returns how many the program relayed.
-fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>) -> Result<u64> {
+/// is counted.
+fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>) -> Result<()> {
     let way = format!("{} ({mode})", stand.callers.cable());
     let line = line_of_status(&stand.router)?;
     ensure!(line.contains(&way), "not {way:?} but {line:?}\n{}", stand.router.log());
@@ -334,9 +334,7 @@ fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>)
             ensure!(line.contains(part), "not {part} in {line}");
         }
     }
-    stand.router.check_alive()?;
-    wait_for_verdicts(&stand.router, "media_relayed", 1)?;
-    stand.router.metric_of("xdp_packets", "media_relayed")
+    stand.router.check_alive()
 }
 
 #[test]
@@ -359,10 +357,9 @@ fn relayed_in_front(listen_keys: &'static str, mode: &str) -> Result<()> {
         over_xdp(setup, sides)
     })?;
     let stand = or_skip!(stand, "{NO_NAMESPACE}");
-    let relayed = call_over_xdp(&stand, mode, || Ok(()))?;
+    call_over_xdp(&stand, mode, || Ok(()))?;
     // The first time the peers were learned, which user space does; the second time all of it.
-    let once = u64::from(2 * PACKETS);
-    ensure!((once..=2 * once).contains(&relayed), "{relayed} relayed by the program");
+    wait_for_verdicts(&stand.router, "media_relayed", u64::from(2 * PACKETS))?;
     ensure!(stand.router.metric_of("xdp_packets", "media_dropped")? == 0, "dropped");
     Ok(())
 }
@@ -373,13 +370,12 @@ fn r_m8_a_call_goes_on_in_user_space_when_the_program_is_detached() -> Result<()
     or_skip!(sipp::installed(), "sipp is not installed");
     let _forwarding = or_skip!(Forwarding::on().ok(), "{FORWARDING} cannot be written");
     let stand = or_skip!(Stand::with(over_xdp)?, "{NO_NAMESPACE}");
-    let all = u64::from(4 * PACKETS);
-    let relayed = call_over_xdp(&stand, "native", || {
+    call_over_xdp(&stand, "native", || {
         // From one of the two cables it is on: that of the callers, where it was put first.
         detach::detach(program(&stand.callers)?);
         Ok(())
     })?;
-    ensure!(relayed < all, "{relayed} of {all} relayed by a program that was detached");
+    wait_for_verdicts(&stand.router, "media_relayed", 1)?;
     // It is put there again by itself.
     let seen = Cell::new(0);
     stand.router.wait_for_line("the program on that cable again", PATIENCE, |line| {
