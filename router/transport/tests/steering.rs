@@ -95,6 +95,20 @@ fn each_kind_of_packet_has_its_verdict() {
 }
 
 #[test]
+fn what_is_for_no_listener_goes_to_the_next_program_where_there_is_one() {
+    let (Some(mut first), Some(second)) = (Rig::open(|_| {}), Rig::open(|_| {})) else { return };
+    let media = Frame::new("192.0.2.9:4000", "192.0.2.1:30000", &[0x80; 172]).bytes();
+    assert_eq!(first.steer(&media), (XDP_PASS, "not_ours"));
+    first.program.chain(&second.steer).unwrap();
+    let counts = |rig: &Rig| rig.program.verdicts().unwrap().iter().sum::<u64>();
+    let before = [counts(&first), counts(&second)];
+    assert_eq!(test_run::run(&first.steer, &media, 1).unwrap().0, XDP_PASS);
+    assert_eq!([counts(&first), counts(&second)], [before[0], before[1] + 1]);
+    let sip = Frame::new("198.51.100.7:5060", V4, table::OPTIONS).bytes();
+    assert_eq!(first.steer(&sip), (XDP_PASS, "no_socket"));
+}
+
+#[test]
 fn damaged_packets_go_up_the_stack_whatever_the_damage() {
     let Some(rig) = Rig::open(|_| {}) else { return };
     let mut random = messages::Random(7);
