@@ -76,11 +76,8 @@ const BUILT_AT_1_0_0: &[u8] = include_bytes!("data/contract-1.0.0.wasm");
 
 #[test]
 fn a_component_built_when_the_contract_was_frozen_still_loads() {
-    let grants = "[grants]\nmessage = true\nusrloc = { location = \"write\" }\npath = true\n\
-        routing = true\nauth = true\nnat = true\nvars = true\nlog = true\nmetrics = true\n\
-        settings = true\ndispatcher = { gateways = \"write\" }\ntable = { rates = \"write\" }\n";
-    let manifest = format!("name = \"frozen\"\nversion = \"1.0.0\"\n{grants}");
-    let component = package::build(BUILT_AT_1_0_0, &manifest).unwrap();
+    let manifest = include_str!("data/contract-1.0.0.toml");
+    let component = package::build(BUILT_AT_1_0_0, manifest).unwrap();
     let imported = package::imports(&component).unwrap();
     // The 12 interfaces of then, and the types.
     assert_eq!(imported.len(), 13, "{imported:#?}");

@@ -109,7 +109,8 @@ fn who_is_not_granted_is_not_asked() {
         "https://evil.example\\@api.example.com/",
     ] {
         let (run, verdict) = ask(&mut policy(url, GRANT), invite());
-        assert_eq!((verdict, logs(&run)), (Ok(Verdict::Relay), vec!["2"]), "{url}: not-granted");
+        let refused = "policy `guest`: http.send refused: not-granted";
+        assert_eq!((verdict, logs(&run)), (Ok(Verdict::Relay), vec![refused, "2"]), "{url}");
     }
     for url in ["ftp://api.example.com/", "api.example.com", "https://a:b@api.example.com/", ""] {
         let (run, _) = ask(&mut policy(url, GRANT), invite());
