@@ -237,8 +237,11 @@ fn nothing_is_left(router: &Router, before: usize) -> Result<()> {
         let open = |name: &str| Ok::<_, anyhow::Error>(value(metrics, name)? == 0.0);
         Ok(open("viaduct_transactions")? && open("viaduct_tcp_connections")?)
     })?;
-    let now = descriptors(router)?;
-    ensure!(now.len() <= before, "{before} descriptors have become {now:#?}");
+    // A socket is closed a moment after it is counted as gone.
+    let few = |_: &str| Ok(descriptors(router)?.len() <= before);
+    wait_until("descriptors are closed", router, few).with_context(|| {
+        format!("{before} have become {:#?}", descriptors(router).unwrap_or_default())
+    })?;
     let log = router.log();
     ensure!(!log.contains("panicked"), "a panic:\n{log}");
     Ok(())

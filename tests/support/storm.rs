@@ -220,10 +220,14 @@ pub fn check(server: SocketAddr, domain: &str, expected: &Outcome) -> Result<()>
 
 impl Expected {
     /// Contacts that may be bound. What was refused for want of the store may have reached it all
-    /// the same, and that is the first after what is sure: the later ones found it gone.
+    /// the same: the first after what is sure, as the store went away, and the last, as it came
+    /// back; those between found it gone.
     fn earlier(&self) -> Vec<&str> {
-        let asked = self.asked.iter().flatten();
-        self.sure.iter().chain(asked).map(String::as_str).take(MOST_EARLIER).collect()
+        let all: Vec<&str> =
+            self.sure.iter().chain(self.asked.iter().flatten()).map(String::as_str).collect();
+        let (first, rest) = all.split_at(all.len().min(MOST_EARLIER / 2));
+        let last = rest.len().saturating_sub(MOST_EARLIER / 2);
+        first.iter().chain(rest.iter().skip(last)).copied().collect()
     }
 
     fn may_be(&self, uri: &str) -> bool {

@@ -104,4 +104,6 @@ pub struct Carrying {
     pub has_kernel: bool,
     /// Why it does not; empty: nobody has asked for it.
     pub why: String,
+    /// Orders to it that had to wait for room in their queue, so far.
+    pub orders_waited: u64,
 }

@@ -223,6 +223,7 @@ impl Scrape {
             ("octets", "Octets of UDP payload in them", media.octets),
             ("dropped", "Packets dropped in calls that have ended", media.dropped),
             ("kept", "Times it was written for the next process how calls stand", media.kept),
+            ("orders_waited", "Orders to the kernel module that waited", media.orders_waited),
             ("learned", "Peers found at another address than signalled", media.learned),
             ("foreign", "Seconds in which strangers sent to settled peers", media.foreign),
         ] {

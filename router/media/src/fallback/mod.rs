@@ -12,6 +12,7 @@ mod merged;
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, SyncSender, TrySendError, channel, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -63,6 +64,8 @@ pub struct Module {
     orders: SyncSender<Order>,
     waker: Arc<Waker>,
     view: Arc<Mutex<View>>,
+    /// Orders that found the queue full.
+    waited: Arc<AtomicU64>,
 }
 
 impl Module {
@@ -88,7 +91,10 @@ impl Module {
     /// Its sender is not waited for; that of a full queue is.
     fn order(&self, order: Order) -> Result<(), ExecutorError> {
         let sent = match self.orders.try_send(order) {
-            Err(TrySendError::Full(order)) => self.orders.send(order).is_ok(),
+            Err(TrySendError::Full(order)) => {
+                self.waited.fetch_add(1, Ordering::Relaxed);
+                self.orders.send(order).is_ok()
+            }
             sent => sent.is_ok(),
         };
         self.waker.wake()?;
@@ -130,7 +136,11 @@ impl FallbackRelay {
         let view: Arc<Mutex<View>> = Arc::default();
         let follower = Follower::new(poll, received, userspace.knowledge(), Arc::clone(&view));
         let thread = Some(spawn(Box::new(move || follower.run()))?);
-        Ok(Self { userspace, module: Module { orders, waker, view }, thread })
+        Ok(Self {
+            userspace,
+            module: Module { orders, waker, view, waited: Arc::default() },
+            thread,
+        })
     }
 
     /// Who decides whether the module is used.
@@ -223,7 +233,13 @@ impl Executor for FallbackRelay {
         let view = self.module.view();
         let kernel = view.in_kernel.len();
         let userspace = all.saturating_sub(kernel);
-        Carrying { kernel, userspace, has_kernel: view.has_kernel, why: view.why.clone() }
+        Carrying {
+            kernel,
+            userspace,
+            has_kernel: view.has_kernel,
+            why: view.why.clone(),
+            orders_waited: self.module.waited.load(Ordering::Relaxed),
+        }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Numbers {
     pub sessions_kernel: u64,
     /// Sessions in user space only.
     pub sessions_userspace: u64,
+    /// Orders to the kernel module that had to wait for room.
+    pub orders_waited: u64,
     /// Calls begun.
     pub calls_begun: u64,
     /// Calls refused because there were too many.
@@ -67,6 +69,7 @@ impl Inner {
             ports_free: free.sum(),
             sessions_kernel: carrying.kernel as u64,
             sessions_userspace: carrying.userspace as u64,
+            orders_waited: carrying.orders_waited,
             ..self.numbers.clone()
         }
     }

@@ -79,7 +79,7 @@ impl Media {
 
     /// `kernel module, 12 sessions`; `user space, 12 sessions: the kernel module is not loaded`
     pub(super) fn words(&self) -> String {
-        let Carrying { kernel, userspace, has_kernel, why } = self.service.carrying();
+        let Carrying { kernel, userspace, has_kernel, why, .. } = self.service.carrying();
         match (self.kernel, has_kernel) {
             (KernelUse::Off, _) => format!("user space, {userspace} sessions: kernel = \"off\""),
             (_, false) => format!("user space, {userspace} sessions: {why}"),
