@@ -108,6 +108,9 @@ $(RUN_CONFIG): $(RUN_EXAMPLE)
 clean-run:
 	rm -rf $(dir $(RUN_CONFIG))
 
+# Runs of a part say --workspace as well: a package alone would want other features of what it depends
+# on, and all that is built a second time.
+#
 # Property tests draw the same cases each time, so that a failure speaks of the change at hand; for
 # others: PROPTEST_RNG_SEED=7 make test
 test: policies
@@ -117,14 +120,11 @@ test: policies
 	export VIADUCT_SKIPPED=$$(mktemp); trap 'rm -f "$$VIADUCT_SKIPPED"' EXIT; \
 	if $(CARGO) nextest --version >/dev/null 2>&1; then \
 		$(CARGO) nextest run --workspace --config-file tests/setup/nextest.toml $(ARGS); \
-		again="$(CARGO) nextest run -p viaduct-tests --config-file tests/setup/nextest.toml"; \
-		again+=' -E not(test(kamailio))'; \
-		VIADUCT_OVER=af_xdp $$again $(OVER_XDP:%=--test %); \
-		VIADUCT_OVER=af_xdp_ipv6 $$again $(OVER_XDP_IPV6:%=--test %); \
-		for relay in xdp xdp-generic; do \
-			VIADUCT_RELAY=$$relay $(CARGO) nextest run -p viaduct-media --test relay \
-				--config-file tests/setup/nextest.toml; \
-		done; \
+		again="$(CARGO) nextest run --workspace --config-file tests/setup/nextest.toml"; \
+		over="$$again -E package(viaduct-tests)-test(kamailio)"; \
+		VIADUCT_OVER=af_xdp $$over $(OVER_XDP:%=--test %); \
+		VIADUCT_OVER=af_xdp_ipv6 $$over $(OVER_XDP_IPV6:%=--test %); \
+		for relay in xdp xdp-generic; do VIADUCT_RELAY=$$relay $$again --test relay; done; \
 		$(CARGO) test --workspace --doc; \
 	else \
 		$(CARGO) test --workspace --no-fail-fast $(ARGS); \
