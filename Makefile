@@ -144,14 +144,14 @@ test: policies
 swap-soak: policies
 	VIADUCT_BIN=$(VIADUCT) VIADUCT_SWAPS=$(SWAPS) \
 		VIADUCT_WASM_RUSTC=$$($(WASM_TOOLCHAIN) 2>/dev/null) \
-		$(CARGO) test -p viaduct-tests --test churn -- --nocapture
+		$(CARGO) test --workspace --test churn -- --nocapture
 
 # A whole router for DURATION seconds; `make test` does it for 20. Slopes of memory, descriptors and
 # latencies are printed and judged, the samples are in target/soak.
 soak: policies
 	@$(PACKAGES) test
 	VIADUCT_BIN=$(VIADUCT) VIADUCT_SOAK_S=$(DURATION) VIADUCT_SOAK_REPORT=$(TARGET_DIR)/soak \
-		$(CARGO) test -p viaduct-tests --test soak -- --nocapture nothing_is_lost
+		$(CARGO) test --workspace --test soak -- --nocapture nothing_is_lost
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.
 bench: policies

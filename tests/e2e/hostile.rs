@@ -7,13 +7,13 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
-use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{Received, Request};
+use viaduct_tests::support::skip::skipped;
 
 const DOMAIN: &str = "hostile.example";
 /// How often each deed is done: more than there are pooled instances, so that one lost for good
@@ -25,20 +25,22 @@ struct Bench {
     _folder: TempDir,
 }
 
-/// A router with `tests/policies/hostile`, or the reason why there is none.
-fn start() -> Result<std::result::Result<Bench, &'static str>> {
+/// A router with `tests/policies/hostile`; `None` where that cannot be had, which is told.
+fn start() -> Result<Option<Bench>> {
     if router::binary().is_none() {
-        return Ok(Err(router::NO_BINARY));
+        skipped(router::NO_BINARY);
+        return Ok(None);
     }
     let folder = TempDir::with_prefix("viaduct-hostile-")?;
     let Some(component) = policy::build_own("hostile", folder.path())? else {
-        return Ok(Err("no compiler for policies (VIADUCT_WASM_RUSTC); run `make test`"));
+        skipped("no compiler for policies (VIADUCT_WASM_RUSTC); run `make test`");
+        return Ok(None);
     };
     let mut setup = Setup::new(router_address(), DOMAIN, component);
     setup.location = "memory";
     // Two workers, so that one busy with a bad run must not be the only one.
     setup.workers = 2;
-    Ok(Ok(Bench { router: Router::start(&setup)?, _folder: folder }))
+    Ok(Some(Bench { router: Router::start(&setup)?, _folder: folder }))
 }
 
 fn client(server: SocketAddr) -> Result<SipClient> {
@@ -75,13 +77,7 @@ fn deeds(
     kinds: &[&str],
     judge: impl Fn(&Received, &str) -> Result<()>,
 ) -> Result<Option<Bench>> {
-    let bench = match start()? {
-        Ok(bench) => bench,
-        Err(reason) => {
-            viaduct_tests::support::skip::skipped(reason);
-            return Ok(None);
-        }
-    };
+    let Some(bench) = start()? else { return Ok(None) };
     let server = bench.router.listen();
     let (mut bad, mut good) = (client(server)?, client(server)?);
     let over = AtomicBool::new(false);
@@ -189,14 +185,7 @@ fn forbidden_edits_and_floods_of_a_table_are_refused_and_named() -> Result<()> {
 
 #[test]
 fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> {
-    or_skip!(router::binary(), "{}", router::NO_BINARY);
-    let bench = match start()? {
-        Ok(bench) => bench,
-        Err(reason) => {
-            viaduct_tests::support::skip::skipped(reason);
-            return Ok(());
-        }
-    };
+    let Some(bench) = start()? else { return Ok(()) };
     // As long as the one of 500 MB claims to be; it is not read to its end.
     let huge = bench.router.admin_post("/v1/policy", &vec![0; 33 << 20])?;
     ensure!(huge.starts_with("HTTP/1.1 413"), "{huge}");
@@ -216,14 +205,7 @@ fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> 
 
 #[test]
 fn what_a_run_staged_before_it_trapped_does_not_take_effect() -> Result<()> {
-    or_skip!(router::binary(), "{}", router::NO_BINARY);
-    let bench = match start()? {
-        Ok(bench) => bench,
-        Err(reason) => {
-            viaduct_tests::support::skip::skipped(reason);
-            return Ok(());
-        }
-    };
+    let Some(bench) = start()? else { return Ok(()) };
     let mut client = client(bench.router.listen())?;
     let aor = format!("sip:victim@{DOMAIN}");
     let request = Request::new("REGISTER", &format!("sip:save-then-trap@{DOMAIN}"), &aor, &aor)

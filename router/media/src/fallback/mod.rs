@@ -88,6 +88,11 @@ impl Module {
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Does it take sessions now?
+    fn is_there(&self) -> bool {
+        self.view().has_kernel
+    }
+
     /// Its sender is not waited for; that of a full queue is.
     fn order(&self, order: Order) -> Result<(), ExecutorError> {
         let sent = match self.orders.try_send(order) {
@@ -179,8 +184,14 @@ impl Executor for FallbackRelay {
 
     fn remove(&mut self, local: SocketAddr) -> Result<Report, ExecutorError> {
         let first = self.userspace.report(local)?.legs[0].local;
-        // The module first: what it leaves alone still comes to user space.
-        let kernel = self.module.ask(|answer| Order::Remove(first, answer)).flatten();
+        // The module first: what it leaves alone still comes to user space. Without one the thread is
+        // told, and nobody waits for what it would say.
+        let kernel = if self.module.is_there() {
+            self.module.ask(|answer| Order::Remove(first, answer)).flatten()
+        } else {
+            self.module.order(Order::Remove(first, channel().0)).ok();
+            None
+        };
         Ok(merged::report(self.userspace.remove(local)?, kernel.as_ref()))
     }
 
@@ -201,7 +212,9 @@ impl Executor for FallbackRelay {
     }
 
     fn reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
-        let in_kernel = self.module.ask(Order::Reports).unwrap_or_default();
+        let there = self.module.is_there();
+        let in_kernel =
+            there.then(|| self.module.ask(Order::Reports)).flatten().unwrap_or_default();
         Ok(merged::reports(self.userspace.reports()?, in_kernel))
     }
 

@@ -36,7 +36,7 @@ fn r_m8_a_call_goes_on_in_user_space_with_the_peer_the_module_learned() -> Resul
         Ok(relay)
     })?;
     while !relay.report(call.for_alice)?.legs[0].locked {
-        nat.send(call.for_alice, &rtp(1))?;
+        nat.stream(call.for_alice, &rtp(1))?;
     }
     passes_after(&rtp(1), (&nat, call.for_alice), (&call.bob, call.for_bob))?;
     let in_module = relay.report(call.for_alice)?.legs[0].counters.get(Counter::Packets);

@@ -74,7 +74,7 @@ fn r_m5_another_host_is_learned_when_nobody_better_came() -> Result<()> {
     let call = Call::with(&mut stage, |leg| leg.learn = learn(LONG_MS, 100))?;
     let nat = Phone::new(&stage.net.a, "10.0.1.2:7777")?;
     while !stage.report(call.for_alice).legs[0].locked {
-        nat.send(call.for_alice, &rtp(1))?;
+        nat.stream(call.for_alice, &rtp(1))?;
     }
     assert_eq!(stage.report(call.for_alice).legs[0].learned, Some(nat.address));
     passes_after(&rtp(1), (&nat, call.for_alice), (&call.bob, call.for_bob))?;
@@ -95,7 +95,7 @@ fn r_m5_the_other_direction_locks_a_leg_whose_time_has_come() -> Result<()> {
     nat.send(call.for_alice, &rtp(1))?;
     stage.counted(call.for_alice, Counter::Candidate, 1)?;
     while !stage.report(call.for_alice).legs[0].locked {
-        call.bob.send(call.for_bob, &rtp(2))?;
+        call.bob.stream(call.for_bob, &rtp(2))?;
     }
     passes_after(&rtp(2), (&call.bob, call.for_bob), (&nat, call.for_alice))
 }
@@ -268,7 +268,7 @@ fn r_m5_an_unknown_peer_is_learned_and_then_sent_to() -> Result<()> {
     call.bob.send(call.for_bob, &rtp(1))?;
     stage.counted(call.for_bob, Counter::NoPeer, 1)?;
     while !stage.report(call.for_alice).legs[0].locked {
-        call.alice.send(call.for_alice, &rtp(2))?;
+        call.alice.stream(call.for_alice, &rtp(2))?;
     }
     passes(&call.bob, call.for_bob, &call.alice, call.for_alice)
 }

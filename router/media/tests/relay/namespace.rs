@@ -5,11 +5,16 @@ use std::io::Write as _;
 use std::process::{self, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::net::if_::if_nametoindex;
+use nix::ifaddrs::getifaddrs;
+use nix::net::if_::{InterfaceFlags, if_nametoindex};
 use nix::sched::{CloneFlags, setns};
 use viaduct_media::xdp::{Mode, Program};
+
+/// How long devices may take to be up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A namespace that ends with this value.
 pub(crate) struct Namespace {
@@ -45,6 +50,25 @@ impl Namespace {
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "ethtool {}: {said}", words.join(" "));
             Ok(())
+        })
+    }
+
+    /// Waits until the kernel has noticed that these devices are up, which takes it up to a second
+    /// while others come and go. Until then it drops what is sent.
+    fn wait_for(&self, devices: &[&str]) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        self.enter(|| {
+            loop {
+                let running: Vec<_> = getifaddrs()?
+                    .filter(|one| one.flags.contains(InterfaceFlags::IFF_RUNNING))
+                    .map(|one| one.interface_name)
+                    .collect();
+                if devices.iter().all(|name| running.iter().any(|one| one == name)) {
+                    return Ok(());
+                }
+                ensure!(Instant::now() < deadline, "of {devices:?} only {running:?} run");
+                thread::sleep(Duration::from_millis(2));
+            }
         })
     }
 
@@ -104,6 +128,9 @@ impl Net {
         net.r.ip(&relay)?;
         net.a.ip(&host_end(1))?;
         net.b.ip(&host_end(2))?;
+        net.a.wait_for(&["phone"])?;
+        net.b.wait_for(&["phone"])?;
+        net.r.wait_for(&["to-a", "to-b"])?;
         Ok(net)
     }
 

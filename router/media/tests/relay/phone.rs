@@ -3,6 +3,7 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd as _;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -73,6 +74,14 @@ impl Phone {
     /// Waits for a packet.
     pub(crate) fn receive(&self) -> Result<Arrived> {
         self.receive_with(MsgFlags::empty()).context("nothing arrived")
+    }
+
+    /// One of a stream that goes on until something has happened: at once after each other they
+    /// would fill the buffers on the way, and a later packet would be lost.
+    pub(crate) fn stream(&self, to: SocketAddr, data: &[u8]) -> Result<()> {
+        self.send(to, data)?;
+        thread::sleep(Duration::from_millis(1));
+        Ok(())
     }
 
     /// What has arrived already, without waiting.

@@ -111,7 +111,7 @@ fn r_m5_a_peer_is_learned_in_user_space_and_then_relayed_in_front_of_it() -> Res
     let call = Call::with(&mut stage, |leg| leg.learn = learn(60_000, 50))?;
     let nat = Phone::new(&stage.net.a, "10.0.1.2:7777")?;
     while !stage.report(call.for_alice).legs[0].locked {
-        nat.send(call.for_alice, &rtp(1))?;
+        nat.stream(call.for_alice, &rtp(1))?;
     }
     assert_eq!(stage.outcome("media_relayed"), 0, "nobody is learned in the program");
     passes_after(&rtp(1), (&nat, call.for_alice), (&call.bob, call.for_bob))?;
