@@ -104,6 +104,31 @@ fn a_wrong_password_is_refused_and_logged_for_fail2ban() -> Result<()> {
     router.check_alive()
 }
 
+/// A record holds what came of a check, not the password: a replay needs no users.
+#[test]
+fn what_was_decided_about_credentials_is_replayed_as_it_was() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let folder = TempDir::with_prefix("viaduct-auth-")?;
+    let router = with_file(folder.path(), "")?;
+    let mut phone = client(&router)?;
+    let record = folder.path().join("checks.jsonl").display().to_string();
+    let words = ["record", &record, "--cases", "6", "--for", "120", "--method", "REGISTER"];
+    std::thread::scope(|scope| {
+        let recorder = scope.spawn(|| router.cli(&words));
+        while !recorder.is_finished() {
+            ensure!(status(&mut phone, ALICE)? == 200, "alice is not let in");
+            ensure!(status(&mut phone, User { password: "wrong", ..ALICE })? == 401, "mallory is");
+        }
+        recorder.join().map_err(|_| anyhow::anyhow!("the recorder panicked"))?
+    })?;
+    let kept = fs::read_to_string(&record)?;
+    ensure!(!kept.contains("secret"), "a password was recorded:\n{kept}");
+    let shipped = policy::shipped("registrar")?.display().to_string();
+    let same = router.cli(&["replay", &record, "--policy", &shipped])?;
+    ensure!(same.contains("6 runs: 6 decided alike"), "{same}\n{kept}");
+    router.check_alive()
+}
+
 #[test]
 fn sipp_registers_and_calls_a_baresip_phone_both_with_passwords() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);

@@ -1,11 +1,15 @@
 //! A policy cannot hurt the router: one that loops, traps, eats memory or returns garbage ends its
 //! own request by the manifest's fallback, and the requests beside it are served as ever.
 
+#[path = "../../router/policy/tests/common/guest.rs"]
+mod guest;
+
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use guest::Guest;
 use tempfile::TempDir;
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::place::router_address;
@@ -186,12 +190,18 @@ fn forbidden_edits_and_floods_of_a_table_are_refused_and_named() -> Result<()> {
 #[test]
 fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> {
     let Some(bench) = start()? else { return Ok(()) };
-    // As long as the one of 500 MB claims to be; it is not read to its end.
-    let huge = bench.router.admin_post("/v1/policy", &vec![0; 33 << 20])?;
-    ensure!(huge.starts_with("HTTP/1.1 413"), "{huge}");
-    let garbage = bench.router.admin_post("/v1/policy", b"no WebAssembly")?;
-    ensure!(garbage.starts_with("HTTP/1.1 4"), "{garbage}");
-    for kind in ["size", "package"] {
+    let hang = "(func $s (loop $l (br $l))) (start $s)";
+    let hangs = Guest { rest: hang, ..Guest::default() }.build(&guest::manifest(""));
+    // Nobody reads 500 MB to their end before refusing them.
+    let refused = [
+        ("size", "413", vec![0; 500 << 20]),
+        ("package", "4", b"no WebAssembly".to_vec()),
+        ("resources", "4", guest::by_hand(guest::MAKES_RESOURCES)),
+        ("start", "4", hangs),
+    ];
+    for (kind, status, component) in refused {
+        let answer = bench.router.admin_post("/v1/policy", &component)?;
+        ensure!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{kind}: {answer}");
         let count = bench.router.metric_of("policy_refused", &format!("kind=\"{kind}\""))?;
         ensure!(count == 1, "{kind}: {count}");
         let named = |line: &str| {

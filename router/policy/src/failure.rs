@@ -45,7 +45,7 @@ fn kind(error: &Error, memory_refused: bool) -> FailureKind {
 }
 
 /// Causes, outermost first, without line breaks.
-fn in_words(error: &Error) -> String {
+pub(crate) fn in_words(error: &Error) -> String {
     const LONGEST: usize = 1024;
     let text = format!("{error:#}");
     text.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect()

@@ -11,7 +11,7 @@ pub mod replay;
 pub mod session;
 mod tap;
 
-pub use case::{Case, CaseError, Header, Setup};
+pub use case::{AuthSetup, Case, CaseError, Header, Setup};
 pub use http::HttpFact;
 pub use replay::{Replay, Replayed};
 pub use session::{Filter, RecordLimits, Session};

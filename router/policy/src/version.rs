@@ -9,6 +9,7 @@ use wasmtime::component::{Component, HasSelf, InstancePre, Linker};
 
 use crate::bindings::policy::{Policy, PolicyPre};
 use crate::counts::{Counters, Counts};
+use crate::failure::in_words;
 use crate::guest::Guest;
 use crate::manifest::{Interface, Manifest, ManifestError};
 use crate::package::{self, PackageError};
@@ -168,7 +169,7 @@ impl PolicyVersion {
         // A start function that hangs or traps is found here and not by the first phone.
         Instance::new(&version, &Arc::default()).map_err(|error| LoadError::Smoke {
             policy: version.manifest.name.clone(),
-            reason: format!("{error:#}"),
+            reason: in_words(&error),
         })?;
         Ok(version)
     }

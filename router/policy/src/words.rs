@@ -27,6 +27,9 @@ pub(crate) fn verdict_in_words(verdict: &Verdict) -> String {
     }
 }
 
+/// What a check of Proxy-Authorization stages.
+pub(crate) const REMOVE_CREDENTIALS: &str = "remove credentials";
+
 pub(crate) fn log_line(level: u8, text: &str) -> String {
     let level = match level {
         0 => "error",
@@ -114,7 +117,7 @@ fn edit_in_words(edit: &HeaderEdit) -> String {
     match edit {
         HeaderEdit::Add { name, value } => format!("add {}: {}", text(name), text(value)),
         HeaderEdit::Remove { name } => format!("remove {}", text(name)),
-        HeaderEdit::RemoveLine { .. } => "remove credentials".to_owned(),
+        HeaderEdit::RemoveLine { .. } => REMOVE_CREDENTIALS.to_owned(),
     }
 }
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Guest, core, manifest};
+use common::{Guest, MAKES_RESOURCES, by_hand, core, manifest};
 use viaduct_policy::{CatalogError, LoadError, PackageError, PolicyCatalog, package};
 
 /// Why the catalog refuses it: the kind, as log and metrics name it, and the words.
@@ -22,10 +22,6 @@ fn wanted(error: &str, wanted: &str) {
 }
 
 /// A component as text, with a manifest: for what no honest tool builds.
-fn by_hand(component: &str) -> Vec<u8> {
-    package::build(&wat::parse_str(component).unwrap(), &manifest("")).unwrap()
-}
-
 #[test]
 fn an_import_without_grant_is_refused_by_name() {
     let imports = r#"(import "viaduct:policy/nat@1.0.0" "force-rport" (func))"#;
@@ -62,19 +58,8 @@ fn imports_of_others_are_refused_by_name() {
 /// that is reused could pile up millions.
 #[test]
 fn a_policy_that_makes_resources_of_its_own_is_refused() {
-    let maker = r#"(component
-        (component $inner
-          (type $r (resource (rep i32)))
-          (core func $new (canon resource.new $r))
-          (core module $m
-            (import "host" "new" (func $new (param i32) (result i32)))
-            (func (export "flood")
-              (loop $l (drop (call $new (i32.const 1))) (br $l))))
-          (core instance (instantiate $m
-            (with "host" (instance (export "new" (func $new)))))))
-        (instance (instantiate $inner)))"#;
     wanted(
-        &refusal(&by_hand(maker)),
+        &refusal(&by_hand(MAKES_RESOURCES)),
         "resources: policy `guest` makes resources of its own (`resource.new`)",
     );
 }

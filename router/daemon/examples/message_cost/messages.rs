@@ -1,38 +1,52 @@
 //! The messages of phones and of whoever is behind the router.
 
+use std::net::Ipv4Addr;
+
 /// AoRs in use.
 pub(crate) const AORS: u32 = 1_000;
+/// Phones in use: so many that none of them floods, as the default script counts it.
+const PHONES: u32 = 200;
+
+/// Where the phone of a turn is.
+pub(crate) fn phone(n: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(192, 0, 2, 10)) + n % PHONES)
+}
 
 pub(crate) fn options(n: u32) -> String {
+    let phone = phone(n);
     format!(
-        "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bK{n:08x};rport\r\n\
+        "OPTIONS sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {phone}:5062;branch=z9hG4bK{n:08x};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:probe@example.com>;tag={n:x}\r\nTo: <sip:example.com>\r\n\
-         Call-ID: {n:08x}@192.0.2.7\r\nCSeq: {n} OPTIONS\r\nContact: <sip:probe@192.0.2.7:5062>\r\n\
+         Call-ID: {n:08x}@{phone}\r\nCSeq: {n} OPTIONS\r\nContact: <sip:probe@{phone}:5062>\r\n\
          Accept: application/sdp\r\nUser-Agent: cost\r\nContent-Length: 0\r\n\r\n"
     )
 }
 
 pub(crate) fn register(n: u32) -> String {
+    let phone = phone(n);
     let user = n % AORS;
     format!(
-        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bK{n:08x};rport\r\n\
+        "REGISTER sip:example.com SIP/2.0\r\nVia: SIP/2.0/UDP {phone}:5062;branch=z9hG4bK{n:08x};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:user{user}@example.com>;tag={n:x}\r\n\
-         To: <sip:user{user}@example.com>\r\nCall-ID: reg-{user}@192.0.2.7\r\nCSeq: {n} REGISTER\r\n\
-         Contact: <sip:user{user}@192.0.2.7:5062>;expires=3600\r\nSupported: path\r\n\
+         To: <sip:user{user}@example.com>\r\nCall-ID: reg-{user}@{phone}\r\nCSeq: {n} REGISTER\r\n\
+         Contact: <sip:user{user}@{phone}:5062>;expires=3600\r\nSupported: path\r\n\
          Allow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\nUser-Agent: cost\r\nContent-Length: 0\r\n\r\n"
     )
 }
 
 pub(crate) fn invite(n: u32) -> String {
+    let phone = phone(n);
     let user = n % AORS;
-    let body = "v=0\r\no=- 1 1 IN IP4 192.0.2.7\r\ns=-\r\nc=IN IP4 192.0.2.7\r\nt=0 0\r\n\
-                m=audio 4000 RTP/AVP 0 8\r\n";
+    let body = format!(
+        "v=0\r\no=- 1 1 IN IP4 {phone}\r\ns=-\r\nc=IN IP4 {phone}\r\nt=0 0\r\n\
+         m=audio 4000 RTP/AVP 0 8\r\n"
+    );
     format!(
         "INVITE sip:user{user}@example.com SIP/2.0\r\n\
-         Via: SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bKi{n:08x};rport\r\n\
+         Via: SIP/2.0/UDP {phone}:5062;branch=z9hG4bKi{n:08x};rport\r\n\
          Max-Forwards: 70\r\nFrom: <sip:caller@example.com>;tag=c{n:x}\r\n\
-         To: <sip:user{user}@example.com>\r\nCall-ID: call-{n:08x}@192.0.2.7\r\nCSeq: 1 INVITE\r\n\
-         Contact: <sip:caller@192.0.2.7:5062>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n\
+         To: <sip:user{user}@example.com>\r\nCall-ID: call-{n:08x}@{phone}\r\nCSeq: 1 INVITE\r\n\
+         Contact: <sip:caller@{phone}:5062>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS\r\n\
          User-Agent: cost\r\nContent-Type: application/sdp\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -48,9 +62,10 @@ pub(crate) fn in_dialog(method: &str, cseq: u32, n: u32, ok: &str) -> String {
     let target = lines(ok, "Contact")[0].trim_start_matches('<').split('>').next().unwrap();
     format!(
         "{method} {target} SIP/2.0\r\n\
-         Via: SIP/2.0/UDP 192.0.2.7:5062;branch=z9hG4bK{method}{n:08x};rport\r\n\
+         Via: SIP/2.0/UDP {}:5062;branch=z9hG4bK{method}{n:08x};rport\r\n\
          Max-Forwards: 70\r\n{route}From: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {method}\r\n\
          Content-Length: 0\r\n\r\n",
+        phone(n),
         lines(ok, "From")[0],
         lines(ok, "To")[0],
         lines(ok, "Call-ID")[0]

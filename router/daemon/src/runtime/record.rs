@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use viaduct_engine::auth::{Account, Algorithm, Auth, Credentials, Known, Replay};
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::{Listener, Settings, Transport};
 use viaduct_policy::PolicyCatalog;
 use viaduct_policy::record::case::FORMAT;
-use viaduct_policy::record::{Filter, Header, RecordLimits, Session, Setup};
+use viaduct_policy::record::{AuthSetup, Filter, Header, RecordLimits, Session, Setup};
 
 use crate::config::{Config, network};
 use crate::control::{RecordPart, RecordRequest, Refusal};
@@ -85,6 +86,11 @@ pub(super) fn header(config: &Config) -> Header {
         domains: config.domains.iter().map(ToString::to_string).collect(),
         trusted: config.trusted.iter().map(|n| format!("{}/{}", n.addr, n.bits)).collect(),
         listeners: config.listeners.iter().map(listener).collect(),
+        auth: config.auth.as_ref().map(|auth| AuthSetup {
+            realm: auth.realm.as_deref().map(str::to_owned),
+            algorithms: auth.algorithms.iter().map(|one| one.name().to_owned()).collect(),
+            auth_int: auth.auth_int,
+        }),
     };
     Header { format: FORMAT.to_owned(), setup }
 }
@@ -102,11 +108,41 @@ pub(crate) fn settings(setup: &Setup, base: Settings) -> Result<Settings, String
         let listener = listener(text);
         settings.listeners.push(listener.ok_or_else(|| format!("`{text}` is no listener"))?);
     }
+    settings.auth = setup.auth.as_ref().map(auth).transpose()?;
     if settings.path_keys.is_empty() {
         let key = PathKeys::new(vec![(0, vec![0x5a; 32])]);
         settings.path_keys = key.map_err(|fault| fault.to_string())?;
     }
     Ok(settings)
+}
+
+/// Challenges as they were. Nobody is a user: what came of checks is in the record.
+fn auth(setup: &AuthSetup) -> Result<Auth, String> {
+    let algorithm = |name: &String| {
+        let known = Algorithm::from_name(name.as_bytes());
+        known.ok_or_else(|| format!("`{name}` is no algorithm"))
+    };
+    let algorithms = setup.algorithms.iter().map(algorithm).collect::<Result<Vec<_>, _>>()?;
+    if algorithms.is_empty() {
+        return Err("`auth` has no algorithms".to_owned());
+    }
+    Ok(Auth {
+        realm: setup.realm.as_deref().map(Into::into),
+        algorithms,
+        auth_int: setup.auth_int,
+        info: false,
+        nonce_life_ms: 0,
+        replay: Arc::new(Replay::new(1, 0, 0)),
+        credentials: Arc::new(NoUsers),
+    })
+}
+
+struct NoUsers;
+
+impl Credentials for NoUsers {
+    fn get(&self, _: &Account, _: u64) -> Known {
+        Known::Nobody
+    }
 }
 
 fn listener(text: &str) -> Option<Listener> {

@@ -78,6 +78,20 @@ pub struct Setup {
     pub trusted: Vec<String>,
     /// `udp 192.0.2.1:5060 sip.example.com:5060`: bound, and as others are told.
     pub listeners: Vec<String>,
+    /// How it challenges; without users it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSetup>,
+}
+
+/// What challenges depend on. What came of checks stands in the cases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuthSetup {
+    /// Realm of all users; `None`: each domain is one.
+    pub realm: Option<String>,
+    /// Names, most wanted first.
+    pub algorithms: Vec<String>,
+    /// `auth-int` is offered.
+    pub auth_int: bool,
 }
 
 /// A text, or bytes that are none, in base64.

@@ -15,7 +15,7 @@ use super::http::HttpFact;
 use super::media::MediaFact;
 use super::tap::Tap;
 use crate::version::PolicyVersion;
-use crate::words::{effects_in_words, verdict_in_words};
+use crate::words::{REMOVE_CREDENTIALS, effects_in_words, verdict_in_words};
 
 /// Which runs are kept.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -244,9 +244,16 @@ fn is_party(message: Message<'_>, user: &[u8]) -> bool {
         .any(|uri| Uri::parse(uri).is_ok_and(|uri| uri.user.is_some_and(|named| named == user)))
 }
 
-/// Effects in words, without what differs between two makings of the same run.
+/// Effects in words, without what differs between two makings of the same run, and without what
+/// proves a password.
 pub(crate) fn kept(effects: &Effects) -> Vec<String> {
-    effects_in_words(effects).into_iter().map(|line| without_nonce(&line)).collect()
+    let lines = effects_in_words(effects).into_iter();
+    lines.filter(|line| !is_of_check(line)).map(|line| without_nonce(&line)).collect()
+}
+
+/// A check that succeeds stages these by itself; a replay has its outcome and makes no check.
+fn is_of_check(line: &str) -> bool {
+    line == REMOVE_CREDENTIALS || line.starts_with("reply header Authentication-Info:")
 }
 
 /// Nonces hold the key of the router and the moment.
