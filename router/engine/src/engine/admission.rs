@@ -28,7 +28,7 @@ const LEAST: (u16, u16) = (20, 100);
 /// How often the shares are changed at most.
 const STEP_US: u64 = 20_000;
 /// Of the time messages may wait: so long is enough once there was too much to do.
-const WATCHFUL: u64 = 8;
+const WATCHFUL: u64 = 16;
 /// Table whose bindings tell a refresh from a first registration.
 const TABLE: &str = "location";
 /// Answers that may be given at once, as a part of those of a second.
@@ -40,6 +40,11 @@ enum Class {
     Kept,
     Refresh,
     New,
+}
+
+/// Is one of so many thousandths drawn?
+fn is_drawn(share: u16, random: u64) -> bool {
+    random % u64::from(ALL) < u64::from(share)
 }
 
 /// What becomes of a request.
@@ -68,6 +73,8 @@ pub(super) struct Admission {
     /// Answers that may be given now, millionths.
     answers: u64,
     answered_us: u64,
+    /// What was drawn for the request that is being read, before it was.
+    pub(super) drawn: Option<Admitted>,
 }
 
 impl Admission {
@@ -83,6 +90,7 @@ impl Admission {
             stepped_us: 0,
             answers: 0,
             answered_us: 0,
+            drawn: None,
         }
     }
 
@@ -124,6 +132,11 @@ impl Admission {
         open < most / 2 && self.new == ALL && self.refresh == ALL
     }
 
+    /// Are there new requests that are not let in for want of time?
+    pub(super) fn is_pressed(&self) -> bool {
+        self.new < ALL
+    }
+
     /// `source`: `None` where it is a trusted peer, which speaks for many.
     fn lets_in(
         &self,
@@ -148,7 +161,7 @@ impl Admission {
                 return false;
             }
         }
-        random % u64::from(ALL) < u64::from(share)
+        is_drawn(share, random)
     }
 
     /// May one more 503 be given, with so many a second?
@@ -180,7 +193,7 @@ impl Admission {
         }
         self.stepped_us = now_us;
         let most_us = if self.new < ALL { most_us / WATCHFUL } else { most_us };
-        let fewer = |share: u16, least: u16| (share - share / 8).max(least);
+        let fewer = |share: u16, least: u16| (share - share / 16).max(least);
         if behind && most_us > 0 && now_us.saturating_sub(since_us) >= most_us {
             match self.new > LEAST.0 {
                 true => self.new = fewer(self.new, LEAST.0),
@@ -189,7 +202,8 @@ impl Admission {
         } else if self.refresh < ALL {
             self.refresh = self.refresh.saturating_add(20).min(ALL);
         } else {
-            self.new = self.new.saturating_add(10).min(ALL);
+            // In proportion: where one in a hundred is let in, one more in a hundred is twice as many.
+            self.new = self.new.saturating_add((self.new / 16).max(1)).min(ALL);
         }
     }
 }
@@ -216,10 +230,27 @@ impl<P: Policy> Engine<P> {
         let class = self.class_of(message, read);
         let trusted = self.settings.is_trusted(flow.remote.ip());
         let source = Some(flow.remote.ip()).filter(|_| !trusted);
-        let random = self.next_random();
+        // What was drawn for it already is not drawn again; there must be room nevertheless.
+        let random = match self.admission.drawn.take() {
+            Some(Admitted::Yes) => 0,
+            Some(refused) => return refused,
+            None => self.next_random(),
+        };
         if self.admission.lets_in(class, source, (open, most), random) {
             return Admitted::Yes;
         }
+        self.refusal()
+    }
+
+    /// What becomes of a new request for want of time.
+    pub(super) fn draw(&mut self) -> Admitted {
+        match is_drawn(self.admission.new, self.next_random()) {
+            true => Admitted::Yes,
+            false => self.refusal(),
+        }
+    }
+
+    fn refusal(&mut self) -> Admitted {
         let per_s = self.settings.bounds.shed_answers_per_s;
         match self.admission.may_answer(per_s, self.now.mono_us) {
             true => Admitted::No,

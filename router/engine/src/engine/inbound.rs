@@ -31,6 +31,10 @@ enum Examined {
 
 impl<P: Policy> Engine<P> {
     pub(super) fn on_message(&mut self, flow: Flow, bytes: &[u8]) {
+        if self.is_dropped_unread(flow, bytes) {
+            self.counters.ignored = self.counters.ignored.wrapping_add(1);
+            return;
+        }
         let mut run = self.take_run();
         let scanned = run.head.scan(bytes, &self.settings.bounds.message);
         let message = Message::new(bytes, &run.head);

@@ -4,7 +4,7 @@
 //! After each input the shell polls until it is told [`Output::Idle`]; a debug assertion holds it
 //! to that. One engine belongs to one worker and owns all its transactions.
 //!
-//! The files follow one message: `inbound` (a request comes in), `admission` (is there room for it),
+//! The files follow one message: `inbound` (a request comes in), `gate` and `admission` (is there room for it),
 //! `decide` (the policy and its verdict), `fork` (branches go out), `downstream` (responses come
 //! back), `respond` (answers go out), `due` (timers), `cancel`, `stray` (requests forwarded without
 //! state), `parked` (responses that wait for a commit), `ping` (keep-alives), `taken_back`
@@ -18,6 +18,7 @@ mod decide;
 mod downstream;
 mod due;
 mod fork;
+mod gate;
 mod ids;
 mod inbound;
 mod media;
