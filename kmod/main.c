@@ -92,6 +92,9 @@ static int __init viaduct_init(void)
 	err = viaduct_netlink_init();
 	if (err)
 		goto err_device;
+#ifdef VIADUCT_LEAKY
+	pr_warn("viaduct: built to leak memory, for tests only\n");
+#endif
 	pr_info("viaduct: media relay, interface version %d\n",
 		VIADUCT_FAMILY_VERSION);
 	return 0;

@@ -2,11 +2,12 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink|router|bench]   `suite`, the default, ends with `churn`; for
+# usage: run.sh [suite|churn|netlink|router|bench|debug]   `suite`, the default, ends with `churn`; for
 #                            `router` see router-files.sh; `bench` counts instructions
 # env:   ARGS                to the relay suite, such as part of a test's name
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
+#        VIADUCT_LEAKY       a module built to leak, for `debug`
 #        VIADUCT_KERNEL      see tests/kernel.sh
 #        VIADUCT_QEMU_S      how long it may take, 900 s else
 #        VIADUCT_QEMU_CPU    arguments instead of emulation, such as "-accel kvm -cpu host"
@@ -55,6 +56,7 @@ cp "$here"/*.sh "$share/"
 [ "$script" != router ] || "$here/router-files.sh" "$share"
 # A copy, so that building meanwhile does not change what runs.
 cp "$out/$version/viaduct.ko" "$suite" "$out"/guest/* "$share/"
+[ -z "${VIADUCT_LEAKY:-}" ] || cp "$VIADUCT_LEAKY" "$share/viaduct-leaky.ko"
 cat >"$share/env" <<END
 SCRIPT=$script
 SUITE=./$(basename "$suite")
