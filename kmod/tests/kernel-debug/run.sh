@@ -1,8 +1,9 @@
 #!/bin/bash
 # Builds the debug kernel if it is not there, and the module for it, once as it is and once leaking;
-# boots it in QEMU and runs tests/qemu/debug.sh there.
+# boots it in QEMU and runs a script of tests/qemu there: `debug`, which is all of the others, else the
+# one named.
 #
-# usage: run.sh [netlink|churn|suite|debug]   `debug` else
+# usage: run.sh [netlink|churn|suite|leak|debug]
 # env:   as for tests/qemu/run.sh
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
