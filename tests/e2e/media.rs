@@ -325,6 +325,12 @@ fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>)
     while relayed(&stand.shown()?) <= u64::from(2 * PACKETS) {
         ensure!(!caller.has_ended(), "the caller has given up:\n{}", stand.router.log());
     }
+    // A session that signalling has changed is placed again within a second.
+    while stand.shown()?.pointer("/streams/0/carrier").and_then(Value::as_str) != Some("xdp") {
+        ensure!(!caller.has_ended(), "XDP is never said to carry it:\n{}", stand.router.log());
+    }
+    let status = stand.router.cli(&["status"])?;
+    ensure!(status.contains("XDP, "), "{status}");
     during()?;
     caller.finish()?.all_good("caller", 1)?;
     callee.finish()?.all_good("callee", 1)?;
