@@ -41,7 +41,7 @@ ARGS ?=
 
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup run test swap-soak soak bench sim sim-mutants fuzz deny sbom check fmt policies \
+.PHONY: help setup run test swap-soak soak bench kernel-debug sim sim-mutants fuzz deny sbom check fmt policies \
 	python-policy c-policy build clean-run
 
 help:
@@ -50,6 +50,7 @@ help:
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies and relayed packets cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
+	@echo 'make kernel-debug  the kernel module on a kernel that finds leaks and lock faults, in QEMU'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
@@ -161,6 +162,11 @@ bench: policies
 		--viaduct-config tests/bench/viaduct.toml $(ARGS)
 	$(CARGO) run --release -p viaduct --example message_cost
 	$(MAKE) -C kmod qemu-bench
+
+# Builds the distribution's kernel with our configuration (kmod/tests/kernel-debug), once; then boots
+# it with the module and runs the module's tests.
+kernel-debug:
+	$(MAKE) -C kmod kernel-debug
 
 sim: policies
 	$(CARGO) run --release -p viaduct-sim -- \

@@ -41,7 +41,7 @@ static void tell(struct work_struct *work)
 
 		events &= ~BIT(QUEUED);
 		if (!session->removed && events)
-			viaduct_tell_session(session, events);
+			viaduct_tell_session(session, events, false);
 		viaduct_session_put(session);
 	}
 	mutex_unlock(&vn->lock);
@@ -99,6 +99,22 @@ void viaduct_sweep_start(struct viaduct_net *vn)
 {
 	if (!vn->dying)
 		schedule_delayed_work(&vn->sweep, HZ);
+}
+
+void viaduct_event_last(struct viaduct_net *vn)
+{
+	struct viaduct_session *session;
+	struct viaduct_owner *owner;
+
+	mutex_lock(&vn->lock);
+	list_for_each_entry(owner, &vn->owners, list) {
+		list_for_each_entry(session, &owner->sessions, of_owner) {
+			viaduct_tell_session(session, VIADUCT_EVENT_UNLOADED,
+					     true);
+			cond_resched();
+		}
+	}
+	mutex_unlock(&vn->lock);
 }
 
 void viaduct_event_init(struct viaduct_net *vn)

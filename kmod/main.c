@@ -43,7 +43,10 @@ static int __net_init net_init(struct net *net)
 	return err;
 }
 
-/* An RCU grace period passes between this and net_exit(). */
+/*
+ * Takes no more packets. An RCU grace period passes between this and
+ * net_exit(), and before the last counters are told.
+ */
 static void __net_exit net_pre_exit(struct net *net)
 {
 	struct viaduct_net *vn = viaduct_net(net);
@@ -92,6 +95,9 @@ static int __init viaduct_init(void)
 	err = viaduct_netlink_init();
 	if (err)
 		goto err_device;
+#ifdef VIADUCT_LEAKY
+	pr_warn("viaduct: built to leak memory, for tests only\n");
+#endif
 	pr_info("viaduct: media relay, interface version %d\n",
 		VIADUCT_FAMILY_VERSION);
 	return 0;
@@ -103,8 +109,26 @@ err_net:
 	return err;
 }
 
+/*
+ * While the family is still there: who owns sessions is told what they have
+ * counted to the last packet. A namespace that comes now has no sessions yet.
+ */
+static void __exit say_farewell(void)
+{
+	struct net *net;
+
+	down_read(&net_rwsem);
+	for_each_net(net)
+		net_pre_exit(net);
+	synchronize_net();
+	for_each_net(net)
+		viaduct_event_last(viaduct_net(net));
+	up_read(&net_rwsem);
+}
+
 static void __exit viaduct_exit(void)
 {
+	say_farewell();
 	viaduct_netlink_exit();
 	viaduct_device_exit();
 	unregister_pernet_subsys(&net_ops);

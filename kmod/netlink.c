@@ -72,6 +72,8 @@ static int attach(struct viaduct_net *vn, struct genl_info *info, u64 id,
 	struct viaduct_owner *mine, *owner;
 	int err;
 
+	if (vn->dying)
+		return -ESHUTDOWN;
 	mine = viaduct_owner_by_portid(vn, info->snd_portid);
 	owner = viaduct_owner_find(vn, id);
 	if (mine && mine != owner) {
@@ -524,7 +526,8 @@ static struct sk_buff *event_new(u32 events, void **header)
 	return skb;
 }
 
-void viaduct_tell_session(struct viaduct_session *session, u32 events)
+void viaduct_tell_session(struct viaduct_session *session, u32 events,
+			  bool counters)
 {
 	struct sk_buff *skb;
 	void *header;
@@ -532,7 +535,7 @@ void viaduct_tell_session(struct viaduct_session *session, u32 events)
 	skb = event_new(events, &header);
 	if (skb)
 		multicast(session->vn, skb, header,
-			  viaduct_fill_session(skb, session, false));
+			  viaduct_fill_session(skb, session, counters));
 }
 
 void viaduct_tell_owner(struct viaduct_net *vn, u64 owner, u32 events)

@@ -8,7 +8,8 @@ int viaduct_netlink_init(void);
 void viaduct_netlink_exit(void);
 
 /* Multicast; the namespace's mutex held. Lost where nobody has room for it. */
-void viaduct_tell_session(struct viaduct_session *session, u32 events);
+void viaduct_tell_session(struct viaduct_session *session, u32 events,
+			  bool counters);
 void viaduct_tell_owner(struct viaduct_net *vn, u64 owner, u32 events);
 
 #endif

@@ -141,6 +141,9 @@ static void session_free(struct rcu_head *rcu)
 		container_of(rcu, struct viaduct_session, rcu);
 	int i;
 
+#ifdef VIADUCT_LEAKY	/* to test the search for leaks: see Kbuild */
+	return;
+#endif
 	for (i = 0; i < 2; i++) {
 		viaduct_terms_free(rcu_dereference_protected(
 			session->leg[i].terms, true));

@@ -3,10 +3,13 @@
 # the packages are unpacked into a folder of this tree. Prints the folder of the headers.
 #
 # usage: kernel.sh [image]     image: the kernel and its modules too, for QEMU
-# env:   VIADUCT_KERNEL        which one, as in 6.1.0-56-amd64; the distribution's current one else
+# env:   VIADUCT_KERNEL        which one, as in 6.1.0-56-amd64; the distribution's current one else;
+#                              `debug`: one we build, see kernel-debug/build.sh
 #        VIADUCT_KERNEL_DIR    where to keep them, target/kernel else
 set -euo pipefail
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+[ "${VIADUCT_KERNEL:-}" != debug ] || exec "$here/kernel-debug/build.sh"
 cache=${VIADUCT_KERNEL_DIR:-$root/target/kernel}
 want=${1:-headers}
 mkdir -p "$cache"

@@ -73,7 +73,8 @@
  * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION.
  * VIADUCT_CMD_ATTACH    OWNER (not 0), GRACE_S (optional, 1..86400, default 60).
  *                       EBUSY: another open socket is attached with that number,
- *                       or this socket with another; ENOSPC: 64 owners are there.
+ *                       or this socket with another; ENOSPC: 64 owners are there;
+ *                       ESHUTDOWN: the module is being unloaded.
  *                       -> SESSIONS (of this owner).
  * VIADUCT_CMD_DETACH    Removes the owner with all its sessions.
  * VIADUCT_CMD_ADD       SESSION_LIST of whole sessions: all or, on any error, none.
@@ -91,7 +92,8 @@
  *                       NLM_F_DUMP_INTR marks a dump during which sessions were
  *                       added or removed; GENERATION says the same across dumps.
  * VIADUCT_CMD_EVENT     multicast only: EVENT (a set of VIADUCT_EVENT_*), SESSION
- *                       without counters; EVENT and OWNER where an owner is gone.
+ *                       without counters, but with them for UNLOADED; EVENT and OWNER
+ *                       where an owner is gone.
  * VIADUCT_CMD_DEVICE_ADD  DEVICE. Its packets are taken at its ingress, before the
  *                       IP layer and PRE_ROUTING, where those of other devices are
  *                       taken, and so are those that a tap sees too. The device
@@ -218,6 +220,7 @@ enum viaduct_leg_attr {
 #define VIADUCT_EVENT_IDLE (1U << 5)	/* nothing relayed for IDLE_S */
 #define VIADUCT_EVENT_OWNER_GONE (1U << 6)	/* the owner's socket was closed */
 #define VIADUCT_EVENT_EXPIRED (1U << 7)	/* the owner and its sessions removed */
+#define VIADUCT_EVENT_UNLOADED (1U << 8)	/* the module goes; the counters are final */
 /* FOREIGN and LIMITED are told at most once a second for a session. */
 
 /* Counters, each u64, of what arrived at a leg. */

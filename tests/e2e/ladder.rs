@@ -53,13 +53,14 @@ fn register_alice(router: &Router) -> Result<()> {
     register(router, "alice", (own_address(), 5060).into())
 }
 
-/// The kernel's number of the program on the router's interface.
-fn program(wire: &Wire) -> Result<u32> {
+/// The kernel's numbers of the program on the router's interface, and of that.
+fn attached(wire: &Wire) -> Result<(u32, u32)> {
     let output = wire
         .in_router(|| Command::new("ip").args(["-d", "link", "show", "dev", ROUTER]).output())??;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let id = text.split("prog/xdp id ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    Ok(id.with_context(|| format!("no program:\n{text}"))?.parse()?)
+    let index = text.split(':').next().unwrap_or_default();
+    Ok((id.with_context(|| format!("no program:\n{text}"))?.parse()?, index.trim().parse()?))
 }
 
 #[test]
@@ -82,7 +83,8 @@ fn no_call_is_lost_when_program_link_and_interface_go_and_come_back() -> Result<
         .start()?;
     caller.wait_until_up(CALLS.into(), PATIENCE)?;
 
-    detach::detach(program(&wire)?);
+    let (program, interface) = attached(&wire)?;
+    detach::detach(program, interface);
     opened(&router, 2, "xdp copy on router0")?;
     wire.router_ip(&format!("link set {ROUTER} down"))?;
     closed(&router, 2, "kernel sockets on router0 (the link is down)")?;

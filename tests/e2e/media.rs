@@ -303,12 +303,13 @@ impl Drop for Forwarding {
     }
 }
 
-/// The kernel's number of the program at this machine's end of a cable.
-fn program(side: &Namespace) -> Result<u32> {
+/// The kernel's numbers of the program at this machine's end of a cable, and of that end.
+fn attached(side: &Namespace) -> Result<(u32, u32)> {
     let output = Command::new("ip").args(["-d", "link", "show", "dev", side.cable()]).output()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let id = text.split("prog/xdp id ").nth(1).and_then(|rest| rest.split_whitespace().next());
-    Ok(id.with_context(|| format!("no program:\n{text}"))?.parse()?)
+    let index = text.split(':').next().unwrap_or_default();
+    Ok((id.with_context(|| format!("no program:\n{text}"))?.parse()?, index.trim().parse()?))
 }
 
 /// A call over XDP, with `during` done while it plays for the second time. Each packet arrives and
@@ -324,6 +325,12 @@ fn call_over_xdp(stand: &Stand, mode: &str, during: impl FnOnce() -> Result<()>)
     while relayed(&stand.shown()?) <= u64::from(2 * PACKETS) {
         ensure!(!caller.has_ended(), "the caller has given up:\n{}", stand.router.log());
     }
+    // A session that signalling has changed is placed again within a second.
+    while stand.shown()?.pointer("/streams/0/carrier").and_then(Value::as_str) != Some("xdp") {
+        ensure!(!caller.has_ended(), "XDP is never said to carry it:\n{}", stand.router.log());
+    }
+    let status = stand.router.cli(&["status"])?;
+    ensure!(status.contains("XDP, "), "{status}");
     during()?;
     caller.finish()?.all_good("caller", 1)?;
     callee.finish()?.all_good("callee", 1)?;
@@ -371,8 +378,9 @@ fn r_m8_a_call_goes_on_in_user_space_when_the_program_is_detached() -> Result<()
     let _forwarding = or_skip!(Forwarding::on().ok(), "{FORWARDING} cannot be written");
     let stand = or_skip!(Stand::with(over_xdp)?, "{NO_NAMESPACE}");
     call_over_xdp(&stand, "native", || {
-        // From one of the two cables it is on: that of the callers, where it was put first.
-        detach::detach(program(&stand.callers)?);
+        // From one of the two cables it is on.
+        let (program, interface) = attached(&stand.callers)?;
+        detach::detach(program, interface);
         Ok(())
     })?;
     wait_for_verdicts(&stand.router, "media_relayed", 1)?;

@@ -13,6 +13,8 @@ cd /mnt/share || exit 1
 . ./env
 export SUITE KERNEL ARGS ROUNDS MESSAGES SEED
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s, $(uname -r), $(nproc) CPUs"
+. ./lib.sh
+forget_leaks
 setsid -w /bin/bash -eu "./$SCRIPT.sh"
 code=$?
 dmesg >dmesg.txt

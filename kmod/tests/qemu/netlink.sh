@@ -11,3 +11,4 @@ load sessions_max=20
 ./netlink-fuzz "$MESSAGES" "$SEED" || fail "netlink messages, seed $SEED"
 unload
 clean_log
+no_leaks

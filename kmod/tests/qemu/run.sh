@@ -2,13 +2,15 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink|router|bench]   `suite`, the default, ends with `churn`; for
-#                            `router` see router-files.sh; `bench` counts instructions
+# usage: run.sh [suite|churn|netlink|router|bench|debug|leak]   `suite`, the default, ends with
+#                            `churn`; for `router` see router-files.sh; `bench` counts instructions;
+#                            for the last two see kernel-debug/run.sh
 # env:   ARGS                to the relay suite, such as part of a test's name
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
+#        VIADUCT_LEAKY       a module built to leak, for `debug` and `leak`
 #        VIADUCT_KERNEL      see tests/kernel.sh
-#        VIADUCT_QEMU_S      how long it may take, 900 s else
+#        VIADUCT_QEMU_S      how long it may take, 1800 s else
 #        VIADUCT_QEMU_CPU    arguments instead of emulation, such as "-accel kvm -cpu host"
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -28,20 +30,22 @@ make -C "$root/kmod" guest OUT="$out" >&2
 
 # They run in the guest as they were built here.
 built() { # test|bench NAME
-    (cd "$root" && nice -n 10 cargo "$1" -p viaduct-media "--$1" "$2" --no-run --message-format=json) \
+    (cd "$root" && nice -n 10 cargo "$1" --workspace "--$1" "$2" --no-run --message-format=json) \
         | sed -n "s/.*\"executable\":\"\([^\"]*\/$2-[^\"]*\)\".*/\1/p" | tail -1
 }
-cpu=(-smp 2)
-if [ "$script" = bench ]; then
-    suite=$(built bench relay_cost)
-    # Time is what the one CPU has executed, a nanosecond an instruction.
-    cpu=(-smp 1 -accel "tcg,thread=single,tb-size=512" -cpu qemu64 -icount "shift=0,sleep=off")
-else
-    suite=$here/lib.sh # `router` has no suite
-    [ "$script" = router ] || suite=$(built test relay)
-    read -ra given <<<"${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}"
-    cpu+=("${given[@]}")
-fi
+case $script in
+    bench) suite=$(built bench relay_cost) ;;
+    router | netlink) suite=$here/lib.sh ;; # they need none
+    *) suite=$(built test relay) ;;
+esac
+case $script in
+    # Time is what the one CPU has executed, a nanosecond an instruction, and passes at once where
+    # nothing is done. So what `bench` counts is exact, and for `router`, where people would be
+    # waiting, the machine is as quick as a real one, however slow or busy the one it is emulated on.
+    bench | router) machine="-smp 1 -accel tcg,thread=single,tb-size=512 -cpu qemu64 -icount shift=0,sleep=off" ;;
+    *) machine="-smp 2 ${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}" ;;
+esac
+read -ra cpu <<<"$machine"
 [ -r "$suite" ] || { say "what is to run in the guest could not be built"; exit 1; }
 
 initrd=$out/initrd-$version.gz
@@ -55,6 +59,7 @@ cp "$here"/*.sh "$share/"
 [ "$script" != router ] || "$here/router-files.sh" "$share"
 # A copy, so that building meanwhile does not change what runs.
 cp "$out/$version/viaduct.ko" "$suite" "$out"/guest/* "$share/"
+[ -z "${VIADUCT_LEAKY:-}" ] || cp "$VIADUCT_LEAKY" "$share/viaduct-leaky.ko"
 cat >"$share/env" <<END
 SCRIPT=$script
 SUITE=./$(basename "$suite")
@@ -66,7 +71,7 @@ SEED=${SEED:-1}
 END
 
 say "booting $version"
-nice -n 10 timeout "${VIADUCT_QEMU_S:-900}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
+nice -n 10 timeout "${VIADUCT_QEMU_S:-1800}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
     -nographic -no-reboot -nodefaults -serial stdio \
     -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
     -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off quiet" \

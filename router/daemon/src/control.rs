@@ -306,7 +306,7 @@ pub struct MediaCall {
 pub struct MediaStream {
     /// `audio`, `video`...
     pub kind: String,
-    /// Where it is carried: `kernel`, `user space`.
+    /// Where it is carried: `xdp`, `kernel`, `user space`.
     #[serde(default)]
     pub carrier: String,
     /// Who called.

@@ -125,11 +125,13 @@ pub enum Carrier {
     UserSpace,
     /// The kernel module; what it leaves alone still comes to user space.
     Kernel,
+    /// The program in front of the stack; what it leaves alone comes to the module or to user space.
+    Xdp,
 }
 
 impl Carrier {
     /// All of them.
-    pub const ALL: [Carrier; 2] = [Carrier::UserSpace, Carrier::Kernel];
+    pub const ALL: [Carrier; 3] = [Carrier::UserSpace, Carrier::Kernel, Carrier::Xdp];
 
     /// As people and metrics read it.
     #[must_use]
@@ -137,6 +139,7 @@ impl Carrier {
         match self {
             Carrier::UserSpace => "user space",
             Carrier::Kernel => "kernel",
+            Carrier::Xdp => "xdp",
         }
     }
 }

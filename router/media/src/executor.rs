@@ -86,7 +86,12 @@ pub trait Executor: Send {
     /// Relays and counts no more, as the process ends; what another keeps goes on there.
     fn halt(&mut self) {}
 
-    /// Who carries how many sessions.
+    /// Whether the kernel module has the session with this local address.
+    fn is_in_kernel(&self, _local: SocketAddr) -> bool {
+        false
+    }
+
+    /// Who carries how many sessions; each is counted once.
     fn carrying(&mut self) -> Carrying {
         let sessions = self.reports().map_or(0, |reports| reports.len());
         Carrying { userspace: sessions, ..Carrying::default() }
@@ -96,7 +101,9 @@ pub trait Executor: Send {
 /// Who carries sessions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Carrying {
-    /// Sessions in the kernel module.
+    /// Sessions in the program in front of the stack.
+    pub xdp: usize,
+    /// Sessions in the kernel module, and not in that program.
     pub kernel: usize,
     /// Sessions in user space only.
     pub userspace: usize,

@@ -302,6 +302,8 @@ bitflags::bitflags! {
         const OWNER_GONE = 1 << 6;
         /// The owner and its sessions were removed.
         const EXPIRED = 1 << 7;
+        /// The module goes; the session's counters are final.
+        const UNLOADED = 1 << 8;
     }
 }
 

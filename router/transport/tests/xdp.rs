@@ -177,7 +177,7 @@ fn what_happens_to_interface_and_program_is_noticed() {
     assert_eq!(fault(&a), Some("the interface was changed"));
     a.namespace.ip("link set end mtu 1500");
     assert_eq!(fault(&a), None);
-    detach::detach(a.attachment.program_id());
+    detach::detach(a.attachment.program_id(), a.attachment.plan().interface.index);
     assert_eq!(fault(&a), Some("the program was detached"));
     b.namespace.ip("link del end");
     assert_eq!(fault(&a), Some("the interface is gone"));

@@ -233,6 +233,7 @@ impl Scrape {
         let mut metric =
             out.encode_descriptor("viaduct_media_sessions", help, None, MetricType::Gauge)?;
         for (carrier, count) in [
+            (Carrier::Xdp, media.sessions_xdp),
             (Carrier::Kernel, media.sessions_kernel),
             (Carrier::UserSpace, media.sessions_userspace),
         ] {

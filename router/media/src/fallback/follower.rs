@@ -20,8 +20,8 @@ pub(super) const WAKE: Token = Token(0);
 const FAMILIES: Token = Token(1);
 const EVENTS: Token = Token(2);
 
-/// How often the module's counters are noted, as nobody can ask it any more once it is unloaded, and
-/// how often it is looked for where its coming was not announced.
+/// How often the module's counters are noted, should nobody hear its last ones when it is unloaded,
+/// and how often it is looked for where its coming was not announced.
 const LOOK: Duration = Duration::from_secs(5);
 /// Sessions in one order to the module.
 const BATCH: usize = 256;
@@ -367,6 +367,8 @@ impl Follower {
         for one in announced.and_then(Result::ok).unwrap_or_default() {
             match one {
                 Announced::Gone => {
+                    // It may have said its last since they were heard.
+                    self.hear_events();
                     self.lose("the kernel module viaduct was unloaded", true);
                 }
                 Announced::Come if self.kernel.is_none() => drop(self.attach(owner)),
@@ -382,8 +384,13 @@ impl Follower {
         let mut told: Vec<Event> = Vec::new();
         for event in events {
             let Some(report) = &event.session else { continue };
-            if !self.sessions.contains_key(&report.legs[0].local) {
+            let first = report.legs[0].local;
+            if !self.sessions.contains_key(&first) {
                 continue; // of another owner
+            }
+            if event.events.contains(Events::UNLOADED) {
+                self.stood.insert(first, report.clone());
+                continue;
             }
             if event.events.intersects(Events::LEARNED.union(Events::MOVED)) {
                 self.userspace.settle(report);

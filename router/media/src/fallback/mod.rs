@@ -154,10 +154,6 @@ impl FallbackRelay {
         self.module.clone()
     }
 
-    fn is_in_kernel(&self, report: &Report) -> bool {
-        self.module.view().in_kernel.contains(&report.legs[0].local)
-    }
-
     fn stop(&mut self) {
         self.module.order(Order::Stop).ok();
         if let Some(thread) = self.thread.take() {
@@ -203,10 +199,10 @@ impl Executor for FallbackRelay {
 
     fn report(&mut self, local: SocketAddr) -> Result<Report, ExecutorError> {
         let report = self.userspace.report(local)?;
-        if !self.is_in_kernel(&report) {
+        let first = report.legs[0].local;
+        if !self.is_in_kernel(first) {
             return Ok(report);
         }
-        let first = report.legs[0].local;
         let whole = self.module.ask(|answer| Order::Report(first, answer)).flatten();
         Ok(whole.unwrap_or(report))
     }
@@ -222,7 +218,7 @@ impl Executor for FallbackRelay {
         let mut events = std::mem::take(&mut self.module.view().events);
         for mut event in self.userspace.events()? {
             // Idle here is what a session is whose packets the module relays.
-            if event.session.as_ref().is_some_and(|report| self.is_in_kernel(report)) {
+            if event.session.as_ref().is_some_and(|one| self.is_in_kernel(one.legs[0].local)) {
                 event.events.remove(Events::IDLE);
             }
             if !event.events.is_empty() {
@@ -241,12 +237,17 @@ impl Executor for FallbackRelay {
         self.userspace.halt();
     }
 
+    fn is_in_kernel(&self, first: SocketAddr) -> bool {
+        self.module.view().in_kernel.contains(&first)
+    }
+
     fn carrying(&mut self) -> Carrying {
         let all = self.userspace.len();
         let view = self.module.view();
         let kernel = view.in_kernel.len();
         let userspace = all.saturating_sub(kernel);
         Carrying {
+            xdp: 0,
             kernel,
             userspace,
             has_kernel: view.has_kernel,

@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd as _, RawFd};
 
 use netlink_sys::protocols::NETLINK_GENERIC;
 use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
+use nix::sys::socket::{setsockopt, sockopt};
 
 use super::names::*;
 use super::wire::{self, Attrs, Message, Received};
@@ -21,6 +22,9 @@ const BATCH_OCTETS_MAX: usize = 60_000;
 const DUMP_ATTEMPTS: usize = 4;
 /// The largest datagram the kernel makes of a dump.
 pub(super) const DATAGRAM: usize = 65_536;
+
+/// Room for what the module says of 20,000 sessions at once when it is unloaded, in octets.
+const EVENTS_ROOM: usize = 64 << 20;
 
 pub(super) const CTRL_FAMILY: u16 = 16;
 const CTRL_CMD_GETFAMILY: u8 = 3;
@@ -64,6 +68,8 @@ impl KernelRelay {
         let (family, owner_id) = (CTRL_FAMILY, owner.id);
         let mut relay = Self { family, orders, events, sequence: 0, owner: owner_id, found: 0 };
         let group = relay.resolve()?;
+        // Where that is not allowed, some of those are not heard.
+        setsockopt(&relay.events, sockopt::RcvBufForce, &EVENTS_ROOM).ok();
         relay.events.add_membership(group)?;
         relay.events.set_non_blocking(true)?;
         let mut attrs = Attrs::default();

@@ -102,7 +102,8 @@ pub(super) type Stood = [LegReport; 2];
 #[derive(Debug, Serialize, Deserialize)]
 struct KeptStream {
     kind: Box<str>,
-    in_kernel: bool,
+    /// Its place in [`Carrier::ALL`].
+    carrier: u8,
     #[serde(with = "KeptLeg")]
     caller: LegView,
     #[serde(with = "KeptLeg")]
@@ -126,11 +127,12 @@ struct KeptLeg {
 impl KeptStream {
     fn of(view: &StreamView) -> KeptStream {
         let StreamView { kind, carrier, caller, callee } = view.clone();
-        KeptStream { kind, in_kernel: carrier == Carrier::Kernel, caller, callee }
+        let carrier = Carrier::ALL.iter().position(|one| *one == carrier).unwrap_or(0) as u8;
+        KeptStream { kind, carrier, caller, callee }
     }
 
     fn view(self) -> StreamView {
-        let carrier = if self.in_kernel { Carrier::Kernel } else { Carrier::UserSpace };
+        let carrier = Carrier::ALL.get(usize::from(self.carrier)).copied().unwrap_or_default();
         StreamView { kind: self.kind, carrier, caller: self.caller, callee: self.callee }
     }
 }

@@ -12,7 +12,9 @@ pub struct Numbers {
     pub calls: u64,
     /// Ports neither in use nor resting, all addresses together.
     pub ports_free: u64,
-    /// Sessions in the kernel module.
+    /// Sessions in the program in front of the stack.
+    pub sessions_xdp: u64,
+    /// Sessions in the kernel module, and not in that program.
     pub sessions_kernel: u64,
     /// Sessions in user space only.
     pub sessions_userspace: u64,
@@ -67,6 +69,7 @@ impl Inner {
         Numbers {
             calls: self.calls.len() as u64,
             ports_free: free.sum(),
+            sessions_xdp: carrying.xdp as u64,
             sessions_kernel: carrying.kernel as u64,
             sessions_userspace: carrying.userspace as u64,
             orders_waited: carrying.orders_waited,

@@ -11,7 +11,7 @@ use super::table::Table;
 use crate::executor::{Carrying, Executor, ExecutorError};
 use crate::latch::{Scope, scope};
 use crate::session::{
-    Counter, Counters, Event, Events, Leg, LegFlags, LegReport, Quality, Report, Session,
+    Carrier, Counter, Counters, Event, Events, Leg, LegFlags, LegReport, Quality, Report, Session,
 };
 
 /// An idle session is looked at so often, to see whether it goes on.
@@ -147,14 +147,15 @@ impl XdpRelay {
             return report;
         };
         let now_ns = now_ns();
+        let is_placed = placement.state == State::Placed;
         let share = |leg: LegReport, slot: u32, before: &Heard| {
-            let entry = (placement.state == State::Placed).then(|| self.table.get(leg.local));
+            let entry = is_placed.then(|| self.table.get(leg.local));
             let heard = entry.flatten().map_or(*before, |entry| before.and(&entry));
             merged_leg(leg, &self.table.counters(slot), heard, now_ns)
         };
         let ([a, b], [slot_a, slot_b]) = (report.legs, slots);
         let [before_a, before_b] = &placement.before;
-        let carrier = report.carrier;
+        let carrier = if is_placed { Carrier::Xdp } else { report.carrier };
         Report {
             id: report.id,
             carrier,
@@ -301,8 +302,21 @@ impl Executor for XdpRelay {
         self.base.halt();
     }
 
+    fn is_in_kernel(&self, first: SocketAddr) -> bool {
+        self.base.is_in_kernel(first)
+    }
+
     fn carrying(&mut self) -> Carrying {
-        self.base.carrying()
+        let mut carrying = self.base.carrying();
+        for (first, _) in self.sessions.iter().filter(|(_, p)| p.state == State::Placed) {
+            let behind = match self.base.is_in_kernel(*first) {
+                true => &mut carrying.kernel,
+                false => &mut carrying.userspace,
+            };
+            *behind = behind.saturating_sub(1);
+            carrying.xdp += 1;
+        }
+        carrying
     }
 
     fn set(&mut self, legs: &[Leg]) -> Result<(), ExecutorError> {

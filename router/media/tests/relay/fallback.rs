@@ -15,7 +15,7 @@ use crate::stage;
 use crate::stage::{Call, OWNER, learn, passes, passes_after};
 
 /// In the namespace of the thread that calls it.
-fn spawn(work: Work) -> io::Result<JoinHandle<()>> {
+pub(crate) fn spawn(work: Work) -> io::Result<JoinHandle<()>> {
     thread::Builder::new().spawn(work)
 }
 

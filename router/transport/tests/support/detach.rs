@@ -15,8 +15,8 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 /// The first bytes of `union bpf_attr`; each command reads its own fields of it.
 type Attr = [u32; 16];
 
-/// Detaches the link of program `program`.
-pub(crate) fn detach(program: u32) {
+/// Detaches the program with number `program` from the interface with number `interface`.
+pub(crate) fn detach(program: u32, interface: u32) {
     let mut id = 0;
     loop {
         let mut attr: Attr = [0; 16];
@@ -28,21 +28,22 @@ pub(crate) fn detach(program: u32) {
         };
         // SAFETY: the kernel has just opened this descriptor for us.
         let link = unsafe { OwnedFd::from_raw_fd(link) };
-        if program_of(&link) == program {
+        if program_and_interface(&link) == (program, interface) {
             bpf(BPF_LINK_DETACH, &mut [link.as_raw_fd() as u32].into_attr()).expect("detached");
             return;
         }
     }
 }
 
-/// `struct bpf_link_info` begins with type, number and program.
-fn program_of(link: &OwnedFd) -> u32 {
+/// `struct bpf_link_info` begins with type, number and program; where it is of XDP, the interface
+/// comes next, as far in as eight octets would have to be.
+fn program_and_interface(link: &OwnedFd) -> (u32, u32) {
     let mut info = [0u32; 64];
     let at = info.as_mut_ptr() as u64;
     let (length, low, high) = (size_of_val(&info) as u32, at as u32, (at >> 32) as u32);
     let mut attr = [link.as_raw_fd() as u32, length, low, high].into_attr();
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).expect("a link has information");
-    info[2]
+    (info[2], info[4])
 }
 
 trait IntoAttr {

@@ -77,17 +77,19 @@ impl Media {
         Arc::clone(&self.service) as Arc<dyn viaduct_engine::media::Media>
     }
 
-    /// `kernel module, 12 sessions`; `user space, 12 sessions: the kernel module is not loaded`
+    /// `kernel module, 12 sessions`; `user space, 12 sessions: the kernel module is not loaded`;
+    /// `XDP, 12 sessions; ...` where the program in front of the stack has some.
     pub(super) fn words(&self) -> String {
-        let Carrying { kernel, userspace, has_kernel, why, .. } = self.service.carrying();
-        match (self.kernel, has_kernel) {
+        let Carrying { xdp, kernel, userspace, has_kernel, why, .. } = self.service.carrying();
+        let others = match (self.kernel, has_kernel) {
             (KernelUse::Off, _) => format!("user space, {userspace} sessions: kernel = \"off\""),
             (_, false) => format!("user space, {userspace} sessions: {why}"),
             (_, true) if userspace == 0 => format!("kernel module, {kernel} sessions"),
             (_, true) => {
                 format!("kernel module, {kernel} sessions; {userspace} more in user space")
             }
-        }
+        };
+        if xdp == 0 { others } else { format!("XDP, {xdp} sessions; {others}") }
     }
 
     /// Who knows the counters.
