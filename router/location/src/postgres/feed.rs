@@ -42,14 +42,18 @@ pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: 
     // Where nothing is loaded, no era is the one we know: everything is listed.
     let (told, era) = loaded.map_or((0, i64::MIN), |clock| (clock.revision, clock.era));
     let mut feed = Feed { shared, watcher, told, at: Instant::now(), era };
-    let mut pause = Pause::default();
+    let (mut pause, mut last) = (Pause::default(), String::new());
     loop {
         let begun = feed.at;
         let fault = feed.follow().await;
         if feed.at != begun {
-            pause = Pause::default();
+            (pause, last) = (Pause::default(), String::new());
         }
-        tracing::warn!(%fault, "database: changes of other routers are not seen");
+        // The same each second would fill the log.
+        if fault != last {
+            tracing::warn!(%fault, "database: changes of other routers are not seen");
+            last = fault;
+        }
         pause.wait().await;
     }
 }

@@ -39,8 +39,9 @@ use crate::health::Health;
 use crate::nodes::Nodes;
 use crate::store::{Record, Store, StoreError, Watcher, Write, Written};
 
-/// First and longest pause between two attempts to connect.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// First and longest pause between two attempts to connect. Nothing is acknowledged meanwhile, so
+/// that a database that is back is to be found soon, however long it was away.
+const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(1));
 
 /// Bindings in a database.
 pub struct PostgresStore {
@@ -255,7 +256,7 @@ async fn keep(shared: Arc<Shared>, mut current: Option<Watched>) {
 /// Connects anew, however long it takes.
 async fn reconnect(shared: &Shared) -> Watched {
     let place = shared.config.place();
-    let mut pause = Pause::default();
+    let (mut pause, mut told) = (Pause::default(), String::new());
     loop {
         pause.wait().await;
         match Session::open(&shared.config).await {
@@ -266,7 +267,12 @@ async fn reconnect(shared: &Shared) -> Watched {
                 *shared.session.lock() = Some(session);
                 return (watched, ended);
             }
-            Err(fault) => tracing::warn!(%place, fault = %fault.text, "database: no connection"),
+            // The same each second would fill the log.
+            Err(fault) if fault.text == told => {}
+            Err(fault) => {
+                tracing::warn!(%place, fault = %fault.text, "database: no connection");
+                told = fault.text;
+            }
         }
     }
 }
@@ -284,10 +290,15 @@ impl Default for Pause {
 
 impl Pause {
     async fn wait(&mut self) {
-        let half = self.next / 2;
         let chance = f64::from(random() as u16) / f64::from(u16::MAX);
-        tokio::time::sleep(half + half.mul_f64(chance)).await;
+        tokio::time::sleep(self.take(chance)).await;
+    }
+
+    /// How long the next one is; `chance`: from 0 to 1.
+    fn take(&mut self, chance: f64) -> Duration {
+        let half = self.next / 2;
         self.next = (self.next * 2).min(PAUSE.1);
+        half + half.mul_f64(chance)
     }
 }
 
@@ -304,4 +315,20 @@ fn unix_ms() -> u64 {
 fn random() -> i64 {
     // Keyed by the system's randomness, which only `RandomState` gives without another crate.
     (RandomState::new().hash_one(unix_ms()) >> 1).cast_signed().max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_back_is_found_within_a_second_however_long_it_was_away() {
+        let mut pause = Pause::default();
+        let pauses: Vec<Duration> = (0..100).map(|n| pause.take(f64::from(n % 2))).collect();
+        assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(1)), "{pauses:?}");
+        // And routers neither ask without end nor all at once.
+        assert!(pauses.iter().all(|pause| *pause >= Duration::from_millis(50)), "{pauses:?}");
+        assert!(pauses.iter().skip(10).all(|pause| *pause >= Duration::from_millis(500)));
+        assert_ne!(Pause::default().take(0.0), Pause::default().take(1.0));
+    }
 }
