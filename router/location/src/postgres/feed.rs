@@ -181,23 +181,28 @@ impl Feed {
             client.execute(statements::END_ERA, &[&era]).await?;
             return Ok(false);
         }
+        // Others go on writing: the rows may be newer than the clock that was read before them. What
+        // has been seen must count as seen, or numbers that go back just below it go unnoticed.
+        let mut seen = newest;
         if newest > after {
             let rows = client.query_raw(changes, [after.cast_signed(), writer]).await?;
             pin_mut!(rows);
             let mut records = Records::new(&self.shared.reader);
             while let Some(row) = rows.try_next().await? {
                 if let Some(record) = records.row(&row)? {
+                    seen = seen.max(record.revision);
                     self.watcher.changed(record);
                 }
             }
             if let Some(record) = records.take() {
+                seen = seen.max(record.revision);
                 self.watcher.changed(record);
             }
         }
-        if newest > self.told {
-            self.watcher.told(newest);
+        if seen > self.told {
+            self.watcher.told(seen);
         }
-        (self.told, self.at) = (newest, Instant::now());
+        (self.told, self.at) = (seen, Instant::now());
         Ok(true)
     }
 
