@@ -34,6 +34,12 @@ for manifest in router/*/fuzz/Cargo.toml; do
         if [ $# -eq 0 ] || [[ " $* " == *" $name "* ]]; then names+=("$name"); fi
     done
     [ ${#names[@]} -gt 0 ] || continue
+    # The steering program is clang's.
+    if [[ "$manifest" == */transport/* ]] && ! command -v clang >/dev/null; then
+        echo "skipped: fuzz target steer: no clang; make fuzz installs it" \
+            | tee -a "${VIADUCT_SKIPPED:-/dev/null}" >&2
+        continue
+    fi
     # --target keeps the flags away from build scripts and macros, which could not link with them.
     CARGO_TARGET_DIR=$work RUSTFLAGS="${flags[*]}" \
         cargo build --release --bins --manifest-path "$manifest" --target "$host"

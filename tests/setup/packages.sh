@@ -21,7 +21,7 @@ group() {
         test)  echo sip-tester kamailio baresip-core iproute2 ethtool procps postgresql util-linux \
             python3-venv ;;
         bench) echo kamailio iproute2 ethtool util-linux postgresql kamailio-postgres-modules ;;
-        fuzz)  echo g++ ;;
+        fuzz)  echo g++ clang linux-libc-dev ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
             iproute2 libelf1 dwarves pkg-config clang libelf-dev zlib1g-dev linux-libc-dev ;;
         kernel-debug) echo bc bison flex libelf-dev libssl-dev ;;

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use crate::phone::{GIVE_UP_US, Outgoing, Phone, Purpose, T1_US, T2_US};
+use crate::phone::{GIVE_UP_US, Outgoing, Phone, Purpose, T1_US, T2_US, with_body};
 use crate::router::DOMAIN;
+use crate::sdp::{description, told};
 use crate::text::{Sip, address, inner, param};
 
 /// A call this phone has made.
@@ -25,6 +26,40 @@ pub(crate) struct Leg {
     pub(crate) status: Option<u16>,
     /// Final status of the BYE, whoever sent it.
     pub(crate) ended: Option<u16>,
+    /// When it began, and when it had its final answer, or that of its BYE.
+    pub(crate) began_us: u64,
+    pub(crate) over_us: Option<u64>,
+    /// Crashes of routers before it, and when it was answered.
+    pub(crate) lives: [u64; 2],
+    pub(crate) media: Media,
+}
+
+/// What a phone knows of the media of a call.
+#[derive(Clone, Debug)]
+pub(crate) struct Media {
+    /// Where it takes its own.
+    pub(crate) at: SocketAddr,
+    /// Where it was told to send: more than one place, if it was told so.
+    pub(crate) told: Vec<SocketAddr>,
+    /// Packets of its that have come to the other phone, and since when both know where to send.
+    pub(crate) heard: u32,
+    pub(crate) since_us: Option<u64>,
+}
+
+impl Media {
+    fn at(at: SocketAddr) -> Media {
+        Media { at, told: Vec::new(), heard: 0, since_us: None }
+    }
+
+    fn note(&mut self, body: &str) -> Result<(), String> {
+        if !body.is_empty() {
+            let at = told(body)?;
+            if !self.told.contains(&at) {
+                self.told.push(at);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What a request within a dialog needs.
@@ -52,6 +87,29 @@ pub(crate) struct Served {
     /// When the final answer to an INVITE is sent again, how long after the last, and until when.
     resend: Option<(u64, u64, u64)>,
     acknowledged: bool,
+    /// BYE has come.
+    over: bool,
+    pub(crate) media: Media,
+}
+
+impl Served {
+    /// Call-ID of an INVITE that was taken.
+    pub(crate) fn taken(&self) -> Option<&str> {
+        let taken = self.status == Some(200) && self.request.method() == "INVITE";
+        taken.then(|| self.request.one("Call-ID"))
+    }
+}
+
+impl Leg {
+    /// Dialogs that were made of it: one, or one for each phone that has answered.
+    pub(crate) fn dialogs(&self) -> usize {
+        self.acks.len()
+    }
+
+    /// It was answered, and has not said BYE yet.
+    pub(crate) fn talks(&self) -> bool {
+        self.bye.is_some()
+    }
 }
 
 impl Phone {
@@ -71,8 +129,12 @@ impl Phone {
             me = self.user,
             contact = self.contact()
         );
+        let media = Media::at(SocketAddr::new(self.at.ip(), 10_000 + 2 * self.legs.len() as u16));
+        // Now and then the callee is to make the offer (RFC 3261 13.2.1).
+        let offers = self.media && (self.polite || !self.dice.permille(200));
+        let body = if offers { description(media.at) } else { String::new() };
         let purpose = Purpose::Invite { call_id: call_id.clone() };
-        let branch = self.begin(now_us, "INVITE", &uri, &lines, "", purpose, out);
+        let branch = self.begin(now_us, "INVITE", (&uri, &lines, ""), (&body, purpose), out);
         let invite = self.clients.get(&branch).map(|c| c.bytes.clone()).unwrap_or_default();
         let leg = Leg {
             branch,
@@ -84,6 +146,10 @@ impl Phone {
             bye: None,
             status: None,
             ended: None,
+            began_us: now_us,
+            over_us: None,
+            lives: [self.lives; 2],
+            media,
         };
         self.legs.insert(call_id.clone(), leg);
         call_id
@@ -103,10 +169,11 @@ impl Phone {
         if status >= 300 {
             // RFC 3261 17.1.1.3: the ACK of a transaction has its branch and its Request-URI.
             let lines = shared_lines(&leg.invite, sip.one("To"), "ACK");
-            let ack = self.request("ACK", &leg.uri, &leg.branch, &lines, "");
+            let ack = self.request("ACK", (&leg.uri, &leg.branch), &lines, "", "");
             out.push((proxy, ack));
             if let Some(leg) = self.legs.get_mut(call_id) {
                 leg.status.get_or_insert(status);
+                leg.over_us.get_or_insert(now_us);
                 leg.cancel_us = None;
             }
             return;
@@ -122,15 +189,20 @@ impl Phone {
         let to = address(next).unwrap_or(proxy);
         let routes: String = routes.iter().map(|route| format!("Route: {route}\r\n")).collect();
         let lines = shared_lines(&leg.invite, sip.one("To"), "ACK");
+        // What it has not offered, it answers (RFC 3264 4, RFC 3261 13.2.2.4).
+        let answers = self.media && leg.invite.ends_with(b"\r\n\r\n");
+        let body = if answers { description(leg.media.at) } else { String::new() };
         let branch = self.next_branch();
-        let ack = self.request("ACK", &uri, &branch, &lines, &routes);
+        let ack = self.request("ACK", (&uri, &branch), &lines, &routes, &body);
         out.push((to, ack.clone()));
         let talk_us = match is_first && !cancelled {
             true => self.dice.between(500_000, 15_000_000),
             false => 0,
         };
+        let lives = self.lives;
         let Some(leg) = self.legs.get_mut(call_id) else { return };
         leg.acks.push((tag, to, ack));
+        leg.lives[1] = lives;
         let lines = shared_lines(&leg.invite, sip.one("To"), "BYE").replace("CSeq: 1", "CSeq: 2");
         let dialog = Dialog { uri, routes, lines };
         if is_first {
@@ -144,7 +216,16 @@ impl Phone {
 
     fn say_bye(&mut self, now_us: u64, call_id: &str, dialog: &Dialog, out: &mut Outgoing) {
         let purpose = Purpose::Bye { call_id: call_id.to_owned() };
-        self.begin(now_us, "BYE", &dialog.uri, &dialog.lines, &dialog.routes, purpose, out);
+        let about = (dialog.uri.as_str(), dialog.lines.as_str(), dialog.routes.as_str());
+        self.begin(now_us, "BYE", about, ("", purpose), out);
+    }
+
+    /// An answer to an INVITE may say where media go; in one call always to the same place. Once
+    /// BYE is said there are none, and a 2xx that comes again is passed on as it is.
+    pub(crate) fn note_answer(&mut self, sip: &Sip) -> Result<(), String> {
+        let leg = self.legs.get_mut(sip.one("Call-ID")).filter(|_| sip.method() == "INVITE");
+        let leg = leg.filter(|leg| leg.status.is_none() || leg.talks());
+        leg.map_or(Ok(()), |leg| leg.media.note(&sip.body))
     }
 
     /// A request has come; `Err` where it should not have.
@@ -165,16 +246,19 @@ impl Phone {
             out.push((from, served.answer.clone()));
             return Ok(());
         }
+        let media = Media::at(SocketAddr::new(self.at.ip(), 12_000 + 2 * self.served.len() as u16));
         let mut served = Served {
             request: sip.clone(),
             from,
-            tag: format!("s{}", self.served.len()),
+            tag: format!("s{}-{}", self.served.len(), self.at.ip()),
             answer: Vec::new(),
             status: None,
             finished_us: None,
             decide: None,
             resend: None,
             acknowledged: false,
+            over: false,
+            media,
         };
         match sip.method() {
             "INVITE" => {
@@ -182,6 +266,7 @@ impl Phone {
                 if named != Some(self.user.as_str()) {
                     return Err(format!("a call for somebody else: {}", sip.start));
                 }
+                served.media.note(&sip.body)?;
                 served.answer = self.answer(&served, 180, "Ringing");
                 out.push((from, served.answer.clone()));
                 served.decide = self.decision(now_us);
@@ -225,14 +310,19 @@ impl Phone {
                 "via" | "from" | "call-id" | "cseq" => text += &format!("{name}: {value}\r\n"),
                 "record-route" if dialog => text += &format!("{name}: {value}\r\n"),
                 "to" if param(value, "tag").is_some() => text += &format!("To: {value}\r\n"),
-                "to" => text += &format!("To: {value};tag={}{}\r\n", served.tag, self.at.port()),
+                "to" => text += &format!("To: {value};tag={}\r\n", served.tag),
                 _ => {}
             }
         }
         if dialog {
             text += &format!("Contact: {}\r\n", self.contact());
         }
-        (text + "Content-Length: 0\r\n\r\n").into_bytes()
+        // Every third rings with media of its own, where it can answer already.
+        let early = status == 180 && !served.request.body.is_empty();
+        let early = early && served.media.at.port().is_multiple_of(3);
+        let tells = self.media && dialog && (early || (200..300).contains(&status));
+        let body = if tells { description(served.media.at) } else { String::new() };
+        (text + &with_body(&body)).into_bytes()
     }
 
     fn acknowledged(&mut self, now_us: u64, branch: &str, sip: &Sip) -> Result<(), String> {
@@ -250,6 +340,9 @@ impl Phone {
         let mut found = false;
         for (known, served) in &mut self.served {
             if fits(known, served) {
+                if !served.over {
+                    served.media.note(&sip.body)?;
+                }
                 (served.acknowledged, served.resend, found) = (true, None, true);
             }
         }
@@ -315,7 +408,11 @@ impl Phone {
                 && served.request.one("Call-ID") == call_id
                 && served.status == Some(200)
         };
-        self.served.values().any(answered)
+        let mut known = false;
+        for served in self.served.values_mut().filter(|served| answered(served)) {
+            (served.over, known) = (true, true);
+        }
+        known
     }
 
     /// Does what is due in calls.
@@ -363,7 +460,7 @@ impl Phone {
         leg.cancelled = true;
         let (branch, uri, to) = (leg.branch.clone(), leg.uri.clone(), self.proxy);
         let lines = shared_lines(&leg.invite, "", "CANCEL");
-        let bytes = self.request("CANCEL", &uri, &branch, &lines, "");
+        let bytes = self.request("CANCEL", (&uri, &branch), &lines, "", "");
         out.push((to, bytes.clone()));
         let invite = self.clients.get(&branch).cloned();
         if let Some(mut client) = invite {

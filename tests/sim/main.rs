@@ -3,8 +3,8 @@
 //! same seed does the same again.
 //!
 //! What is real: engine, shipped policies in their sandbox, location service with its commit
-//! thread. What is simulated: sockets, clocks, disks, NATs, phones. What must hold is in
-//! [`promises`]. Start reading at [`world`]; [`plan`] is what a seed makes.
+//! thread, control side of the media relay. What is simulated: sockets, clocks, disks, NATs, phones,
+//! what carries media. What must hold is in [`promises`] and [`relayed`]. Start reading at [`world`]; [`plan`] is what a seed makes.
 
 mod call;
 mod dice;
@@ -15,9 +15,13 @@ mod phone;
 mod plan;
 mod policy;
 mod promises;
+mod relay;
+mod relayed;
 mod router;
+mod sdp;
 mod store;
 mod streams;
+mod talk;
 mod text;
 mod world;
 
@@ -82,12 +86,13 @@ fn main() -> Result<()> {
 fn summary(seeds: u64, tally: &Tally) -> String {
     format!(
         "{seeds} seeds: {} messages, {} crashes, {} failed policy runs; {} phones back on the air, \
-         {} of the last calls answered",
+         {} of the last calls answered; phones heard each other in {} calls",
         tally.messages,
         tally.crashes,
         tally.policy_failures,
         tally.registered,
-        tally.answered_calls
+        tally.answered_calls,
+        tally.heard_calls
     )
 }
 
@@ -184,6 +189,7 @@ mod tests {
         // It has done what it is for.
         assert!(tally.crashes > 100 && tally.policy_failures > 100, "{tally:?}");
         assert!(tally.registered > SEEDS && tally.answered_calls > SEEDS / 2, "{tally:?}");
+        assert!(tally.heard_calls > SEEDS, "{tally:?}");
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(crate) struct Phone {
     pub(crate) at: SocketAddr,
     /// Speaks TCP.
     pub(crate) stream: bool,
+    /// Describes its media in calls.
+    pub(crate) media: bool,
     pub(crate) user: String,
     pub(crate) proxy: SocketAddr,
     pub(crate) register_id: String,
@@ -101,6 +103,7 @@ impl Phone {
         Phone {
             at,
             stream,
+            media: false,
             user: user.to_owned(),
             proxy,
             register_id: format!("reg-{at}"),
@@ -174,23 +177,21 @@ impl Phone {
             self.register_id
         );
         let uri = format!("sip:{DOMAIN}");
-        self.begin(now_us, "REGISTER", &uri, &lines, "", Purpose::Register { cseq }, out);
+        let about = (uri.as_str(), lines.as_str(), "");
+        self.begin(now_us, "REGISTER", about, ("", Purpose::Register { cseq }), out);
     }
 
     /// Sends a request of its own by way of its proxy, or by the first of `routes`.
-    #[allow(clippy::too_many_arguments)] // the parts of a request
     pub(crate) fn begin(
         &mut self,
         now_us: u64,
         method: &str,
-        uri: &str,
-        lines: &str,
-        routes: &str,
-        purpose: Purpose,
+        (uri, lines, routes): (&str, &str, &str),
+        (body, purpose): (&str, Purpose),
         out: &mut Outgoing,
     ) -> String {
         let branch = self.next_branch();
-        let bytes = self.request(method, uri, &branch, lines, routes);
+        let bytes = self.request(method, (uri, &branch), lines, routes, body);
         let to = crate::text::address(routes.trim_start_matches("Route:").trim())
             .filter(|_| !routes.is_empty())
             .unwrap_or(self.proxy);
@@ -230,16 +231,17 @@ impl Phone {
     pub(crate) fn request(
         &self,
         method: &str,
-        uri: &str,
-        branch: &str,
+        (uri, branch): (&str, &str),
         lines: &str,
         routes: &str,
+        body: &str,
     ) -> Vec<u8> {
         let protocol = if self.stream { "TCP" } else { "UDP" };
         format!(
             "{method} {uri} SIP/2.0\r\nVia: SIP/2.0/{protocol} {};branch={branch};rport\r\n\
-             Max-Forwards: 70\r\n{routes}{lines}Content-Length: 0\r\n\r\n",
-            self.at
+             Max-Forwards: 70\r\n{routes}{lines}{}",
+            self.at,
+            with_body(body)
         )
         .into_bytes()
     }
@@ -277,6 +279,7 @@ impl Phone {
         if sip.all("Via").count() != 1 {
             return Err(format!("another's Via in an answer: {}", sip.start));
         }
+        self.note_answer(sip)?;
         let (mut branch, tag) = (sip.branch().to_owned(), sip.to_tag().to_owned());
         let (lives, method) = (self.lives, sip.method());
         if method == "CANCEL" {
@@ -313,6 +316,7 @@ impl Phone {
             Purpose::Bye { call_id } => {
                 if let Some(leg) = self.legs.get_mut(&call_id) {
                     leg.ended = Some(status);
+                    leg.over_us = Some(now_us);
                 }
             }
             Purpose::Cancel => {}
@@ -380,4 +384,10 @@ impl Phone {
     pub(crate) fn rest(&mut self) {
         (self.refresh_us, self.keepalive_us, self.rests) = (None, None, true);
     }
+}
+
+/// The end of a message: how long its body is, and the body.
+pub(crate) fn with_body(body: &str) -> String {
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    format!("{kind}Content-Length: {}\r\n\r\n{body}", body.len())
 }

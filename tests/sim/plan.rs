@@ -43,6 +43,12 @@ pub(crate) enum Act {
     Rebind { phone: usize },
     /// A phone's streams break.
     Reset { phone: usize },
+    /// What carries the registrar's media loses all sessions, and does not say so.
+    RelayLoses,
+    /// It takes no new ones for a while.
+    RelayFull { for_us: u64 },
+    /// An operator ends the media of a phone's last call.
+    Kill { phone: usize },
 }
 
 /// A phone as the plan wants it.
@@ -67,6 +73,9 @@ pub(crate) struct Plan {
     pub(crate) weather: Weather,
     pub(crate) phones: Vec<PhonePlan>,
     pub(crate) users: usize,
+    /// For so many calls the registrar's media relay has room; 0: there is none, and phones
+    /// describe no media.
+    pub(crate) media: u16,
     /// When, and what; sorted.
     pub(crate) acts: Vec<(u64, Act)>,
 }
@@ -85,6 +94,11 @@ impl Plan {
             },
         };
         let users = dice.between(1, 3) as usize;
+        let media = match dice.below(10) {
+            0..=2 => 0,
+            3..=5 => dice.between(3, 6) as u16,
+            _ => 50,
+        };
         let phones: Vec<PhonePlan> = (0..dice.between(2, 5))
             .map(|n| PhonePlan {
                 user: n as usize % users,
@@ -99,17 +113,17 @@ impl Plan {
             .collect();
         for _ in 0..dice.between(4, 24) {
             let at = dice.between(1_000_000, FAULTS_END_US - 1);
-            acts.push((at, act(&mut dice, phones.len() as u64, users as u64)));
+            acts.push((at, act(&mut dice, phones.len() as u64, users as u64, media > 0)));
         }
         acts.sort_by_key(|(at, _)| *at);
-        Plan { seed, weather, phones, users, acts }
+        Plan { seed, weather, phones, users, media, acts }
     }
 }
 
-fn act(dice: &mut Dice, phones: u64, users: u64) -> Act {
+fn act(dice: &mut Dice, phones: u64, users: u64, media: bool) -> Act {
     let phone = dice.below(phones) as usize;
     let router = if dice.permille(400) { Role::Edge } else { Role::Registrar };
-    match dice.below(21) {
+    match dice.below(if media { 26 } else { 21 }) {
         0..=8 => Act::Call {
             phone,
             user: dice.below(users) as usize,
@@ -136,6 +150,15 @@ fn act(dice: &mut Dice, phones: u64, users: u64) -> Act {
             Act::Jump { router, by_ms: dice.between(0, 2 * most_ms) as i64 - most_ms as i64 }
         }
         19 => Act::Rebind { phone },
-        _ => Act::Reset { phone },
+        20 => Act::Reset { phone },
+        21 => Act::RelayLoses,
+        22 => Act::RelayFull { for_us: dice.between(100_000, 20_000_000) },
+        23 => Act::Kill { phone },
+        // More calls, as there is more to break.
+        _ => Act::Call {
+            phone,
+            user: dice.below(users) as usize,
+            patience_us: dice.between(1_000_000, 120_000_000),
+        },
     }
 }

@@ -1,6 +1,6 @@
 //! The shipped policies, watched: which version decided what, and now and then a run that traps.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,6 +18,8 @@ use crate::dice::Dice;
 pub(crate) struct Shelf {
     edge: Arc<PolicyCatalog>,
     registrar: Arc<PolicyCatalog>,
+    /// A registrar that relays the media of all calls.
+    relaying: Arc<PolicyCatalog>,
 }
 
 /// Serial number of the version a simulation begins with; the other is one higher.
@@ -34,21 +36,27 @@ impl Shelf {
                 let copy = folder.path().join(version);
                 policy::copy_with(&policy::shipped(name)?, &copy, |manifest| {
                     manifest.insert("version".to_owned(), version.into());
-                    if name == "outbound-proxy" {
-                        policy::set(manifest, "next_hop", &format!("sip:{}", Role::Registrar.at()));
-                    }
+                    policy::set(manifest, "next_hop", &format!("sip:{}", Role::Registrar.at()));
+                    policy::set(manifest, "media", "always");
+                    // All phones behind the edge have one address.
+                    policy::set(manifest, "hits_per_s", "1000000");
                 })?;
                 catalog.deploy(&std::fs::read(copy)?)?;
             }
             Ok(catalog)
         };
-        Ok(Shelf { edge: catalog("outbound-proxy")?, registrar: catalog("registrar")? })
+        Ok(Shelf {
+            edge: catalog("outbound-proxy")?,
+            registrar: catalog("registrar")?,
+            relaying: catalog("default-script")?,
+        })
     }
 
     /// The catalog of a router, with its first version live.
-    pub(crate) fn fresh(&self, role: Role) -> Result<Arc<PolicyCatalog>> {
+    pub(crate) fn fresh(&self, role: Role, media: bool) -> Result<Arc<PolicyCatalog>> {
         let catalog = match role {
             Role::Edge => &self.edge,
+            Role::Registrar if media => &self.relaying,
             Role::Registrar => &self.registrar,
         };
         catalog.activate(FIRST)?;
@@ -90,6 +98,21 @@ pub(crate) struct Watch {
     pub(crate) traps: AtomicU64,
     /// The first version mix that was seen.
     pub(crate) mixed: Mutex<Option<String>>,
+    /// Call-IDs of which a run or an order about media has failed.
+    pub(crate) hurt: Mutex<BTreeSet<String>>,
+}
+
+impl Watch {
+    /// Something about this call has failed.
+    pub(crate) fn hurt(&self, call_id: &[u8]) {
+        let mut hurt = self.hurt.lock().unwrap_or_else(PoisonError::into_inner);
+        hurt.insert(String::from_utf8_lossy(call_id).into_owned());
+    }
+
+    /// Whether something has.
+    pub(crate) fn is_hurt(&self, call_id: &str) -> bool {
+        self.hurt.lock().unwrap_or_else(PoisonError::into_inner).contains(call_id)
+    }
 }
 
 /// A policy host that is watched. It wants to be asked in every phase, so that versions are seen
@@ -154,9 +177,13 @@ impl Policy for Watched {
         if !self.host.wants(version, phase) {
             return (run, Ok(Verdict::Continue));
         }
-        if self.dice.permille(self.watch.traps.load(Ordering::Relaxed)) {
-            return (run, Err(PolicyFailure { kind: FailureKind::Trap, status: 503 }));
+        let (run, decided) = match self.dice.permille(self.watch.traps.load(Ordering::Relaxed)) {
+            true => (run, Err(PolicyFailure { kind: FailureKind::Trap, status: 503 })),
+            false => self.host.decide(version, phase, run),
+        };
+        if decided.is_err() {
+            self.watch.hurt(run.message().call_id().unwrap_or_default());
         }
-        self.host.decide(version, phase, run)
+        (run, decided)
     }
 }

@@ -1,4 +1,5 @@
-//! A router of the simulation: the real engine, the shipped policy, the real location service.
+//! A router of the simulation: the real engine, the shipped policy, the real location service, the
+//! real control side of the media relay.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use viaduct_engine::media::Media;
 use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::Registrar;
 use viaduct_engine::{
@@ -14,10 +16,12 @@ use viaduct_engine::{
     Output, Settings, Shared, TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService, drop_bindings};
+use viaduct_media::Service;
 use viaduct_policy::PolicyCatalog;
 
 use crate::dice::Dice;
 use crate::policy::{Role, Watch, Watched};
+use crate::relay::{self, Rig};
 use crate::store::{self, Disk, Handle, News, Order};
 use crate::streams::Stream;
 
@@ -49,6 +53,10 @@ pub(crate) struct Router {
     pub(crate) off_ms: i64,
     /// How often it has started.
     pub(crate) lives: u64,
+    /// What carries its media, and for how many calls.
+    pub(crate) rig: Option<(Rig, u16)>,
+    /// When media of calls were last lost: not by their calls' end.
+    pub(crate) media_lost_us: Option<u64>,
     disk: Disk,
     seed: u64,
     up: Option<Up>,
@@ -58,6 +66,8 @@ pub(crate) struct Router {
 struct Up {
     engine: Engine<Watched>,
     location: Arc<LocationService>,
+    media: Option<Arc<Service>>,
+    watch: Arc<Watch>,
     store: Handle,
     /// A write waits for its order.
     writing: bool,
@@ -89,6 +99,8 @@ impl Router {
             catalog,
             off_ms: 0,
             lives: 0,
+            rig: None,
+            media_lost_us: None,
             disk: Disk::default(),
             seed,
             up: None,
@@ -122,6 +134,39 @@ impl Router {
         self.up.as_ref().map(|up| &*up.location)
     }
 
+    /// The control side of its media relay.
+    pub(crate) fn media(&self) -> Option<&Service> {
+        self.up.as_ref().and_then(|up| up.media.as_deref())
+    }
+
+    /// Looks after its media, as the daemon does once a second.
+    pub(crate) fn look_after_media(&self, now_us: u64) {
+        let Some((rig, _)) = &self.rig else { return };
+        rig.set_now(now_us);
+        self.media().into_iter().for_each(|media| media.tick(self.now(now_us)));
+    }
+
+    /// Goes on with the media of the life before.
+    fn start_media(&mut self, now_us: u64, mut dice: Dice) -> Result<Option<Arc<Service>>> {
+        let Some((rig, calls)) = &self.rig else { return Ok(None) };
+        rig.set_now(now_us);
+        let kept = rig.start();
+        let (executor, journal) = (Box::new(rig.clone()), Arc::new(rig.clone()));
+        let media = Service::new(relay::config(*calls), executor, Box::new(drop))?;
+        let media = media.drawing(Box::new(move || dice.next()));
+        // As it will see the time, once it is up.
+        let unix_ms = self.now(now_us).unix_ms;
+        let restored = media.keep(Now { mono_us: 0, unix_ms }, journal, kept);
+        rig.started();
+        if restored.unreadable > 0 {
+            bail!("what was kept of media cannot be read: {restored:?}");
+        }
+        if restored.ended > 0 {
+            self.media_lost_us = Some(now_us);
+        }
+        Ok(Some(Arc::new(media)))
+    }
+
     /// Starts it, with what the disk has. The store may begin by writing what has expired.
     pub(crate) fn start(&mut self, now_us: u64) -> Result<Effects> {
         self.lives += 1;
@@ -132,12 +177,17 @@ impl Router {
         let location = Arc::new(location);
         let dice = Dice::new(self.seed, 100 + self.lives * 2 + self.role as u64);
         let seed = dice.clone().next();
+        let media = self.start_media(now_us, dice.clone())?;
         let policy = Watched::new(&self.catalog, Arc::clone(&self.watch), dice)?;
         let shared: Arc<dyn Location> = Arc::<LocationService>::clone(&location);
-        let engine = Engine::new(Arc::new(settings(self.role, seed)), shared, policy, seed);
+        let mut settings = settings(self.role, seed);
+        settings.shared.media = media.clone().map(|media| media as Arc<dyn Media>);
+        let engine = Engine::new(Arc::new(settings), shared, policy, seed);
         self.up = Some(Up {
             engine,
             location,
+            media,
+            watch: Arc::clone(&self.watch),
             store,
             writing: false,
             bound: BTreeMap::new(),
@@ -152,8 +202,13 @@ impl Router {
     }
 
     /// Ends it at once. A write under way reaches the disk, or does not.
-    pub(crate) fn crash(&mut self, written: bool) {
+    pub(crate) fn crash(&mut self, now_us: u64, written: bool) {
         let Some(up) = self.up.take() else { return };
+        if let Some((rig, _)) = &self.rig
+            && rig.crash(written)
+        {
+            self.media_lost_us = Some(now_us);
+        }
         up.store.kill();
         if up.writing {
             let _ = up.store.orders.send(if written { Order::Apply } else { Order::Fail });
@@ -164,6 +219,7 @@ impl Router {
     /// One input, and all that comes of it.
     pub(crate) fn input(&mut self, now_us: u64, input: Input<'_>) -> Result<Effects> {
         let now = self.now(now_us);
+        self.rig.iter().for_each(|(rig, _)| rig.set_now(now_us));
         let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
         let mut effects = Effects::default();
         let mut next = VecDeque::new();
@@ -179,6 +235,7 @@ impl Router {
     /// Ends the write under way. The store may begin the next.
     pub(crate) fn end_write(&mut self, now_us: u64, order: Order) -> Result<Effects> {
         let now = self.now(now_us);
+        self.rig.iter().for_each(|(rig, _)| rig.set_now(now_us));
         let Some(up) = self.up.as_mut() else { return Ok(Effects::default()) };
         let (mut effects, mut next) = (Effects::default(), VecDeque::new());
         if !std::mem::take(&mut up.writing) {
@@ -248,6 +305,9 @@ impl Up {
                 }
                 Output::Ask { token, query } => bail!("nobody has users here: {token:?} {query:?}"),
                 Output::Event(Event::PolicyFailed { .. }) => effects.policy_failures += 1,
+                Output::Event(Event::MediaFailed { call_id, .. }) => {
+                    self.watch.hurt(call_id.as_bytes());
+                }
                 Output::Pong { .. } | Output::Event(_) => {}
                 Output::Idle { deadline_us } => {
                     self.deadline_us = deadline_us;

@@ -18,6 +18,8 @@ use crate::phone::{Outgoing, Phone};
 use crate::plan::{Act, FAULTS_END_US, Plan};
 use crate::policy::{Role, Shelf, swap};
 use crate::promises;
+use crate::relay::Rig;
+use crate::relayed;
 use crate::router::{Effects, Router, Sent, flow, set_traps};
 use crate::store::Order;
 use crate::streams::{Stream, Streams, Towards};
@@ -30,6 +32,8 @@ const CALLS_US: u64 = 60_000_000;
 const SILENCE_US: u64 = 400_000_000;
 /// How often what has expired is dropped, and the promises are looked at.
 const ROUND_US: u64 = 5_000_000;
+/// How often media are looked after, and phones talk.
+const SECOND_US: u64 = 1_000_000;
 /// Most events of one simulation: more is a storm.
 const MOST_EVENTS: u64 = 400_000;
 
@@ -51,6 +55,8 @@ pub(crate) struct Tally {
     pub(crate) registered: u64,
     pub(crate) answered_calls: u64,
     pub(crate) policy_failures: u64,
+    /// Calls whose phones have heard each other.
+    pub(crate) heard_calls: u64,
 }
 
 impl Tally {
@@ -62,6 +68,7 @@ impl Tally {
         self.registered += other.registered;
         self.answered_calls += other.answered_calls;
         self.policy_failures += other.policy_failures;
+        self.heard_calls += other.heard_calls;
     }
 }
 
@@ -85,6 +92,8 @@ enum Event {
     NoTraps(usize),
     /// Housekeeping.
     Round,
+    /// A router looks after its media, and phones talk.
+    Second,
 }
 
 /// Everybody, and what happens next.
@@ -96,8 +105,8 @@ pub(crate) struct World {
     pub(crate) jumped_ms: u64,
     pub(crate) ladder: Ladder,
     pub(crate) tally: Tally,
-    plan: Plan,
-    network: Network,
+    pub(crate) plan: Plan,
+    pub(crate) network: Network,
     streams: Streams,
     queue: BinaryHeap<Reverse<(u64, u64, Event)>>,
     serial: u64,
@@ -112,7 +121,7 @@ pub(crate) fn run(plan: &Plan, shelf: &Shelf) -> Result<Result<Tally, Failure>> 
     let mut world = World::new(plan, shelf)?;
     let outcome = world.play();
     for router in &mut world.routers {
-        router.crash(false);
+        router.crash(world.now_us, false);
     }
     match outcome {
         Ok(()) => Ok(Ok(world.tally)),
@@ -128,7 +137,10 @@ impl World {
         let mut routers = Vec::new();
         for role in [Role::Edge, Role::Registrar] {
             ladder.name(role.at(), &format!("{role:?}"));
-            let mut router = Router::new(role, seed, shelf.fresh(role)?);
+            let mut router = Router::new(role, seed, shelf.fresh(role, plan.media > 0)?);
+            if role == Role::Registrar && plan.media > 0 {
+                router.rig = Some((Rig::default(), plan.media));
+            }
             router.start(0)?;
             routers.push(router);
         }
@@ -168,6 +180,10 @@ impl World {
             world.at(*at_us, Event::Act(index));
         }
         world.at(ROUND_US, Event::Round);
+        if plan.media > 0 {
+            world.phones.iter_mut().for_each(|phone| phone.media = true);
+            world.at(SECOND_US, Event::Second);
+        }
         Ok(world)
     }
 
@@ -183,7 +199,8 @@ impl World {
             phone.rest();
         }
         self.until(FAULTS_END_US + RECOVERY_US + CALLS_US + SILENCE_US)?;
-        promises::nothing_is_left(self)
+        promises::nothing_is_left(self)?;
+        relayed::nothing_is_left(self)
     }
 
     fn end_faults(&mut self) -> Result<(), String> {
@@ -283,6 +300,12 @@ impl World {
                 self.at(self.now_us + ROUND_US, Event::Round);
                 Ok(())
             }
+            Event::Second => {
+                self.routers.iter().for_each(|router| router.look_after_media(self.now_us));
+                self.talk()?;
+                self.at(self.now_us + SECOND_US, Event::Second);
+                relayed::media_are_as_signalled(self)
+            }
         }
     }
 
@@ -309,7 +332,7 @@ impl World {
             Act::Crash { router, down_us, written } => {
                 let index = router as usize;
                 if let Some(router) = self.routers.get_mut(index) {
-                    router.crash(written);
+                    router.crash(now_us, written);
                     self.tally.crashes += 1;
                 }
                 for phone in &mut self.phones {
@@ -346,6 +369,7 @@ impl World {
                 self.reset(phone)?;
             }
             Act::Reset { phone } => self.reset(phone)?,
+            Act::RelayLoses | Act::RelayFull { .. } | Act::Kill { .. } => self.break_relay(act),
         }
         Ok(())
     }

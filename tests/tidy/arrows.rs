@@ -28,7 +28,14 @@ const MAY_USE: [(&str, &[&str]); 10] = [
     // It plays the daemon: everything but sockets.
     (
         "tests/sim",
-        &["router/message", "router/engine", "router/policy", "router/location", "tests"],
+        &[
+            "router/message",
+            "router/engine",
+            "router/policy",
+            "router/location",
+            "router/media",
+            "tests",
+        ],
     ),
     ("guest-sdk", &["guest-sdk/macro"]),
     ("guest-sdk/macro", &[]),

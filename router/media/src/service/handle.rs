@@ -196,7 +196,7 @@ impl Inner {
             settles: message.status == 0 || message.status >= 200,
         };
         for _ in 0..TRIES {
-            let random = self.draw();
+            let random = (self.draw)();
             let dialog = self.calls.get(id).ok_or_else(gone)?;
             let mut pools = Pools { all: &mut self.interfaces.pools, places, random };
             let (text, orders) = match meaning {
@@ -246,12 +246,6 @@ impl Inner {
         let places = if side == Side::A { [from, to] } else { [to, from] };
         dialog.places = Some(places);
         Ok(places)
-    }
-
-    fn draw(&mut self) -> u64 {
-        use std::hash::BuildHasher as _;
-        self.drawn = self.drawn.wrapping_add(1);
-        self.random.hash_one(self.drawn)
     }
 
     fn count(&mut self, meaning: Meaning) {

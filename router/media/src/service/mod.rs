@@ -19,7 +19,7 @@ mod watch;
 mod tests;
 
 use std::collections::HashSet;
-use std::hash::RandomState;
+use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use viaduct_engine::Now;
@@ -70,6 +70,9 @@ impl Config {
     }
 }
 
+/// Numbers nobody can foresee.
+pub type Draw = Box<dyn FnMut() -> u64 + Send>;
+
 /// Gets a record of each call that ends.
 pub type Sink = Box<dyn Fn(MediaRecord) + Send>;
 
@@ -87,9 +90,8 @@ struct Inner {
     /// Calls the executor has told to be idle, and that may be on hold.
     silent: HashSet<u64>,
     next_id: u64,
-    /// Seeded by the system: what it makes of a number cannot be foreseen.
-    random: RandomState,
-    drawn: u64,
+    /// Numbers that cannot be foreseen: ports are chosen by them.
+    draw: Draw,
     numbers: Numbers,
     sink: Sink,
     journal: Option<Arc<dyn Journal>>,
@@ -113,13 +115,20 @@ impl Service {
             calls: Calls::default(),
             silent: HashSet::new(),
             next_id: 1,
-            random: RandomState::new(),
-            drawn: 0,
+            draw: system_draw(),
             numbers: Numbers::default(),
             sink,
             journal: None,
         };
         Ok(Service { inner: Mutex::new(inner), standing: Mutex::default() })
+    }
+
+    /// Chooses ports by these numbers in place of the system's: for a simulation, which is to do
+    /// the same again.
+    #[must_use]
+    pub fn drawing(self, draw: Draw) -> Service {
+        self.lock().draw = draw;
+        self
     }
 
     /// Takes up what an earlier process has kept, and keeps what there is from now on. For the
@@ -209,6 +218,15 @@ impl Media for Service {
     fn check(&self, flags: &MediaFlags) -> Result<(), String> {
         self.lock().interfaces.check(flags)
     }
+}
+
+/// Seeded by the system: what it makes of a number cannot be foreseen.
+fn system_draw() -> Draw {
+    let (random, mut drawn) = (RandomState::new(), 0u64);
+    Box::new(move || {
+        drawn = drawn.wrapping_add(1);
+        random.hash_one(drawn)
+    })
 }
 
 /// Milliseconds since a call began, as what a process before this one has seen of it counts.
