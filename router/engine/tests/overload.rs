@@ -44,6 +44,14 @@ fn register(world: &mut World, number: usize) -> Vec<Sent> {
     world.udp(CAROL, &text.replace("CSeq: 1 ", &format!("CSeq: {number} ")))
 }
 
+/// So many milliseconds, a turn each, after which messages wait or do not.
+fn turns(world: &mut World, ms: u64, behind: bool) {
+    for _ in 0..ms {
+        world.now.mono_us += 1000;
+        world.engine.note_backlog(behind, world.now.mono_us);
+    }
+}
+
 /// Sources none of which has much.
 fn source(number: usize) -> String {
     format!("203.0.113.{}:5060", number % 100 + 1)
@@ -100,12 +108,6 @@ fn where_even_503s_are_too_many_there_is_no_answer() {
 #[test]
 fn a_worker_that_cannot_keep_up_lets_in_less_and_all_again_when_it_can() {
     let mut world = ringing(1_000_000, 1_000_000);
-    let turns = |world: &mut World, ms: u64, behind: bool| {
-        for _ in 0..ms {
-            world.now.mono_us += 1000;
-            world.engine.note_backlog(behind, world.now.mono_us);
-        }
-    };
     let mut number = 0;
     let mut let_in = |world: &mut World| {
         number += 1000;
@@ -119,4 +121,21 @@ fn a_worker_that_cannot_keep_up_lets_in_less_and_all_again_when_it_can() {
     assert!(!is_refused(&world.udp(ALICE, &in_dialog("BYE", BOB_URI, ALICE, "b", ""))));
     turns(&mut world, 5000, false);
     assert_eq!(let_in(&mut world), 1000);
+}
+
+#[test]
+fn a_new_request_that_gets_no_answer_for_want_of_time_is_not_read_and_one_of_a_dialog_is() {
+    let mut world = ringing(1_000_000, 0);
+    turns(&mut world, 3000, true);
+    // Not to be read at all: no Via, and a broken CSeq.
+    let broken =
+        "INVITE sip:bob@example.com SIP/2.0\r\nTo: <sip:bob@example.com>\r\nCSeq: x\r\n\r\n";
+    for _ in 0..1000 {
+        world.udp(ALICE, broken);
+    }
+    let counters = world.engine.counters();
+    assert!(counters.ignored > 900, "{}", counters.ignored);
+    assert_eq!(counters.ignored + counters.malformed, 1000);
+    let bye = world.udp(ALICE, &in_dialog("BYE", BOB_URI, ALICE, "b", ""));
+    assert!(bye[0].first_line().starts_with("BYE "), "{}", bye[0].text);
 }

@@ -42,11 +42,6 @@ enum Class {
     New,
 }
 
-/// Is one of so many thousandths drawn?
-fn is_drawn(share: u16, random: u64) -> bool {
-    random % u64::from(ALL) < u64::from(share)
-}
-
 /// What becomes of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Admitted {
@@ -208,6 +203,11 @@ impl Admission {
     }
 }
 
+/// Is one of so many thousandths drawn?
+fn is_drawn(share: u16, random: u64) -> bool {
+    random % u64::from(ALL) < u64::from(share)
+}
+
 impl<P: Policy> Engine<P> {
     /// The shell tells after each turn: is there more it could have read? While that is so for too
     /// long ([`crate::Bounds::backlog_us`]), fewer requests are let in.
@@ -230,7 +230,8 @@ impl<P: Policy> Engine<P> {
         let class = self.class_of(message, read);
         let trusted = self.settings.is_trusted(flow.remote.ip());
         let source = Some(flow.remote.ip()).filter(|_| !trusted);
-        // What was drawn for it already is not drawn again; there must be room nevertheless.
+        // What was drawn for it already is not drawn again; there must be room nevertheless. 0 is in any
+        // share.
         let random = match self.admission.drawn.take() {
             Some(Admitted::Yes) => 0,
             Some(refused) => return refused,

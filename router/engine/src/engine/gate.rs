@@ -40,6 +40,9 @@ fn is_new(bytes: &[u8]) -> bool {
     for _ in 0..MOST_LINES {
         let Some(end) = memchr(b'\n', rest) else { return false };
         rest = rest.get(end + 1..).unwrap_or_default();
+        if rest.starts_with(b"\r\n") {
+            return false; // the body begins
+        }
         if let Some(value) = to_value(rest) {
             let line = memchr(b'\n', value).and_then(|end| value.split_at_checked(end + 1));
             let Some((line, next)) = line else { return false };
@@ -92,6 +95,7 @@ mod tests {
             "REGISTER sip:b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\n",
             "CANCEL sip:a@b SIP/2.0\r\nTo: <sip:a@b>\r\n\r\n",
             "SIP/2.0 200 OK\r\nTo: <sip:a@b>\r\n\r\n",
+            "INVITE sip:a@b SIP/2.0\r\nVia: x\r\n\r\nTo: in the body\r\n",
         ] {
             assert!(!is_new(text.as_bytes()), "{text}");
         }

@@ -4,9 +4,9 @@
 //! After each input the shell polls until it is told [`Output::Idle`]; a debug assertion holds it
 //! to that. One engine belongs to one worker and owns all its transactions.
 //!
-//! The files follow one message: `inbound` (a request comes in), `gate` and `admission` (is there room for it),
-//! `decide` (the policy and its verdict), `fork` (branches go out), `downstream` (responses come
-//! back), `respond` (answers go out), `due` (timers), `cancel`, `stray` (requests forwarded without
+//! The files follow one message: `inbound` (a request comes in), `gate` and `admission` (is there room
+//! for it), `decide` (the policy and its verdict), `fork` (branches go out), `downstream` (responses
+//! come back), `respond` (answers go out), `due` (timers), `cancel`, `stray` (requests forwarded without
 //! state), `parked` (responses that wait for a commit), `ping` (keep-alives), `taken_back`
 //! (REGISTERs that came too late), `media` (orders about media).
 
