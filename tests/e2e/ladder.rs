@@ -110,8 +110,8 @@ fn no_call_is_lost_when_program_link_and_interface_go_and_come_back() -> Result<
     let answered = callee.finish()?;
     called.none_failed("caller", CALLS.into()).with_context(|| router.log())?;
     answered.none_failed("callee", CALLS.into())?;
-    let after = router.metric("xdp_received")?;
-    ensure!(after > before, "nothing came by AF_XDP after the last fault");
+    // Fails where nothing came by AF_XDP after the last fault.
+    router.wait_for_metric("xdp_received", before + 1)?;
     println!("{} calls, {} messages sent again", called.successful, called.retransmissions);
     router.check_alive()
 }
@@ -131,7 +131,8 @@ fn a_second_router_on_an_interface_waits_for_its_turn() -> Result<()> {
     drop(first);
     opened(&second, 1, "xdp copy on router0")?;
     register_alice(&second)?;
-    ensure!(second.metric("xdp_received")? > 0, "not by AF_XDP");
+    // A worker shows its counters at the end of a turn: maybe a moment after the answer.
+    second.wait_for_metric("xdp_received", 1)?;
     second.check_alive()
 }
 
