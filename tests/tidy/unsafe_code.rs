@@ -6,7 +6,7 @@ use syn::visit::Visit;
 /// Files with `unsafe`, and what they need it for. One that has none any more is a finding, too.
 pub(crate) const ALLOWED: [(&str, &str); 12] = [
     ("guest-sdk/src/allocator.rs", "a policy's allocator: memory is asked of WebAssembly itself"),
-    ("router/daemon/src/memory.rs", "settings of the allocator, which is C"),
+    ("router/daemon/src/memory.rs", "the allocator, which is C"),
     ("router/location/tests/memory.rs", "an allocator that counts, around the system's"),
     ("router/media/src/xdp/layout.rs", "structures as the maps of the relay's program have them"),
     ("router/policy/src/aot.rs", "compiled code is loaded that this router has signed itself"),

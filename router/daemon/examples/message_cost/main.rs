@@ -19,11 +19,12 @@ use std::path::PathBuf;
 
 use bench::{Bench, Cost, Measured};
 use native::Native;
+use viaduct::memory::Allocator;
 use viaduct_policy::{PolicyCatalog, WorkerOptions};
 
 // As in the router.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 const ROUNDS: usize = 200;
 /// Turns of a round.
