@@ -11,13 +11,14 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use guest::Guest;
 use tempfile::TempDir;
+use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::place::router_address;
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{Received, Request};
-use viaduct_tests::support::skip::skipped;
+use viaduct_tests::support::skip::{find_program, skipped};
 
 const DOMAIN: &str = "hostile.example";
 /// How often each deed is done: more than there are pooled instances, so that one lost for good
@@ -29,8 +30,9 @@ struct Bench {
     _folder: TempDir,
 }
 
-/// A router with `tests/policies/hostile`; `None` where that cannot be had, which is told.
-fn start() -> Result<Option<Bench>> {
+/// A router with `tests/policies/hostile`, started by these words, if any; `None` where that cannot be
+/// had, which is told.
+fn start(launcher: &[&str]) -> Result<Option<Bench>> {
     if router::binary().is_none() {
         skipped(router::NO_BINARY);
         return Ok(None);
@@ -44,6 +46,7 @@ fn start() -> Result<Option<Bench>> {
     setup.location = "memory";
     // Two workers, so that one busy with a bad run must not be the only one.
     setup.workers = 2;
+    setup.launcher = launcher.iter().map(|&word| word.to_owned()).collect();
     Ok(Some(Bench { router: Router::start(&setup)?, _folder: folder }))
 }
 
@@ -81,7 +84,17 @@ fn deeds(
     kinds: &[&str],
     judge: impl Fn(&Received, &str) -> Result<()>,
 ) -> Result<Option<Bench>> {
-    let Some(bench) = start()? else { return Ok(None) };
+    let Some(bench) = start(&[])? else { return Ok(None) };
+    done(&bench, names, kinds, judge)?;
+    Ok(Some(bench))
+}
+
+fn done(
+    bench: &Bench,
+    names: &[&str],
+    kinds: &[&str],
+    judge: impl Fn(&Received, &str) -> Result<()>,
+) -> Result<()> {
     let server = bench.router.listen();
     let (mut bad, mut good) = (client(server)?, client(server)?);
     let over = AtomicBool::new(false);
@@ -98,15 +111,14 @@ fn deeds(
     })?;
     for kind in kinds {
         let label = format!("kind=\"{kind}\"");
-        ensure!(bench.router.metric_of("policy_failures", &label)? > 0, "no metric names {kind}");
+        bench.router.wait_for_metric_of("policy_failures", &label, 1)?;
         let named = |line: &str| {
             line.contains("policy run failed")
                 && line.to_lowercase().contains(&format!("kind={kind}"))
         };
         ensure!(bench.router.log().lines().any(named), "no {kind} in\n{}", bench.router.log());
     }
-    bench.router.check_alive()?;
-    Ok(Some(bench))
+    bench.router.check_alive()
 }
 
 /// Registers and asks again, over and over; every answer must be 200.
@@ -130,7 +142,17 @@ fn a_policy_that_never_ends_is_stopped() -> Result<()> {
 
 #[test]
 fn a_policy_that_traps_ends_its_own_request_only() -> Result<()> {
-    deeds(&["trap"], &["trap"], refused_by_fallback).map(drop)
+    deeds(&["trap", "wild"], &["trap"], refused_by_fallback).map(drop)
+}
+
+/// Where there is no address space to keep a guest's pointers apart by, each access is checked.
+#[test]
+fn with_little_address_space_a_policy_is_confined_all_the_same() -> Result<()> {
+    or_skip!(find_program("prlimit"), "prlimit (util-linux) is not installed");
+    let little = format!("--as={}", 32_u64 << 30);
+    let Some(bench) = start(&["prlimit", &little])? else { return Ok(()) };
+    ensure!(bench.router.log().contains("accesses of policies are checked"), "as ever");
+    done(&bench, &["wild", "memory", "stack"], &["memory", "trap"], refused_by_fallback)
 }
 
 #[test]
@@ -177,9 +199,11 @@ fn forbidden_edits_and_floods_of_a_table_are_refused_and_named() -> Result<()> {
     // 16 edits and a header of the reply; 900 entries, of which one run may change 32. Of a run 32
     // counts are kept.
     let times = u64::try_from(TIMES)?;
-    let forbidden = router.metric_of("policy_counter", "name=\"refused_forbidden\"")?;
+    let forbidden =
+        router.wait_for_metric_of("policy_counter", "name=\"refused_forbidden\"", 17 * times)?;
     ensure!(forbidden == 17 * times, "{forbidden} edits refused");
-    let flood = router.metric_of("policy_counter", "name=\"refused_too-large\"")?;
+    let flood =
+        router.wait_for_metric_of("policy_counter", "name=\"refused_too-large\"", 32 * times)?;
     ensure!(flood == 32 * times, "{flood} table entries refused");
     for call in ["message.add-header refused: forbidden", "table.set refused: too-large"] {
         ensure!(router.log().contains(call), "no {call} in\n{}", router.log());
@@ -189,7 +213,7 @@ fn forbidden_edits_and_floods_of_a_table_are_refused_and_named() -> Result<()> {
 
 #[test]
 fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> {
-    let Some(bench) = start()? else { return Ok(()) };
+    let Some(bench) = start(&[])? else { return Ok(()) };
     let hang = "(func $s (loop $l (br $l))) (start $s)";
     let hangs = Guest { rest: hang, ..Guest::default() }.build(&guest::manifest(""));
     // Nobody reads 500 MB to their end before refusing them.
@@ -215,7 +239,7 @@ fn components_that_are_refused_are_named_and_the_live_one_stays() -> Result<()> 
 
 #[test]
 fn what_a_run_staged_before_it_trapped_does_not_take_effect() -> Result<()> {
-    let Some(bench) = start()? else { return Ok(()) };
+    let Some(bench) = start(&[])? else { return Ok(()) };
     let mut client = client(bench.router.listen())?;
     let aor = format!("sip:victim@{DOMAIN}");
     let request = Request::new("REGISTER", &format!("sip:save-then-trap@{DOMAIN}"), &aor, &aor)

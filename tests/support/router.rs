@@ -302,14 +302,22 @@ impl Router {
     /// # Errors
     /// When it does not, or there is none.
     pub fn wait_for_metric(&self, name: &str, least: u64) -> Result<u64> {
+        self.wait_for_metric_of(name, "", least)
+    }
+
+    /// The same for those lines of it that contain `label`.
+    ///
+    /// # Errors
+    /// As [`Router::wait_for_metric`].
+    pub fn wait_for_metric_of(&self, name: &str, label: &str, least: u64) -> Result<u64> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let value = self.metric(name)?;
+            let value = self.metric_of(name, label)?;
             if value >= least {
                 return Ok(value);
             }
             if Instant::now() >= deadline {
-                bail!("{name} is {value}, not {least}:\n{}", self.log());
+                bail!("{name} {label} is {value}, not {least}:\n{}", self.log());
             }
             // Nobody is told when a counter changes.
             thread::sleep(Duration::from_millis(20));

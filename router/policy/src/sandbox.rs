@@ -19,6 +19,15 @@ pub const TICK_MS: u64 = 10;
 /// Most linear memory of an instance, bytes; what manifests may ask at most.
 pub const MAX_MEMORY_BYTES: usize = 16 << 20;
 
+/// Address space around an instance's memory, bytes: all that a pointer of 32 bits can reach, so that
+/// the guest's code needs no check of its own before an access: what is not its memory, faults. No
+/// memory is behind it.
+const REACH_BYTES: u64 = 4 << 30;
+/// Beyond that, for the constant offset an access may add.
+const GUARD_BYTES: u64 = 32 << 20;
+/// The same where address space is scarce (`ulimit -v`): accesses are checked.
+const SCARCE_GUARD_BYTES: u64 = 64 << 10;
+
 /// Stack of a guest, bytes. Workers' threads must have room for it beside their own frames.
 pub const STACK_BYTES: usize = 256 * 1024;
 
@@ -43,7 +52,12 @@ pub struct Sandbox {
 impl Sandbox {
     /// Sets up the engine and starts its ticker thread.
     pub fn new() -> Result<Arc<Sandbox>, SandboxError> {
-        let engine = Engine::new(&config()).map_err(|error| SandboxError(format!("{error:#}")))?;
+        let engine = Engine::new(&config(REACH_BYTES, GUARD_BYTES))
+            .or_else(|error| {
+                tracing::info!("accesses of policies are checked: {error:#}");
+                Engine::new(&config(MAX_MEMORY_BYTES as u64, SCARCE_GUARD_BYTES))
+            })
+            .map_err(|error| SandboxError(format!("{error:#}")))?;
         let ticker = EpochTicker::start(engine.clone())
             .map_err(|error| SandboxError(format!("its ticker: {error}")))?;
         Ok(Arc::new(Sandbox { engine, cache: None, _ticker: ticker }))
@@ -93,7 +107,7 @@ impl Sandbox {
 
 /// Everything that makes a run depend on more than its inputs is off: threads, relaxed SIMD,
 /// unspecified NaNs. Fuel ends loops, the epoch is a backstop for time.
-fn config() -> Config {
+fn config(reach_bytes: u64, guard_bytes: u64) -> Config {
     let mut config = Config::new();
     config
         .consume_fuel(true)
@@ -105,8 +119,8 @@ fn config() -> Config {
         .wasm_multi_memory(false)
         .wasm_component_model(true)
         .max_wasm_stack(STACK_BYTES)
-        .memory_reservation(MAX_MEMORY_BYTES as u64)
-        .memory_guard_size(64 * 1024)
+        .memory_reservation(reach_bytes)
+        .memory_guard_size(guard_bytes)
         .memory_may_move(false)
         .allocation_strategy(InstanceAllocationStrategy::Pooling(pool()));
     config

@@ -15,6 +15,7 @@ impl Policy for Hostile {
             "loop" => spin(),
             "trap" => trap(),
             "memory" => eat_memory(),
+            "wild" => read_wild(),
             "stack" => black_box(deeper(black_box(1))).into_reply(),
             "save-then-trap" => save_then_trap(),
             "status" => reply(7, ""),
@@ -114,6 +115,15 @@ fn flood_a_table() -> Verdict {
         let _ = table::set("flood", &number.to_string(), "x", 60);
     }
     reply(480, "")
+}
+
+/// Reads where it has no memory.
+fn read_wild() -> Verdict {
+    let wild = black_box(usize::MAX - 16) as *const u8;
+    // SAFETY: for Rust there is none. In WebAssembly it is a trap, wherever the host's memory is; that
+    // it is is what the test is about.
+    let byte = unsafe { wild.read_volatile() };
+    reply(200 + u16::from(byte), "")
 }
 
 /// `log.write` as no bindings would call it.
