@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use viaduct_tests::support::kamailio::{self, Kamailio};
 use viaduct_tests::support::net::{Transport, own_address, wait_until_bound};
@@ -25,6 +26,8 @@ const PIN: [&str; 3] = ["taskset", "-c", SERVER_CORE];
 pub(crate) const GENERATOR_CORE: usize = 1;
 /// Patience with a router that starts, also with very many bindings.
 const READY_WITHIN: Duration = Duration::from_secs(180);
+/// Then it is killed.
+const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,8 +104,9 @@ impl Subject {
     }
 
     /// The same server, talked to from other addresses.
-    pub(crate) fn asked_from(self, generator: (SocketAddr, SocketAddr)) -> Self {
-        Self { generator, ..self }
+    pub(crate) fn asked_from(mut self, generator: (SocketAddr, SocketAddr)) -> Self {
+        self.generator = generator;
+        self
     }
 
     fn plain(
@@ -159,6 +163,17 @@ impl Subject {
         let lines: Vec<&str> = log.lines().collect();
         let tail = lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n");
         format!("the end of {}'s log:\n{tail}", self.name())
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        // As in operation: it ends by itself, and a build that counts what it does writes that down.
+        if let Server::Plain { process, .. } = &mut self.server
+            && process.signal(Signal::SIGTERM).is_ok()
+        {
+            let _ = process.wait(ENDS_WITHIN);
+        }
     }
 }
 

@@ -1,0 +1,88 @@
+#!/bin/bash
+# Builds the router as it serves best: twice, the second time for what the first one was seen to do
+# (profile-guided optimisation). The training is the load of `make bench` (OPTIONS, registrations and
+# calls by kernel sockets, and by AF_XDP where that can be had), the shipped policies message by
+# message, and `make soak` for TCP, stores, swaps and what else a router lives through. What is never
+# seen is made small instead of quick.
+#
+# usage: optimised.sh BENCH        the load generator; make bench and make optimised build it
+# env:   VIADUCT_SOAK_S            how long the soak trains, 20 s else
+#
+# The program is target/optimised/release/viaduct. Both builds are by the toolchain that is there, so
+# nothing of the profile is kept in the source.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+bench=${1:?usage: optimised.sh BENCH}
+cargo=${CARGO:-cargo}
+target=${CARGO_TARGET_DIR:-$PWD/target}
+mkdir -p "$target/optimised"
+target=$(cd "$target" && pwd)
+out=$target/optimised
+profile=$out/profile
+host=$(rustc -vV | sed -n 's/^host: //p')
+
+say() { echo "optimised: $*" >&2; }
+die() { say "$@"; exit 1; }
+
+# The tool that reads profiles must be of the compiler's own LLVM.
+tool() {
+    local found
+    found=$(dirname "$(rustc --print target-libdir)")/bin/llvm-profdata
+    [ -x "$found" ] || rustup component add llvm-tools >&2 \
+        || die "rustup cannot install llvm-tools, which reads what was seen"
+    echo "$found"
+}
+
+# Both by the same profile of Cargo.toml: with another one functions bear other names, and what was seen
+# of them is lost without a word. --target keeps the flags away from build scripts and macros.
+build() { # FLAGS FOLDER
+    CARGO_TARGET_DIR=$2 RUSTFLAGS=$1 "$cargo" build --release --target "$host" \
+        -p viaduct --bin viaduct --example message_cost
+}
+
+# Several processes add to one file when they end.
+trained() { LLVM_PROFILE_FILE=$profile/%4m.profraw "$@"; }
+
+train() { # FOLDER OF THE PROGRAMS
+    local router=$1/viaduct policy
+    local load=("$bench" --viaduct "$router" --viaduct-config tests/bench/viaduct.toml --runs 1)
+    say "training: the load of make bench"
+    trained "${load[@]}" --scale 200 --only viaduct >&2
+    if ! trained "${load[@]}" --veth --only viaduct-xdp >&2; then
+        say "without AF_XDP, which cannot be had here"
+    fi
+    say "training: policies"
+    # Those that message_cost measures by itself.
+    for policy in registrar default-script hunt-group outbound-proxy mid-registrar; do
+        trained "$1/examples/message_cost" "policies/$policy/$policy.wasm" kept 30 >/dev/null
+    done
+    say "training: the soak"
+    # It judges, too, but what is counted is slow: that it ran is enough.
+    VIADUCT_BIN=$router VIADUCT_SOAK_S=${VIADUCT_SOAK_S:-20} trained "$cargo" test --workspace \
+        --test soak -- nothing_is_lost >&2 || say "the soak was not content with a router that counts"
+}
+
+tool=$(tool)
+seen=$profile/seen.profdata
+# Retrained when anything it is built from has changed.
+changed() {
+    [ ! -e "$seen" ] || [ -n "$(find Cargo.lock Cargo.toml router guest-sdk/wit \
+        \( -name '*.rs' -o -name '*.toml' -o -name '*.wit' -o -name Cargo.lock -o -name '*.[ch]' \) \
+        -newer "$seen" -print -quit)" ]
+}
+if changed; then
+    say "building a router that counts what it does"
+    build "-Cprofile-generate=$profile" "$out/training"
+    rm -rf "$profile"
+    mkdir -p "$profile"
+    train "$out/training/$host/release"
+    "$tool" merge -o "$seen" "$profile"/*.profraw
+    rm -f "$profile"/*.profraw
+fi
+say "building for what was seen"
+build "-Cprofile-use=$seen -Cllvm-args=-pgo-warn-missing-function=false" "$out/built"
+mkdir -p "$out/release/examples"
+ln -f "$out/built/$host/release/viaduct" "$out/release/viaduct"
+ln -f "$out/built/$host/release/examples/message_cost" "$out/release/examples/message_cost"
+say "$out/release/viaduct"
