@@ -49,11 +49,9 @@ pub(super) fn settle() {
     if SETTLED.replace(true) || over.is_empty() {
         return;
     }
-    let wire = match over.strip_suffix("_ipv6").unwrap_or(&over) {
-        "af_xdp" => Wire::lay(1),
-        "af_xdp_vlan" => Wire::lay_in_vlan(1),
-        _ => panic!("{OVER}={over}"),
-    };
+    let way = over.strip_suffix("_ipv6").unwrap_or(&over);
+    assert!(matches!(way, "af_xdp" | "af_xdp_vlan"), "{OVER}={over}");
+    let wire = if way == "af_xdp_vlan" { Wire::lay_in_vlan(1) } else { Wire::lay(1) };
     match wire.expect("a switch") {
         Ok(wire) => {
             if is_v6() {
