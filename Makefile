@@ -36,6 +36,9 @@ FROM ?= 0
 OVER_XDP := path auth keepalive phone swap churn lifecycle hostile destinations http crash disk \
 	cluster overload conformance
 OVER_XDP_IPV6 := path auth keepalive phone swap hostile http conformance
+# And in a VLAN, where the kernel has VLANs; `make -C kmod qemu-vlan` boots one that has.
+OVER_XDP_VLAN := path auth keepalive phone
+OVER_XDP_VLAN_IPV6 := path phone
 # Which router `make bench` measures: that of `make optimised`, or with `release` that of `make run`.
 BUILD ?= optimised
 BENCHED = $(TARGET_DIR)/$(BUILD:optimised=optimised/release)
@@ -129,6 +132,10 @@ test: policies
 		over="$$again -E package(viaduct-tests)-test(kamailio)"; \
 		VIADUCT_OVER=af_xdp $$over $(OVER_XDP:%=--test %); \
 		VIADUCT_OVER=af_xdp_ipv6 $$over $(OVER_XDP_IPV6:%=--test %); \
+		if why=$$(tests/setup/vlans.sh); then \
+			VIADUCT_OVER=af_xdp_vlan $$over $(OVER_XDP_VLAN:%=--test %); \
+			VIADUCT_OVER=af_xdp_vlan_ipv6 $$over $(OVER_XDP_VLAN_IPV6:%=--test %); \
+		else echo "skipped: routers in a VLAN: $$why" | tee -a "$$VIADUCT_SKIPPED"; fi; \
 		for relay in xdp xdp-generic; do VIADUCT_RELAY=$$relay $$again --test relay; done; \
 		$(CARGO) test --workspace --doc; \
 	else \

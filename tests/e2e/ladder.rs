@@ -6,7 +6,7 @@ mod detach;
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use viaduct_tests::or_skip;
@@ -113,6 +113,55 @@ fn no_call_is_lost_when_program_link_and_interface_go_and_come_back() -> Result<
     // Fails where nothing came by AF_XDP after the last fault.
     router.wait_for_metric("xdp_received", before + 1)?;
     println!("{} calls, {} messages sent again", called.successful, called.retransmissions);
+    router.check_alive()
+}
+
+/// Registers until an answer goes out by AF_XDP: the first go by the kernel, until it has learned the
+/// phone's hardware address and the router has heard of it.
+fn answers_go_by_af_xdp(router: &Router) -> Result<()> {
+    let phone = (own_address(), 5060).into();
+    let before = router.metric("xdp_sent")?;
+    let deadline = Instant::now() + PATIENCE;
+    while router.metric("xdp_sent")? == before {
+        ensure!(Instant::now() < deadline, "nothing goes out by AF_XDP\n{}", router.log());
+        register(router, "alice", phone)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn an_address_that_goes_and_comes_back_is_served_again() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let Some(wire) = Wire::laid(1)? else { return Ok(()) };
+    let listen = wire.router_v4();
+    let router = start(&wire, &setup(listen, AUTO)?)?;
+    opened(&router, 1, "xdp copy on router0")?;
+    wire.router_ip(&format!("addr del {}/24 dev {ROUTER}", listen.ip()))?;
+    closed(&router, 1, "kernel sockets on router0 (the interface has lost its addresses)")?;
+    wire.router_ip(&format!("addr add {}/24 dev {ROUTER}", listen.ip()))?;
+    opened(&router, 2, "xdp copy on router0")?;
+    answers_go_by_af_xdp(&router)?;
+    router.check_alive()
+}
+
+#[test]
+fn a_vlan_that_goes_down_or_away_and_comes_back_is_served_again() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let Some(wire) = Wire::laid_in_vlan(1)? else { return Ok(()) };
+    let router = start(&wire, &setup(wire.router_v4(), AUTO)?)?;
+    opened(&router, 1, "xdp copy on router0")?;
+    answers_go_by_af_xdp(&router)?;
+    wire.router_ip(&format!("link set {ROUTER}.100 down"))?;
+    closed(&router, 1, "kernel sockets on router0 (VLAN 100 is down)")?;
+    wire.router_ip(&format!("link set {ROUTER}.100 up"))?;
+    opened(&router, 2, "xdp copy on router0")?;
+    answers_go_by_af_xdp(&router)?;
+    wire.delete_vlan()?;
+    closed(&router, 2, "kernel sockets on router0 (the interface has lost its addresses)")?;
+    // Under a new number, by which routes name it.
+    wire.set_up()?;
+    opened(&router, 3, "xdp copy on router0")?;
+    answers_go_by_af_xdp(&router)?;
     router.check_alive()
 }
 

@@ -40,9 +40,20 @@ fn register(phone: &mut SipClient, user: &str) -> Result<()> {
 fn registrations_go_by_af_xdp_over_ipv4_and_ipv6() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let Some(wire) = Wire::laid(1)? else { return Ok(()) };
+    registrations_go_by_af_xdp(&wire)
+}
+
+#[test]
+fn registrations_in_a_vlan_go_by_af_xdp_over_ipv4_and_ipv6() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let Some(wire) = Wire::laid_in_vlan(1)? else { return Ok(()) };
+    registrations_go_by_af_xdp(&wire)
+}
+
+fn registrations_go_by_af_xdp(wire: &Wire) -> Result<()> {
     let pairs = [(wire.router_v4(), wire.peer_v4(0)), (wire.router_v6(), wire.peer_v6(0))];
     for (listen, local) in pairs {
-        let router = start(&wire, &setup(listen, 1)?)?;
+        let router = start(wire, &setup(listen, 1)?)?;
         let line = line_of_status(&router)?;
         ensure!(line.contains("xdp copy on router0, 1 queue"), "{line}");
         let mut phone = SipClient::new(Transport::Udp, local, listen)?;
@@ -121,10 +132,12 @@ fn call(router: &Router, pair: &str) -> Result<()> {
     router.check_alive()
 }
 
-fn calls_with_two_workers(queues: u32, v6: bool, pair: &str) -> Result<()> {
+type Lay = fn(u32) -> Result<Option<Wire>>;
+
+fn calls_with_two_workers(lay: Lay, queues: u32, v6: bool, pair: &str) -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     or_skip!(sipp::installed(), "sipp is not installed");
-    let Some(wire) = Wire::laid(queues)? else { return Ok(()) };
+    let Some(wire) = lay(queues)? else { return Ok(()) };
     if v6 {
         use_addresses(wire.peer_v6(0).ip());
     }
@@ -142,22 +155,32 @@ fn calls_with_two_workers(queues: u32, v6: bool, pair: &str) -> Result<()> {
 
 #[test]
 fn calls_find_their_worker_with_two_workers_on_one_queue() -> Result<()> {
-    calls_with_two_workers(1, false, "caller-acts")
+    calls_with_two_workers(Wire::laid, 1, false, "caller-acts")
 }
 
 #[test]
 fn calls_find_their_worker_with_two_workers_on_two_queues() -> Result<()> {
-    calls_with_two_workers(2, false, "callee-acts")
+    calls_with_two_workers(Wire::laid, 2, false, "callee-acts")
 }
 
 #[test]
 fn calls_find_their_worker_over_ipv6_on_one_queue() -> Result<()> {
-    calls_with_two_workers(1, true, "callee-acts")
+    calls_with_two_workers(Wire::laid, 1, true, "callee-acts")
 }
 
 #[test]
 fn calls_find_their_worker_over_ipv6_on_two_queues() -> Result<()> {
-    calls_with_two_workers(2, true, "caller-acts")
+    calls_with_two_workers(Wire::laid, 2, true, "caller-acts")
+}
+
+#[test]
+fn calls_in_a_vlan_find_their_worker_on_one_queue() -> Result<()> {
+    calls_with_two_workers(Wire::laid_in_vlan, 1, true, "caller-acts")
+}
+
+#[test]
+fn calls_in_a_vlan_find_their_worker_on_two_queues() -> Result<()> {
+    calls_with_two_workers(Wire::laid_in_vlan, 2, false, "callee-acts")
 }
 
 #[test]

@@ -63,6 +63,19 @@ train() { # FOLDER OF THE PROGRAMS
         --test soak -- nothing_is_lost >&2 || say "the soak was not content with a router that counts"
 }
 
+# Are most of the program's functions known to the profile? Those of C and of the assembler are not Rust's.
+known() {
+    local all some
+    nm --defined-only "$out/built/$host/release/viaduct" \
+        | awk '$2 ~ /[tT]/ && $3 ~ /^_(ZN|R)/ {print $3}' | sort -u >"$profile/functions"
+    "$tool" show --all-functions "$seen" | sed -n 's/^  \(.*;\)\?\(_[ZR][^ ]*\):$/\2/p' \
+        | sort -u >"$profile/known"
+    all=$(wc -l <"$profile/functions")
+    some=$(comm -12 "$profile/functions" "$profile/known" | wc -l)
+    say "$some of $all functions were counted"
+    [ $((2 * some)) -gt "$all" ]
+}
+
 tool=$(tool)
 seen=$profile/seen.profdata
 # Retrained when anything it is built from has changed.
@@ -82,6 +95,7 @@ if changed; then
 fi
 say "building for what was seen"
 build "-Cprofile-use=$seen -Cllvm-args=-pgo-warn-missing-function=false" "$out/built"
+known || die "the program has other functions than what was seen: is anything set that changes names?"
 mkdir -p "$out/release/examples"
 ln -f "$out/built/$host/release/viaduct" "$out/release/viaduct"
 ln -f "$out/built/$host/release/examples/message_cost" "$out/release/examples/message_cost"

@@ -1,7 +1,7 @@
 //! Where the routers of a test are. On loopback, unless the environment variable `VIADUCT_OVER` says
-//! `af_xdp` or `af_xdp_ipv6`: then each is in a network namespace of its own, gets its packets by
-//! AF_XDP alone or does not start, and phones are on the other side of a switch ([`Wire`]). So the
-//! same tests run over either.
+//! `af_xdp`: then each is in a network namespace of its own, gets its packets by AF_XDP alone or does
+//! not start, and phones are on the other side of a switch ([`Wire`]). `af_xdp_vlan`: all of them in a
+//! VLAN; either with `_ipv6` behind it: with IPv6 addresses. So the same tests run over each.
 //!
 //! That is for one test in a process, as nextest runs them: the switch belongs to the thread.
 #![allow(clippy::expect_used)] // who asks for an address could do nothing else without one
@@ -36,7 +36,7 @@ pub fn are_routers_apart() -> bool {
 
 /// Does `VIADUCT_OVER` ask for IPv6?
 fn is_v6() -> bool {
-    env::var(OVER).is_ok_and(|over| over == "af_xdp_ipv6")
+    env::var(OVER).is_ok_and(|over| over.ends_with("_ipv6"))
 }
 
 /// Lays the switch where one is asked for. Where it cannot be had this says so, and the test runs
@@ -49,8 +49,10 @@ pub(super) fn settle() {
     if SETTLED.replace(true) || over.is_empty() {
         return;
     }
-    assert!(matches!(over.as_str(), "af_xdp" | "af_xdp_ipv6"), "{OVER}={over}");
-    match Wire::lay(1).expect("a switch") {
+    let way = over.strip_suffix("_ipv6").unwrap_or(&over);
+    assert!(matches!(way, "af_xdp" | "af_xdp_vlan"), "{OVER}={over}");
+    let wire = if way == "af_xdp_vlan" { Wire::lay_in_vlan(1) } else { Wire::lay(1) };
+    match wire.expect("a switch") {
         Ok(wire) => {
             if is_v6() {
                 net::use_addresses(wire.peer_v6(0).ip());

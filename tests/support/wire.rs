@@ -7,6 +7,9 @@
 //!   router0  198.18.77.2, 2001:db8::a2  -- port2 -- peers0  198.18.77.100-159, 2001:db8::b100-b13b
 //! ```
 //!
+//! In a VLAN the same addresses are on `router0.100` and `peers0.100`, and what is on the cables is
+//! tagged.
+//!
 //! The addresses are of networks for tests and documentation (RFC 2544, RFC 3849): private ones
 //! (RFC 1918, RFC 4193) are behind NAT in a registrar's eyes, so that it reaches a phone where it
 //! registered from, whatever its Contact says.
@@ -30,6 +33,8 @@ use super::skip::{find_program, skipped};
 pub const ROUTER: &str = "router0";
 /// The peers' interface, a bridge.
 pub const PEERS: &str = "peers0";
+/// The VLAN, where there is one.
+const VLAN: u16 = 100;
 /// The peers' addresses: as many as a test needs.
 const PEER_ADDRESSES: u8 = 60;
 const AF_XDP: i32 = 44;
@@ -42,6 +47,7 @@ pub struct Wire {
     peers: Arc<File>,
     queues: u32,
     number: u8,
+    is_vlan: bool,
 }
 
 impl Wire {
@@ -52,8 +58,21 @@ impl Wire {
     /// # Errors
     /// When the namespaces are there and `ip` fails.
     pub fn lay(queues: u32) -> Result<Result<Self, String>> {
-        if find_program("ip").is_none() {
-            return Ok(Err("iproute2 is not installed".to_owned()));
+        Self::lay_as(queues, false)
+    }
+
+    /// [`Wire::lay`] with all addresses in a VLAN.
+    ///
+    /// # Errors
+    /// As [`Wire::lay`].
+    pub fn lay_in_vlan(queues: u32) -> Result<Result<Self, String>> {
+        Self::lay_as(queues, true)
+    }
+
+    fn lay_as(queues: u32, is_vlan: bool) -> Result<Result<Self, String>> {
+        let needed: &[_] = if is_vlan { &["ip", "ethtool"] } else { &["ip"] };
+        if let Some(missing) = needed.iter().find(|name| find_program(name).is_none()) {
+            return Ok(Err(format!("{missing} is not installed")));
         }
         if let Err(error) = Socket::new(Domain::from(AF_XDP), Type::from(SOCK_RAW), None) {
             return Ok(Err(format!("no AF_XDP here: {error}")));
@@ -64,8 +83,12 @@ impl Wire {
                 return Ok(Err(format!("no network namespaces here: {error:#}")));
             }
         };
-        let wire = Self { router, peers, queues, number: 1 };
-        wire.at_peers(|| batch(&switch()))??;
+        let wire = Self { router, peers, queues, number: 1, is_vlan };
+        wire.at_peers(|| batch(SWITCH))??;
+        if is_vlan && let Err(error) = wire.peers_ip(&tagged(PEERS)) {
+            return Ok(Err(format!("no VLANs here: {error:#}")));
+        }
+        wire.at_peers(|| batch(&addresses(&wire.on(PEERS))))??;
         wire.plug_in()?;
         setns(&wire.peers, CloneFlags::CLONE_NEWNET)?;
         net::use_addresses(wire.peer_v4(0).ip());
@@ -80,13 +103,22 @@ impl Wire {
         Ok(Self::lay(queues)?.map_err(|reason| skipped(&reason)).ok())
     }
 
+    /// [`Wire::lay_in_vlan`], with the reason why there is none said aloud.
+    ///
+    /// # Errors
+    /// As [`Wire::lay`].
+    pub fn laid_in_vlan(queues: u32) -> Result<Option<Self>> {
+        Ok(Self::lay_in_vlan(queues)?.map_err(|reason| skipped(&reason)).ok())
+    }
+
     /// Another router's cable to the same switch; `number`: 2 to 9, each once.
     ///
     /// # Errors
     /// When `ip` fails.
     pub fn beside(&self, number: u8) -> Result<Self> {
         let peers = Arc::clone(&self.peers);
-        let wire = Self { router: fresh()?, peers, queues: self.queues, number };
+        let Self { queues, is_vlan, .. } = *self;
+        let wire = Self { router: fresh()?, peers, queues, number, is_vlan };
         wire.plug_in()?;
         Ok(wire)
     }
@@ -129,17 +161,45 @@ impl Wire {
              peer name {port} numrxqueues {queues} numtxqueues {queues} netns {peers}"
         ))?;
         self.at_peers(|| batch(&format!("link set {port} master {PEERS}\nlink set {port} up\n")))??;
-        let (v4, v6) = (self.router_v4().ip(), self.router_v6().ip());
+        if self.is_vlan {
+            // Else veth hands tags over beside the frames, where no program sees them.
+            self.at_peers(|| run("ethtool", &format!("-K {port} txvlan off")))??;
+        }
+        self.set_up().with_context(|| format!("router {number}"))
+    }
+
+    /// Gives the router its addresses, and the VLAN for them where there is one; also again after
+    /// [`Wire::delete_vlan`].
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn set_up(&self) -> Result<()> {
+        if self.is_vlan {
+            self.router_ip(&tagged(ROUTER))?;
+        }
+        let (on, v4, v6) = (self.on(ROUTER), self.router_v4().ip(), self.router_v6().ip());
         self.in_router(|| -> Result<()> {
             // What IPv6 forgets by default when a link goes down.
-            let file = format!("/proc/sys/net/ipv6/conf/{ROUTER}/keep_addr_on_down");
+            let file = format!("/proc/sys/net/ipv6/conf/{on}/keep_addr_on_down");
             fs::write(&file, "1").with_context(|| file.clone())?;
             batch(&format!(
-                "link set lo up\naddr add {v4}/24 dev {ROUTER}\n\
-                 addr add {v6}/64 dev {ROUTER} nodad\nlink set {ROUTER} up\n"
+                "link set lo up\naddr add {v4}/24 dev {on}\n\
+                 addr add {v6}/64 dev {on} nodad\nlink set {ROUTER} up\nlink set {on} up\n"
             ))
         })?
-        .with_context(|| format!("router {number}"))
+    }
+
+    /// Takes the router's VLAN away, and so its addresses.
+    ///
+    /// # Errors
+    /// When `ip` fails.
+    pub fn delete_vlan(&self) -> Result<()> {
+        self.router_ip(&format!("link del {ROUTER}.{VLAN}"))
+    }
+
+    /// The interface with the addresses where `port` is plugged in.
+    fn on(&self, port: &str) -> String {
+        if self.is_vlan { format!("{port}.{VLAN}") } else { port.to_owned() }
     }
 
     /// The switch's end of the cable.
@@ -209,14 +269,20 @@ fn within<T: Send>(namespace: &File, work: impl FnOnce() -> T + Send) -> Result<
 }
 
 /// The peers' bridge. It knows no loops, and floods what it has not learned yet.
-fn switch() -> String {
-    let mut text = format!(
-        "link set lo up\nlink add {PEERS} type bridge stp_state 0 mcast_snooping 0\n\
-         link set {PEERS} up\n"
-    );
+const SWITCH: &str = "link set lo up\nlink add peers0 type bridge stp_state 0 mcast_snooping 0\n\
+                      link set peers0 up\n";
+
+/// What makes the VLAN on an interface.
+fn tagged(port: &str) -> String {
+    format!("link add link {port} name {port}.{VLAN} type vlan id {VLAN}")
+}
+
+/// The peers' addresses, on an interface that is brought up for them.
+fn addresses(on: &str) -> String {
+    let mut text = format!("link set {on} up\n");
     for number in 0..PEER_ADDRESSES {
-        text.push_str(&format!("addr add 198.18.77.{}/24 dev {PEERS}\n", 100 + number));
-        text.push_str(&format!("addr add 2001:db8::b1{number:02x}/64 dev {PEERS} nodad\n"));
+        text.push_str(&format!("addr add 198.18.77.{}/24 dev {on}\n", 100 + number));
+        text.push_str(&format!("addr add 2001:db8::b1{number:02x}/64 dev {on} nodad\n"));
     }
     text
 }
@@ -238,9 +304,14 @@ fn batch(lines: &str) -> Result<()> {
 }
 
 fn ip(words: &str) -> Result<()> {
-    let output = Command::new("ip").args(words.split_whitespace()).output().context("ip")?;
+    run("ip", words)
+}
+
+fn run(program: &str, words: &str) -> Result<()> {
+    let output = Command::new(program).args(words.split_whitespace()).output();
+    let output = output.with_context(|| program.to_owned())?;
     if !output.status.success() {
-        bail!("ip {words}: {}", String::from_utf8_lossy(&output.stderr));
+        bail!("{program} {words}: {}", String::from_utf8_lossy(&output.stderr).trim_end());
     }
     Ok(())
 }

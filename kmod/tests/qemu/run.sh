@@ -2,10 +2,12 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink|router|bench|debug|leak]   `suite`, the default, ends with
-#                            `churn`; for `router` see router-files.sh; `bench` counts instructions;
-#                            for the last two see kernel-debug/run.sh
-# env:   ARGS                to the relay suite, such as part of a test's name
+# usage: run.sh [suite|churn|netlink|router|vlan|bench|debug|leak]   `suite`, the default, ends with
+#                            `churn`; for `router` see router-files.sh; `vlan` has no need of the module,
+#                            but of a kernel with VLANs; `bench` counts instructions; for the last two
+#                            see kernel-debug/run.sh
+# env:   ARGS                to the relay suite, such as part of a test's name; to `vlan`: such a part
+#        VIADUCT_BIN         the router for `router` and `vlan`, target/release/viaduct else
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else
 #        VIADUCT_LEAKY       a module built to leak, for `debug` and `leak`
@@ -28,25 +30,34 @@ kernel=$(cd "$headers/../../.." && pwd)
 make -C "$root/kmod" module KDIR="$headers" OUT="$out/$version" >&2
 make -C "$root/kmod" guest OUT="$out" >&2
 
-# They run in the guest as they were built here.
-built() { # test|bench NAME
-    (cd "$root" && nice -n 10 cargo "$1" --workspace "--$1" "$2" --no-run --message-format=json) \
-        | sed -n "s/.*\"executable\":\"\([^\"]*\/$2-[^\"]*\)\".*/\1/p" | tail -1
+# What runs in the guest, as it was built here.
+suites=()
+built() { # test|bench PACKAGE NAME...
+    local kind=$1 package=$2 json name found
+    shift 2
+    json=$(cd "$root" \
+        && nice -n 10 cargo "$kind" --workspace "${@/#/--$kind=}" --no-run --message-format=json)
+    for name; do
+        found=$(sed -n "/\"package_id\":\"[^\"]*$package/s/.*\"executable\":\"\([^\"]*\/$name-[^\"]*\)\".*/\1/p" \
+            <<<"$json" | tail -1)
+        [ -r "$found" ] || { say "$name could not be built"; exit 1; }
+        suites+=("$found")
+    done
 }
 case $script in
-    bench) suite=$(built bench relay_cost) ;;
-    router | netlink) suite=$here/lib.sh ;; # they need none
-    *) suite=$(built test relay) ;;
+    bench) built bench viaduct-media relay_cost ;;
+    router | netlink) ;; # they need none
+    vlan) built test viaduct-tests xdp ladder phone path keepalive ;;
+    *) built test viaduct-media relay ;;
 esac
 case $script in
     # Time is what the one CPU has executed, a nanosecond an instruction, and passes at once where
-    # nothing is done. So what `bench` counts is exact, and for `router`, where people would be
-    # waiting, the machine is as quick as a real one, however slow or busy the one it is emulated on.
-    bench | router) machine="-smp 1 -accel tcg,thread=single,tb-size=512 -cpu qemu64 -icount shift=0,sleep=off" ;;
+    # nothing is done. So what `bench` counts is exact, and for `router` and `vlan`, where people would
+    # be waiting, the machine is as quick as a real one, however slow or busy the one it is emulated on.
+    bench | router | vlan) machine="-smp 1 -accel tcg,thread=single,tb-size=512 -cpu qemu64 -icount shift=0,sleep=off" ;;
     *) machine="-smp 2 ${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}" ;;
 esac
 read -ra cpu <<<"$machine"
-[ -r "$suite" ] || { say "what is to run in the guest could not be built"; exit 1; }
 
 initrd=$out/initrd-$version.gz
 if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
@@ -57,12 +68,16 @@ share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
 cp "$here"/*.sh "$share/"
 [ "$script" != router ] || "$here/router-files.sh" "$share"
+if [ "$script" = vlan ]; then
+    cp "${VIADUCT_BIN:-$root/target/release/viaduct}" "$share/viaduct" \
+        || { say "there is no router: make policies"; exit 1; }
+fi
 # A copy, so that building meanwhile does not change what runs.
-cp "$out/$version/viaduct.ko" "$suite" "$out"/guest/* "$share/"
+cp "$out/$version/viaduct.ko" "${suites[@]}" "$out"/guest/* "$share/"
 [ -z "${VIADUCT_LEAKY:-}" ] || cp "$VIADUCT_LEAKY" "$share/viaduct-leaky.ko"
 cat >"$share/env" <<END
 SCRIPT=$script
-SUITE=./$(basename "$suite")
+SUITE="${suites[*]/#*\//./}"
 KERNEL=$kernel
 ARGS="${ARGS:-}"
 ROUNDS=${ROUNDS:-20}

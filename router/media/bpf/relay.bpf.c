@@ -225,6 +225,18 @@ static __always_inline int is_same_address(const struct address *a, const struct
 	return x[0] == y[0] && x[1] == y[1];
 }
 
+/*
+ * A length in a header. The verifier of Linux 6.1 takes swapped bytes for any 64 bits, and clang would
+ * leave out the mask, were it to see what it is about.
+ */
+static __always_inline __u32 length_of(__be16 field)
+{
+	__u32 length = bpf_ntohs(field);
+
+	asm volatile("" : "+r"(length));
+	return length & 0xffff;
+}
+
 /* 0: it is none of ours. */
 static __always_inline int read_udp(struct packet *p, void *start, void *at, void *stop, __u32 room)
 {
@@ -234,7 +246,7 @@ static __always_inline int read_udp(struct packet *p, void *start, void *at, voi
 
 	if ((void *)(udp + 1) > stop)
 		return 0;
-	length = bpf_ntohs(udp->len);
+	length = length_of(udp->len);
 	if (length < sizeof(*udp) || length > room || at + length > stop)
 		return 0;
 	p->source_port = udp->source;
@@ -260,7 +272,7 @@ static __always_inline int read_ipv4(struct packet *p, void *start, void *at, vo
 	if ((void *)(ip + 1) > stop || ip->version != 4 || ip->ihl != 5 ||
 	    ip->protocol != IPPROTO_UDP || ip->frag_off & bpf_htons(FRAGMENTED))
 		return 0;
-	total = bpf_ntohs(ip->tot_len);
+	total = length_of(ip->tot_len);
 	if (total < sizeof(*ip) || at + total > stop)
 		return 0;
 	mapped(&p->source, ip->saddr);
@@ -278,7 +290,7 @@ static __always_inline int read_ipv6(struct packet *p, void *start, void *at, vo
 
 	if ((void *)(ip + 1) > stop || ip->version != 6 || ip->nexthdr != IPPROTO_UDP)
 		return 0;
-	room = bpf_ntohs(ip->payload_len);
+	room = length_of(ip->payload_len);
 	if (at + sizeof(*ip) + room > stop)
 		return 0;
 	/* No such address may be on a wire (RFC 4038 4.2), and in our maps it'd mean IPv4. */

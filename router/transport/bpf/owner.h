@@ -27,22 +27,9 @@
 
 #define EVERY_BYTE(c) (0x0101010101010101ULL * (c))
 
-struct scratch {
-	__u8 bytes[SCRATCH_BYTES];
-	__u8 past[8]; /* a step reads 8 bytes */
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratch SEC(".maps");
-
 enum wanted { CALL_ID, VIA };
 
 struct search {
-	struct scratch *scratch;
 	__u32 length;
 	__u32 at;
 	__u32 wanted;
@@ -60,16 +47,50 @@ struct search {
 	__u32 low;
 };
 
+/*
+ * What a search has found so far is kept in a map, of whose values the verifier assumes nothing. That of
+ * Linux 6.1 looks at one step of a loop only, and would take what one step leaves on the stack for what
+ * all of them do.
+ */
+struct scratch {
+	__u8 bytes[SCRATCH_BYTES];
+	__u8 past[8]; /* a step reads 8 bytes */
+	struct search search;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+/*
+ * The same length, of 1 to SCRATCH_BYTES, so that the kernel's verifier sees these bounds: that of
+ * Linux 6.1 learns nothing from a comparison with 0.
+ */
+static __always_inline __u32 within_scratch(__u32 length)
+{
+	length--;
+	asm volatile("" : "+r"(length));
+	return (length & SCRATCH_MASK) + 1;
+}
+
+static __always_inline const struct scratch *scratch_of(const struct search *s)
+{
+	return (const void *)s - __builtin_offsetof(struct scratch, search);
+}
+
 static __always_inline __u8 byte_at(const struct search *s, __u32 at)
 {
-	return s->scratch->bytes[at & SCRATCH_MASK];
+	return scratch_of(s)->bytes[at & SCRATCH_MASK];
 }
 
 static __always_inline __u64 word_at(const struct search *s, __u32 at)
 {
 	__u64 word;
 
-	__builtin_memcpy(&word, &s->scratch->bytes[at & SCRATCH_MASK], sizeof(word));
+	__builtin_memcpy(&word, &scratch_of(s)->bytes[at & SCRATCH_MASK], sizeof(word));
 	return word;
 }
 
@@ -98,8 +119,9 @@ static __always_inline int before_colon(struct search *s, __u8 c)
 }
 
 /* One byte of the Call-ID line: blanks count for the limit, but not for the hash. */
-static long call_id_step(__u32 i, struct search *s)
+static long call_id_step(__u32 i, struct search **of)
 {
+	struct search *s = *of;
 	__u8 c;
 
 	if (s->at >= s->length || s->at >= SCRATCH_BYTES)
@@ -133,8 +155,9 @@ static __always_inline void branch_byte(struct search *s, __u8 c)
 }
 
 /* One byte of the Via line: looks for the first parameter `branch` of the first value. */
-static long via_step(__u32 i, struct search *s)
+static long via_step(__u32 i, struct search **of)
 {
+	struct search *s = *of;
 	__u8 c, wanted;
 
 	if (s->at >= s->length || s->at >= SCRATCH_BYTES)
@@ -187,13 +210,13 @@ static __always_inline void read_line(struct search *s, __u32 label_end)
 	s->done = 0;
 	if (s->wanted == CALL_ID) {
 		s->hash = FNV_START;
-		bpf_loop(SCRATCH_BYTES, call_id_step, s, 0);
+		bpf_loop(SCRATCH_BYTES, call_id_step, &s, 0);
 	} else {
 		s->matched = 0;
 		s->seen = 0;
 		s->branch_length = 0;
 		s->high = s->low = NOBODY;
-		bpf_loop(SCRATCH_BYTES, via_step, s, 0);
+		bpf_loop(SCRATCH_BYTES, via_step, &s, 0);
 	}
 }
 
@@ -216,8 +239,9 @@ static __always_inline __u32 label_length(const struct search *s, __u32 line)
 }
 
 /* Eight bytes: goes on to the next line feed, and looks at the line behind it. */
-static long line_step(__u32 i, struct search *s)
+static long line_step(__u32 i, struct search **of)
 {
+	struct search *s = *of;
 	__u64 word, odd;
 	__u32 line, label;
 
@@ -251,23 +275,25 @@ static long line_step(__u32 i, struct search *s)
 /* The owner of the message in the scratch space, NOBODY where it doesn't say. */
 static __always_inline __u32 owner_of(struct scratch *bytes, __u32 length, __u32 workers)
 {
-	struct search s = { .scratch = bytes, .length = length };
+	struct search *s = &bytes->search;
 	__u32 worker;
 
 	if (workers <= 1)
 		return 0;
+	__builtin_memset(s, 0, sizeof(*s));
+	s->length = length;
 	/* "SIP/2.0 " */
-	s.wanted = word_at(&s, 0) == 0x20302e322f504953ULL && length >= 8 ? VIA : CALL_ID;
+	s->wanted = word_at(s, 0) == 0x20302e322f504953ULL && length >= 8 ? VIA : CALL_ID;
 	bpf_loop(SCRATCH_BYTES, line_step, &s, 0);
-	if (!s.done)
+	if (!s->done)
 		return NOBODY;
-	if (s.wanted == CALL_ID)
-		return ((((s.hash * SPREAD) >> 32) * workers) >> 32) & 0xff;
-	if (s.matched != 7 || s.branch_length != BRANCH_LEN || s.version != '1')
+	if (s->wanted == CALL_ID)
+		return ((((s->hash * SPREAD) >> 32) * workers) >> 32) & 0xff;
+	if (s->matched != 7 || s->branch_length != BRANCH_LEN || s->version != '1')
 		return NOBODY;
-	if (s.high == NOBODY || s.low == NOBODY)
+	if (s->high == NOBODY || s->low == NOBODY)
 		return NOBODY;
-	worker = s.high << 4 | s.low;
+	worker = s->high << 4 | s->low;
 	return worker < workers ? worker : NOBODY;
 }
 

@@ -152,6 +152,18 @@ static __always_inline int is_same(const __u8 *a, const __u8 *b)
 	return !differing;
 }
 
+/*
+ * A length in a header. The verifier of Linux 6.1 takes swapped bytes for any 64 bits, and clang would
+ * leave out the mask, were it to see what it is about.
+ */
+static __always_inline __u32 length_of(__be16 field)
+{
+	__u32 length = bpf_ntohs(field);
+
+	asm volatile("" : "+r"(length));
+	return length & 0xffff;
+}
+
 /* UDP's own header; `room` is what the IP header leaves to it. */
 static __always_inline enum verdict read_udp(struct packet *p, void *start, void *at, void *stop,
 					     __u32 room)
@@ -161,7 +173,7 @@ static __always_inline enum verdict read_udp(struct packet *p, void *start, void
 
 	if ((void *)(udp + 1) > stop)
 		return MALFORMED;
-	length = bpf_ntohs(udp->len);
+	length = length_of(udp->len);
 	if (length < sizeof(*udp) || length > room || at + length > stop || udp->source == 0)
 		return MALFORMED;
 	p->to.port = udp->dest;
@@ -183,7 +195,7 @@ static __always_inline enum verdict read_ipv4(struct packet *p, void *start, voi
 		return OPTIONS;
 	if (ip->frag_off & bpf_htons(FRAGMENTED))
 		return FRAGMENT;
-	total = bpf_ntohs(ip->tot_len);
+	total = length_of(ip->tot_len);
 	if (total < sizeof(*ip) || at + total > stop)
 		return MALFORMED;
 	mapped(&p->source, ip->saddr);
@@ -210,7 +222,7 @@ static __always_inline enum verdict read_ipv6(struct packet *p, void *start, voi
 	default:
 		return NOT_UDP;
 	}
-	room = bpf_ntohs(ip->payload_len);
+	room = length_of(ip->payload_len);
 	if (at + sizeof(*ip) + room > stop)
 		return MALFORMED;
 	/* No such address may be on a wire (RFC 4038 4.2), and in our maps it'd mean IPv4. */
@@ -319,9 +331,9 @@ int steer(struct xdp_md *ctx)
 	worker = 0;
 	if (set->workers > 1) {
 		length = p.length > SCRATCH_BYTES ? SCRATCH_BYTES : p.length;
-		asm volatile("" : "+r"(length));
-		if (length == 0 || length > SCRATCH_BYTES)
+		if (length == 0)
 			return end(NOBODYS, XDP_PASS);
+		length = within_scratch(length);
 		if (bpf_xdp_load_bytes(ctx, p.payload, bytes->bytes, length))
 			return end(MALFORMED, XDP_PASS);
 		worker = owner_of(bytes, length, set->workers);
@@ -351,9 +363,9 @@ int choose(struct __sk_buff *skb)
 		return NOBODY;
 	if (length > SCRATCH_BYTES)
 		length = SCRATCH_BYTES;
-	asm volatile("" : "+r"(length));
-	if (length == 0 || length > SCRATCH_BYTES)
+	if (length == 0)
 		return NOBODY;
+	length = within_scratch(length);
 	if (bpf_skb_load_bytes(skb, 0, bytes->bytes, length))
 		return NOBODY;
 	return owner_of(bytes, length, set->workers);

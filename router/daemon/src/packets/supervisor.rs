@@ -148,12 +148,14 @@ impl Supervisor {
         for index in 0..self.sites.len() {
             let Some(site) = self.sites.get(index) else { continue };
             let fault = match &site.open {
-                Some(_) if site.failed.load(Ordering::Relaxed) => Some("the device cannot send"),
-                Some(open) => open.fault(&now),
+                Some(_) if site.failed.load(Ordering::Relaxed) => {
+                    Some("the device cannot send".to_owned())
+                }
+                Some(open) => self.fault(site, open, &now),
                 None => None,
             };
             if let Some(fault) = fault {
-                self.close(index, fault);
+                self.close(index, &fault);
             }
             self.open(index, &now);
         }
@@ -198,6 +200,18 @@ impl Supervisor {
             }
             false
         });
+    }
+
+    /// Why what is open has to be closed, perhaps only to be opened for what is there now.
+    fn fault(&self, site: &Site, open: &Attachment, now: &[Interface]) -> Option<String> {
+        if let Some(fault) = open.fault(now) {
+            return Some(fault.to_owned());
+        }
+        match plan(site, now, &self.config, self.workers.len()) {
+            Ok(plan) if open.plan().does_for(&plan) => None,
+            Ok(_) => Some("its addresses or VLANs have changed".to_owned()),
+            Err(reason) => Some(reason),
+        }
     }
 
     fn open(&mut self, index: usize, now: &[Interface]) {
@@ -411,16 +425,19 @@ fn plan(
         .filter_map(|i| i.vlan_of.filter(|(under, _)| *under == interface.index).zip(Some(i)))
         .map(|((_, vlan), i)| (i.clone(), vlan))
         .collect();
-    let mut listeners = Vec::new();
+    let (mut listeners, mut down) = (Vec::new(), None);
     for (addr, _) in &site.wishes {
         if interface.addrs.contains(&addr.ip()) {
             listeners.push((*addr, 0));
         }
-        let tagged = vlans.iter().filter(|(i, _)| i.addrs.contains(&addr.ip()));
-        listeners.extend(tagged.map(|(_, vlan)| (*addr, *vlan)));
+        for (i, vlan) in vlans.iter().filter(|(i, _)| i.addrs.contains(&addr.ip())) {
+            // A VLAN that is down is to be silent, whatever still comes on the interface under it.
+            if i.is_up { listeners.push((*addr, *vlan)) } else { down = Some(*vlan) }
+        }
     }
     if listeners.is_empty() {
-        return Err("the interface has lost its addresses".to_owned());
+        let lost = || "the interface has lost its addresses".to_owned();
+        return Err(down.map_or_else(lost, |vlan| format!("VLAN {vlan} is down")));
     }
     Ok(Plan {
         interface: interface.clone(),
@@ -430,4 +447,64 @@ fn plan(
         frames: config.frames,
         rate: (config.source_rate, config.source_burst),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDR: &str = "192.0.2.1:5060";
+
+    fn interface(index: u32, vlan: Option<u16>, addrs: &[&str]) -> Interface {
+        Interface {
+            name: format!("eth{index}"),
+            index,
+            mac: [2; 6],
+            mtu: 1500,
+            is_up: true,
+            queues: 1,
+            vlan_of: vlan.map(|vlan| (1, vlan)),
+            addrs: addrs.iter().map(|addr| addr.parse().unwrap()).collect(),
+            ..Interface::default()
+        }
+    }
+
+    /// Listeners with their VLANs, for one wish.
+    fn planned(now: &[Interface]) -> Result<Vec<(SocketAddr, u16)>, String> {
+        let wishes = vec![(ADDR.parse().unwrap(), XdpWish::Required)];
+        let site = Site {
+            name: "eth1".to_owned(),
+            wishes: wishes.clone(),
+            open: None,
+            failed: Arc::default(),
+            reason: String::new(),
+            retry: FIRST_RETRY,
+            not_before: Instant::now(),
+        };
+        let config = PacketsConfig {
+            wishes,
+            frames: 512,
+            source_rate: 0,
+            source_burst: 1,
+            ban_after: 0,
+            ban_s: 60,
+        };
+        plan(&site, now, &config, 1).map(|plan| plan.listeners)
+    }
+
+    #[test]
+    fn an_address_of_a_vlan_is_taken_with_its_tag_from_the_interface_under_it() {
+        let addr: SocketAddr = ADDR.parse().unwrap();
+        let under = interface(1, None, &[]);
+        let vlan = interface(2, Some(100), &["192.0.2.1"]);
+        let other = interface(3, Some(200), &["192.0.2.9"]);
+        assert_eq!(planned(&[under.clone(), vlan.clone(), other]), Ok(vec![(addr, 100)]));
+        let untagged = interface(1, None, &["192.0.2.1"]);
+        assert_eq!(planned(&[untagged]), Ok(vec![(addr, 0)]));
+
+        let down = Interface { is_up: false, ..vlan };
+        assert_eq!(planned(&[under.clone(), down]), Err("VLAN 100 is down".to_owned()));
+        let lost = Err("the interface has lost its addresses".to_owned());
+        assert_eq!(planned(&[under]), lost);
+    }
 }

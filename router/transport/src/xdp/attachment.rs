@@ -59,6 +59,19 @@ pub struct Plan {
     pub rate: (u64, u64),
 }
 
+impl Plan {
+    /// Whether what was opened by this plan would do for another, later one: the same listeners, and
+    /// each VLAN as it was. An interface of a VLAN gets a new number when it is made again, and by that
+    /// number routes name it. One that has come since, with no listener on it, is left to the kernel.
+    pub fn does_for(&self, later: &Plan) -> bool {
+        let is_same = |(old, old_vlan): &(Interface, u16), (new, vlan): &(Interface, u16)| {
+            (old.index, old.mac, old.mtu, old_vlan) == (new.index, new.mac, new.mtu, vlan)
+        };
+        let is_there = |old: &(Interface, u16)| later.vlans.iter().any(|new| is_same(old, new));
+        self.listeners == later.listeners && self.vlans.iter().all(is_there)
+    }
+}
+
 /// Why a rung was not to be had.
 #[derive(Debug)]
 pub struct Refusal {
@@ -245,4 +258,42 @@ fn refined(error: io::Error) -> io::Error {
         return io::Error::other(text);
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(listeners: &[(&str, u16)], vlans: &[(u32, u16)]) -> Plan {
+        let vlan = |(index, vlan): &(u32, u16)| {
+            (Interface { index: *index, mtu: 1500, ..Interface::default() }, *vlan)
+        };
+        Plan {
+            interface: Interface::default(),
+            listeners: listeners
+                .iter()
+                .map(|(addr, vlan)| (addr.parse().unwrap(), *vlan))
+                .collect(),
+            vlans: vlans.iter().map(vlan).collect(),
+            workers: 1,
+            frames: 512,
+            rate: (0, 0),
+        }
+    }
+
+    #[test]
+    fn what_is_open_does_until_its_listeners_or_their_vlans_change() {
+        const HERE: (&str, u16) = ("192.0.2.1:5060", 0);
+        const TAGGED: (&str, u16) = ("192.0.2.2:5060", 100);
+        let open = plan(&[HERE, TAGGED], &[(7, 100)]);
+        assert!(open.does_for(&open));
+        assert!(open.does_for(&plan(&[HERE, TAGGED], &[(7, 100), (8, 200)])), "one more VLAN");
+        assert!(!open.does_for(&plan(&[HERE], &[(7, 100)])), "an address is gone");
+        assert!(!open.does_for(&plan(&[HERE], &[])), "the VLAN is gone");
+        assert!(!open.does_for(&plan(&[HERE, TAGGED], &[(9, 100)])), "made again");
+        let mut shorter = open.clone();
+        shorter.vlans[0].0.mtu = 1400;
+        assert!(!open.does_for(&shorter), "packets may not be as long");
+        assert!(!plan(&[HERE], &[]).does_for(&open), "an address has come");
+    }
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use netlink_packet_route::RouteNetlinkMessage as Message;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, VlanProtocol,
 };
 
 use super::netlink::Netlink;
@@ -29,7 +29,8 @@ pub struct Interface {
     pub is_loopback: bool,
     /// Receive queues it has at most.
     pub queues: u32,
-    /// Number of the interface under it and the VLAN, where this is a VLAN's interface.
+    /// Number of the interface under it and the VLAN, where this is the interface of an 802.1Q VLAN
+    /// and that under it is in the same network namespace.
     pub vlan_of: Option<(u32, u16)>,
     /// The attached XDP program; 0: none.
     pub program: u32,
@@ -65,7 +66,7 @@ fn read_link(link: &LinkMessage) -> Interface {
         queues: 1,
         ..Interface::default()
     };
-    let (mut under, mut vlan) = (None, None);
+    let (mut under, mut vlan, mut is_elsewhere) = (None, None, false);
     for attribute in &link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => found.name.clone_from(name),
@@ -75,6 +76,8 @@ fn read_link(link: &LinkMessage) -> Interface {
             LinkAttribute::Mtu(mtu) => found.mtu = usize::try_from(*mtu).unwrap_or(usize::MAX),
             LinkAttribute::NumRxQueues(queues) => found.queues = *queues,
             LinkAttribute::Link(index) => under = Some(*index),
+            // Numbers of another network namespace mean other interfaces here.
+            LinkAttribute::LinkNetNsId(_) => is_elsewhere = true,
             LinkAttribute::LinkInfo(infos) => vlan = infos.iter().find_map(vlan_id),
             LinkAttribute::Xdp(xdp) => {
                 found.program = xdp.iter().find_map(program_id).unwrap_or(0);
@@ -82,12 +85,16 @@ fn read_link(link: &LinkMessage) -> Interface {
             _ => {}
         }
     }
-    found.vlan_of = under.zip(vlan);
+    found.vlan_of = under.zip(vlan).filter(|_| !is_elsewhere);
     found
 }
 
 fn vlan_id(info: &LinkInfo) -> Option<u16> {
     let LinkInfo::Data(InfoData::Vlan(vlan)) = info else { return None };
+    // Frames of service VLANs (802.1ad) have another tag than we write.
+    if vlan.contains(&InfoVlan::Protocol(VlanProtocol::Ieee8021Ad)) {
+        return None;
+    }
     vlan.iter().find_map(|v| if let InfoVlan::Id(id) = v { Some(*id) } else { None })
 }
 
@@ -107,4 +114,24 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
             _ => None,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_802_1q_vlan_of_this_namespace_is_one() {
+        let vlan_of = |protocol, more: &[LinkAttribute]| {
+            let vlan = vec![InfoVlan::Id(100), InfoVlan::Protocol(protocol)];
+            let mut link = LinkMessage::default();
+            let info = LinkAttribute::LinkInfo(vec![LinkInfo::Data(InfoData::Vlan(vlan))]);
+            link.attributes = vec![LinkAttribute::Link(7), info];
+            link.attributes.extend_from_slice(more);
+            read_link(&link).vlan_of
+        };
+        assert_eq!(vlan_of(VlanProtocol::Ieee8021Q, &[]), Some((7, 100)));
+        assert_eq!(vlan_of(VlanProtocol::Ieee8021Q, &[LinkAttribute::LinkNetNsId(0)]), None);
+        assert_eq!(vlan_of(VlanProtocol::Ieee8021Ad, &[]), None);
+    }
 }
