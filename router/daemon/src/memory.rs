@@ -113,19 +113,19 @@ mod tests {
             unsafe {
                 let several: [*mut u8; 3] = std::array::from_fn(|_| Allocator.alloc(layout));
                 for (mark, block) in several.into_iter().enumerate() {
-                    assert!(!block.is_null() && block.addr() % align == 0, "{layout:?}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(align), "{layout:?}");
                     block.write_bytes(mark as u8 + 1, size);
                 }
                 for (mark, block) in several.into_iter().enumerate() {
                     let block = Allocator.realloc(block, layout, grown.size());
-                    assert!(!block.is_null() && block.addr() % align == 0, "{grown:?}");
+                    assert!(!block.is_null() && block.addr().is_multiple_of(align), "{grown:?}");
                     let kept = std::slice::from_raw_parts(block, size);
                     assert!(kept.iter().all(|byte| usize::from(*byte) == mark + 1), "{layout:?}");
                     block.write_bytes(0xff, grown.size());
                     Allocator.dealloc(block, grown);
                 }
                 let zeroed = Allocator.alloc_zeroed(layout);
-                assert!(!zeroed.is_null() && zeroed.addr() % align == 0, "{layout:?}");
+                assert!(!zeroed.is_null() && zeroed.addr().is_multiple_of(align), "{layout:?}");
                 assert!(std::slice::from_raw_parts(zeroed, size).iter().all(|byte| *byte == 0));
                 Allocator.dealloc(zeroed, layout);
             }

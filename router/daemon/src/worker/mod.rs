@@ -348,10 +348,11 @@ impl Worker {
         }
         let (xdp_received, xdp_sent) = self.fast.counts();
         let stats = &self.core.around.stats;
-        stats.put(Counter::UdpReceived, received.wrapping_add(xdp_received));
-        stats.put(Counter::UdpSent, sent.wrapping_add(xdp_sent));
+        // A part before the whole, so that who reads between them sees no part that is missing.
         stats.put(Counter::XdpReceived, xdp_received);
         stats.put(Counter::XdpSent, xdp_sent);
+        stats.put(Counter::UdpReceived, received.wrapping_add(xdp_received));
+        stats.put(Counter::UdpSent, sent.wrapping_add(xdp_sent));
         stats.put(Counter::UdpDropped, lost);
         stats.set(Gauge::Ways, self.fast.ways());
         let behind = self.readable.contains(&true) || self.fast.has_work();
