@@ -26,7 +26,7 @@ say() { echo "optimised: $*" >&2; }
 die() { say "$@"; exit 1; }
 
 # The tool that reads profiles must be of the compiler's own LLVM.
-tool() {
+reader() {
     local found
     found=$(dirname "$(rustc --print target-libdir)")/bin/llvm-profdata
     [ -x "$found" ] || rustup component add llvm-tools >&2 \
@@ -49,18 +49,17 @@ train() { # FOLDER OF THE PROGRAMS
     local load=("$bench" --viaduct "$router" --viaduct-config tests/bench/viaduct.toml --runs 1)
     say "training: the load of make bench"
     trained "${load[@]}" --scale 200 --only viaduct >&2
-    if ! trained "${load[@]}" --veth --only viaduct-xdp >&2; then
-        say "without AF_XDP, which cannot be had here"
-    fi
+    trained "${load[@]}" --veth --only viaduct-xdp >&2 || say "not trained over AF_XDP: see above"
     say "training: policies"
     # Those that message_cost measures by itself.
     for policy in registrar default-script hunt-group outbound-proxy mid-registrar; do
         trained "$1/examples/message_cost" "policies/$policy/$policy.wasm" kept 30 >/dev/null
     done
     say "training: the soak"
-    # It judges, too, but what is counted is slow: that it ran is enough.
+    "$cargo" test --workspace --test soak --no-run
+    # It judges, too, but a router that counts is slow: that it ran is enough.
     VIADUCT_BIN=$router VIADUCT_SOAK_S=${VIADUCT_SOAK_S:-20} trained "$cargo" test --workspace \
-        --test soak -- nothing_is_lost >&2 || say "the soak was not content with a router that counts"
+        --test soak -- nothing_is_lost >&2 || say "the soak was not content with it: see above"
 }
 
 # Are most of the program's functions known to the profile? Those of C and of the assembler are not Rust's.
@@ -68,7 +67,7 @@ known() {
     local all some
     nm --defined-only "$out/built/$host/release/viaduct" \
         | awk '$2 ~ /[tT]/ && $3 ~ /^_(ZN|R)/ {print $3}' | sort -u >"$profile/functions"
-    "$tool" show --all-functions "$seen" | sed -n 's/^  \(.*;\)\?\(_[ZR][^ ]*\):$/\2/p' \
+    "$reader" show --all-functions "$seen" | sed -n 's/^  \(.*;\)\?\(_[ZR][^ ]*\):$/\2/p' \
         | sort -u >"$profile/known"
     all=$(wc -l <"$profile/functions")
     some=$(comm -12 "$profile/functions" "$profile/known" | wc -l)
@@ -76,7 +75,7 @@ known() {
     [ $((2 * some)) -gt "$all" ]
 }
 
-tool=$(tool)
+reader=$(reader)
 seen=$profile/seen.profdata
 # Retrained when anything it is built from has changed.
 changed() {
@@ -90,7 +89,7 @@ if changed; then
     rm -rf "$profile"
     mkdir -p "$profile"
     train "$out/training/$host/release"
-    "$tool" merge -o "$seen" "$profile"/*.profraw
+    "$reader" merge -o "$seen" "$profile"/*.profraw
     rm -f "$profile"/*.profraw
 fi
 say "building for what was seen"

@@ -14,7 +14,8 @@ use libmimalloc_sys::{
 /// What every block of that size or more is aligned to, as the C standard wants of `malloc`.
 const NATURAL: usize = 16;
 
-/// mimalloc. A REGISTER makes and frees a handful of small blocks, in half the time of the C library's.
+/// mimalloc. A REGISTER makes and frees a handful of small blocks; that takes half the time it takes the
+/// C library's.
 ///
 /// Its own binding names the alignment with each block. That takes a slow path in which all sizes
 /// but powers of two are rounded up to leave room for it, so a block of 48 bytes costs 64. Hardly a
@@ -44,7 +45,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let (size, align) = (layout.size(), layout.align());
-        // SAFETY: as above.
+        // SAFETY: the alignment is a power of two, as a layout's is.
         let block = unsafe {
             if is_natural(align, size) { mi_zalloc(size) } else { mi_zalloc_aligned(size, align) }
         };
@@ -60,7 +61,7 @@ unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         let align = layout.align();
-        // SAFETY: as above, both.
+        // SAFETY: the caller has the block from here; the alignment is a layout's.
         let block = unsafe {
             if is_natural(align, size) {
                 mi_realloc(block.cast(), size)

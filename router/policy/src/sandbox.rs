@@ -19,9 +19,9 @@ pub const TICK_MS: u64 = 10;
 /// Most linear memory of an instance, bytes; what manifests may ask at most.
 pub const MAX_MEMORY_BYTES: usize = 16 << 20;
 
-/// Address space around an instance's memory, bytes: all that a pointer of 32 bits can reach, so that
-/// the guest's code needs no check of its own before an access: what is not its memory, faults. No
-/// memory is behind it.
+/// Address space for an instance's memory, bytes: all that a pointer of 32 bits can reach. So the guest's
+/// code needs no check of its own before an access; what is not its memory has none behind it, and
+/// faults.
 const REACH_BYTES: u64 = 4 << 30;
 /// Beyond that, for the constant offset an access may add.
 const GUARD_BYTES: u64 = 32 << 20;
