@@ -1,5 +1,7 @@
 //! Byte classes of the SIP grammar (RFC 3261 25.1), and the few cuts all parsers share.
 
+use wide::u8x16;
+
 /// `token`.
 pub(crate) const TOKEN: u8 = 1;
 /// User part of a URI, escapes apart.
@@ -190,25 +192,31 @@ pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     }
 }
 
-/// Offset of the first CR or LF. Header lines are short: eight bytes a step find their end before
-/// a call into a search for long texts has chosen its way, which serves what is longer.
+/// Offset of the first CR or LF. Header lines are short: 16 bytes a step find their end before a call
+/// into a search for long texts has chosen its way, which serves what is longer.
 #[inline]
 pub(crate) fn line_break(text: &[u8]) -> Option<usize> {
     const STEPS: usize = 8;
-    const ONES: u64 = u64::MAX / 255;
-    // The lowest high bit set in the result marks the first zero byte (those above may be wrong).
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let (words, _) = text.as_chunks::<8>();
-    for (step, word) in words.iter().take(STEPS).enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found =
-            zeros(word ^ (ONES * u64::from(b'\r'))) | zeros(word ^ (ONES * u64::from(b'\n')));
+    let (blocks, _) = text.as_chunks::<16>();
+    let mut done = 0;
+    for block in blocks.iter().take(STEPS) {
+        let block = u8x16::new(*block);
+        let cr = block.simd_eq(u8x16::splat(b'\r'));
+        let found = (cr | block.simd_eq(u8x16::splat(b'\n'))).to_bitmask();
         if found != 0 {
-            return Some(step * 8 + found.trailing_zeros() as usize / 8);
+            return Some(done + found.trailing_zeros() as usize);
         }
+        done += 16;
     }
-    let done = words.len().min(STEPS) * 8;
     memchr::memchr2(b'\r', b'\n', text.get(done..)?).map(|at| done + at)
+}
+
+/// Offset of a colon among the first 16 bytes, where a line has 16.
+#[inline]
+pub(crate) fn early_colon(line: &[u8]) -> Option<usize> {
+    let block = u8x16::new(*line.first_chunk::<16>()?);
+    let found = block.simd_eq(u8x16::splat(b':')).to_bitmask();
+    (found != 0).then(|| found.trailing_zeros() as usize)
 }
 
 /// A decimal number: digits only, at least one, fits.

@@ -71,6 +71,9 @@ fn common(message: Message<'_>) -> Result<Via<'_>, Fault> {
 }
 
 fn single_headers(message: Message<'_>) -> Result<(), Fault> {
+    if !message.repeats_any() {
+        return Ok(());
+    }
     for name in SINGLE {
         if message.is_repeated(name) {
             let mut values = message.lines_of(name).map(|line| line.value.of(message.bytes()));

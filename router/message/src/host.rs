@@ -31,8 +31,24 @@ pub(crate) struct HostPort<'a> {
     pub(crate) port: Option<u16>,
 }
 
-/// Parses `host [COLON port]` as Via has it: white space may stand around the colon.
+/// Parses `host [":" port]` at the beginning of a text, as nearly every Via has it: no white space, and
+/// the end or a `;` behind. Gives what follows.
 #[inline]
+pub(crate) fn plain_sent_by(text: &[u8]) -> Option<(HostPort<'_>, &[u8])> {
+    let (host_text, mut rest) = leading(text)?;
+    let mut port = None;
+    if let Some(after) = rest.strip_prefix(b":") {
+        let (number, after) = leading_port(after)?;
+        port = Some(number);
+        rest = after;
+    }
+    if !matches!(rest.first(), None | Some(b';')) {
+        return None;
+    }
+    Some((HostPort { text: host_text, host: parse_led(host_text)?, port }, rest))
+}
+
+/// Parses `host [COLON port]` as Via has it: white space may stand around the colon.
 pub(crate) fn sent_by(text: &[u8]) -> Option<HostPort<'_>> {
     match split_port(text) {
         Some((host, digits)) => {
@@ -52,17 +68,45 @@ fn split_port(text: &[u8]) -> Option<(&[u8], &[u8])> {
     chars::split_around(text, from + colon)
 }
 
+/// What can be a host at the beginning of a text, and what follows.
+#[inline]
+pub(crate) fn leading(text: &[u8]) -> Option<(&[u8], &[u8])> {
+    match text.first() {
+        Some(b'[') => text.split_at_checked(memchr::memchr(b']', text)? + 1),
+        _ => Some(chars::span_of(text, chars::HOST)),
+    }
+}
+
+/// The port that a text begins with, and what follows.
+#[inline]
+pub(crate) fn leading_port(text: &[u8]) -> Option<(u16, &[u8])> {
+    let digits = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, rest) = chars::split(text, digits);
+    Some((port(digits)?, rest))
+}
+
 /// 1 to 65535: nothing can be sent to port 0.
 #[inline]
-pub(crate) fn port(digits: &[u8]) -> Option<u16> {
+fn port(digits: &[u8]) -> Option<u16> {
     u16::try_from(chars::decimal(digits)?).ok().filter(|port| *port != 0)
 }
 
 /// Parses a host: IPv4, IPv6 in brackets, or a name.
 #[inline]
 pub(crate) fn parse(text: &[u8]) -> Option<Host<'_>> {
+    match text {
+        [b'[', ..] => parse_led(text),
+        _ if chars::all(text, chars::HOST) => parse_led(text),
+        _ => None,
+    }
+}
+
+/// The same of what [`leading`] gave, whose bytes have been looked at.
+#[inline]
+pub(crate) fn parse_led(text: &[u8]) -> Option<Host<'_>> {
     let ip = match text {
         [b'[', inner @ .., b']'] => IpAddr::V6(ipv6(inner)?),
+        [b'[', ..] => return None,
         [b'0'..=b'9', ..] => match ipv4(text) {
             Some(ip) => IpAddr::V4(ip),
             None => return name(text),
@@ -74,51 +118,43 @@ pub(crate) fn parse(text: &[u8]) -> Option<Host<'_>> {
 
 /// Host names: labels of letters, digits, hyphens. The last label may begin with a digit, as
 /// container names do, but digits alone would be a mistyped address.
+#[inline]
 fn name(text: &[u8]) -> Option<Host<'_>> {
-    if text.len() > 255 {
-        return None;
-    }
     let bare = text.strip_suffix(b".").unwrap_or(text);
-    // The byte before; the name begins as a label does behind a dot.
-    let mut before = b'.';
-    // The last label decides; an empty one counts as a number.
-    let mut number = true;
-    for byte in bare {
-        if *byte == b'.' {
-            if before == b'.' {
-                return None;
-            }
-            number = true;
-        } else {
-            if !chars::is(*byte, chars::HOST) {
-                return None;
-            }
-            number &= byte.is_ascii_digit();
-        }
-        before = *byte;
+    // The name begins as a label does behind a dot.
+    let mut good = text.len() <= 255 && bare.first() != Some(&b'.');
+    for [byte, next] in bare.array_windows() {
+        good &= (*byte, *next) != (b'.', b'.');
     }
-    (!number).then_some(Host::Name(text))
+    // An empty label counts as a number.
+    let mut last = bare.iter().rev().take_while(|byte| **byte != b'.');
+    (good && !last.all(u8::is_ascii_digit)).then_some(Host::Name(text))
 }
 
 /// Dotted decimal. Leading zeros are refused: some readers take them for octal.
+#[inline]
 pub(crate) fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let mut bits = 0u32;
-    let mut dots = 0;
-    let mut octet = None;
-    for byte in text {
-        octet = match (byte, octet) {
-            (b'0'..=b'9', None) => Some(u32::from(byte - b'0')),
-            (b'0'..=b'9', Some(high @ 1..=25)) => Some(high * 10 + u32::from(byte - b'0')),
-            (b'.', Some(low @ ..=255)) if dots < 3 => {
-                bits = bits << 8 | low;
-                dots += 1;
-                None
+    let (mut bits, mut rest) = (0u32, text);
+    for place in 0..4 {
+        if place > 0 {
+            rest = rest.strip_prefix(b".")?;
+        }
+        let digit = |at: usize| rest.get(at).filter(|b| b.is_ascii_digit()).map(|b| b - b'0');
+        let (octet, length) = match (digit(0)?, digit(1), digit(2)) {
+            (high @ 1..=9, Some(middle), Some(low)) => {
+                (u32::from(high) * 100 + u32::from(middle) * 10 + u32::from(low), 3)
             }
+            (high @ 1..=9, Some(low), None) => (u32::from(high * 10 + low), 2),
+            (only, None, _) => (u32::from(only), 1),
             _ => return None,
         };
+        if octet > 255 {
+            return None;
+        }
+        bits = bits << 8 | octet;
+        rest = rest.get(length..)?;
     }
-    let low = octet.filter(|low| *low <= 255 && dots == 3)?;
-    Some(Ipv4Addr::from(bits << 8 | low))
+    rest.is_empty().then(|| Ipv4Addr::from(bits))
 }
 
 /// IPv6 without brackets.

@@ -195,6 +195,11 @@ impl<'a> Message<'a> {
         self.head.is_repeated(name)
     }
 
+    /// Is there a header with more than one line?
+    pub(crate) fn repeats_any(self) -> bool {
+        self.head.repeats_any()
+    }
+
     /// The lines that can be of that name: one, where there is only one.
     fn lines_from(self, name: HeaderName) -> &'a [Line] {
         let Some(first) = self.head.first(name) else {

@@ -156,6 +156,12 @@ impl Head {
         self.repeated & (1 << name as u32) != 0
     }
 
+    /// Is there more than one line of any header, but of those we do not know?
+    #[inline]
+    pub(crate) fn repeats_any(&self) -> bool {
+        self.repeated & !(1 << HeaderName::Other as u32) != 0
+    }
+
     fn reset(&mut self) {
         self.start = Start::UNREADABLE;
         self.lines.clear();
@@ -305,25 +311,38 @@ pub(crate) fn cut(bytes: &[u8], at: usize) -> Cut {
             break (end, from);
         }
     };
-    let bad = Cut::Bad { next };
-    let label_len = rest.iter().position(|b| !chars::is(*b, chars::TOKEN)).unwrap_or(0);
-    let Some((label, mut tail)) = rest.split_at_checked(label_len) else {
-        return bad;
+    let Some((name, label_len, colon)) = label(rest).filter(|_| clean) else {
+        return Cut::Bad { next };
     };
-    while let [b' ' | b'\t', more @ ..] = tail {
-        tail = more;
-    }
-    if tail.first() != Some(&b':') || label.is_empty() || !clean {
-        return bad;
-    }
-    let value_at = bytes.len() - tail.len() + 1;
+    let value_at = at + colon + 1;
     let value = chars::trim_lws(bytes.get(value_at..end).unwrap_or_default());
     Cut::Line(Line {
-        name: HeaderName::from_label(label),
+        name,
         label: Span { start: at as u32, end: (at + label_len) as u32 },
         value: Span::locate(bytes, value),
         whole: Span { start: at as u32, end: next as u32 },
     })
+}
+
+/// The name a line begins with, its length as written, and where its colon is.
+#[inline]
+fn label(line: &[u8]) -> Option<(HeaderName, usize, usize)> {
+    // A name we know is a token, and usually written without a blank behind.
+    if let Some(colon) = chars::early_colon(line) {
+        let name = HeaderName::from_label(line.get(..colon)?);
+        if name != HeaderName::Other {
+            return Some((name, colon, colon));
+        }
+    }
+    let (label, rest) = chars::span_of(line, chars::TOKEN);
+    let mut tail = rest;
+    while let [b' ' | b'\t', more @ ..] = tail {
+        tail = more;
+    }
+    if label.is_empty() || tail.first() != Some(&b':') {
+        return None;
+    }
+    Some((HeaderName::from_label(label), label.len(), line.len() - tail.len()))
 }
 
 #[cfg(test)]

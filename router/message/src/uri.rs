@@ -46,7 +46,13 @@ pub struct Uri<'a> {
 impl<'a> Uri<'a> {
     /// Parses a whole URI: no white space, no angle brackets around it.
     pub fn parse(text: &'a [u8]) -> Result<Uri<'a>, Fault> {
-        parse(text).ok_or(Fault::Uri)
+        // Nearly all are these, and need no search for the colon.
+        if let Some((scheme_text @ [b's' | b'S', b'i' | b'I', b'p' | b'P'], [b':', rest @ ..])) =
+            text.split_first_chunk::<3>()
+        {
+            return parse_sip(Scheme::Sip, scheme_text, rest);
+        }
+        parse_other(text)
     }
     /// `sip` or `sips`.
     pub fn is_sip(&self) -> bool {
@@ -71,17 +77,12 @@ impl<'a> Uri<'a> {
     }
 }
 
-fn parse(text: &[u8]) -> Option<Uri<'_>> {
-    // Nearly all are these, and need no search for the colon.
-    if let Some((scheme_text @ [b's' | b'S', b'i' | b'I', b'p' | b'P'], [b':', rest @ ..])) =
-        text.split_first_chunk::<3>()
-    {
-        return parse_sip(Scheme::Sip, scheme_text, rest);
-    }
-    let (scheme_text, rest) = chars::split_once(text, b':')?;
-    match scheme(scheme_text)? {
+fn parse_other(text: &[u8]) -> Result<Uri<'_>, Fault> {
+    let (scheme_text, rest) = chars::split_once(text, b':').ok_or(Fault::Uri)?;
+    match scheme(scheme_text).ok_or(Fault::Uri)? {
         scheme @ (Scheme::Sip | Scheme::Sips) => parse_sip(scheme, scheme_text, rest),
-        scheme => (!rest.is_empty() && chars::all_or_escaped(rest, chars::OPAQUE)).then_some(Uri {
+        _ if rest.is_empty() || !chars::all_or_escaped(rest, chars::OPAQUE) => Err(Fault::Uri),
+        scheme => Ok(Uri {
             scheme,
             scheme_text,
             user: Some(rest),
@@ -95,55 +96,57 @@ fn parse(text: &[u8]) -> Option<Uri<'_>> {
     }
 }
 
-#[inline]
-fn parse_sip<'a>(scheme: Scheme, scheme_text: &'a [u8], rest: &'a [u8]) -> Option<Uri<'a>> {
-    // No part but the user info may hold an `@`, and none at all may hold two.
-    let ((user, password), rest) = match chars::split_once(rest, b'@') {
-        Some((text, rest)) => (user_info(text)?, rest),
-        None => ((None, None), rest),
-    };
-    let host_len = match rest.first() {
-        Some(b'[') => memchr::memchr(b']', rest)? + 1,
-        _ => chars::span_of(rest, chars::HOST).0.len(),
-    };
-    let (host_text, mut rest) = rest.split_at_checked(host_len)?;
+fn parse_sip<'a>(scheme: Scheme, scheme_text: &'a [u8], rest: &'a [u8]) -> Result<Uri<'a>, Fault> {
+    let ((user, password), rest) = user_info(rest).ok_or(Fault::Uri)?;
+    let (host_text, mut rest) = host::leading(rest).ok_or(Fault::Uri)?;
     let mut port = None;
     if let Some(after) = rest.strip_prefix(b":") {
-        let digits = after.iter().position(|b| !b.is_ascii_digit()).unwrap_or(after.len());
-        let (digits, after) = after.split_at_checked(digits)?;
-        port = Some(host::port(digits)?);
+        let (number, after) = host::leading_port(after).ok_or(Fault::Uri)?;
+        port = Some(number);
         rest = after;
     }
     let mut params = Params::default();
     if let Some(after) = rest.strip_prefix(b";") {
         let end = memchr::memchr(b'?', after).unwrap_or(after.len());
-        let (text, headers) = after.split_at_checked(end)?;
-        params = Params::parse_uri(text)?;
+        let (text, headers) = chars::split(after, end);
+        params = Params::parse_uri(text).ok_or(Fault::Uri)?;
         rest = headers;
     }
     let headers = match rest.split_first() {
         None => None,
         Some((b'?', headers)) if headers.split(|b| *b == b'&').all(is_header) => Some(headers),
-        Some(_) => return None,
+        Some(_) => return Err(Fault::Uri),
     };
     // The host last: moving one about costs more than reading it.
-    let host = host::parse(host_text)?;
-    Some(Uri { scheme, scheme_text, user, password, host, host_text, port, params, headers })
+    let host = host::parse_led(host_text).ok_or(Fault::Uri)?;
+    Ok(Uri { scheme, scheme_text, user, password, host, host_text, port, params, headers })
 }
 
 /// User, and password where there is a colon.
 type UserInfo<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
 
+/// The user info, where there is one, and what follows it. No other part may hold an `@`, and none at
+/// all may hold two.
 #[inline]
-fn user_info(text: &[u8]) -> Option<UserInfo<'_>> {
-    let (user, rest) = chars::span_or_escaped(text, chars::USER);
+fn user_info(text: &[u8]) -> Option<(UserInfo<'_>, &[u8])> {
+    // Most have no escapes and no password.
+    let (user, after) = chars::span_of(text, chars::USER);
+    match after.split_first() {
+        Some((b'@', rest)) if !user.is_empty() => return Some(((Some(user), None), rest)),
+        None => return Some(((None, None), text)),
+        _ => {}
+    }
+    let Some((text, rest)) = chars::split_once(text, b'@') else {
+        return Some(((None, None), text));
+    };
+    let (user, password) = chars::span_or_escaped(text, chars::USER);
     if user.is_empty() {
         return None;
     }
-    match rest.split_first() {
-        None => Some((Some(user), None)),
+    match password.split_first() {
+        None => Some(((Some(user), None), rest)),
         Some((b':', password)) if chars::all_or_escaped(password, chars::PASSWORD) => {
-            Some((Some(user), Some(password)))
+            Some(((Some(user), Some(password)), rest))
         }
         Some(_) => None,
     }

@@ -77,11 +77,17 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
         return None;
     }
     let mut known = Known::default();
-    let (sent_by, params) = match chars::split_once(sent_by, b';') {
-        Some((sent_by, params)) => (sent_by, parse_params(params, &mut known)?),
-        None => (sent_by, Params::default()),
+    let (at, params) = match host::plain_sent_by(sent_by) {
+        Some((at, params)) => (at, params.get(1..)),
+        None => match chars::split_once(sent_by, b';') {
+            Some((sent_by, params)) => (host::sent_by(chars::trim_lws(sent_by))?, Some(params)),
+            None => (host::sent_by(chars::trim_lws(sent_by))?, None),
+        },
     };
-    let at = host::sent_by(chars::trim_lws(sent_by))?;
+    let params = match params {
+        Some(params) => parse_params(params, &mut known)?,
+        None => Params::default(),
+    };
     Some(Via { transport, host: at.host, host_text: at.text, port: at.port, params, text, known })
 }
 
