@@ -5,6 +5,7 @@
 
 #include "attrs.h"
 #include "core/rewrite.h"
+#include "rules.h"
 
 #define DAY_S 86400
 #define LEARN_MS_MAX 60000
@@ -53,6 +54,7 @@ const struct nla_policy viaduct_policy[VIADUCT_A_MAX + 1] = {
 	[VIADUCT_A_SESSION_LIST] = NLA_POLICY_NESTED_ARRAY(session_policy),
 	[VIADUCT_A_SESSION] = NLA_POLICY_NESTED(session_policy),
 	[VIADUCT_A_DEVICE] = NLA_POLICY_MIN(NLA_U32, 1),
+	[VIADUCT_A_RULE] = NLA_POLICY_NESTED(viaduct_rule_policy),
 };
 
 int viaduct_parse_session(struct viaduct_session_request *request,

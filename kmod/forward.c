@@ -15,6 +15,7 @@
 
 #include "event.h"
 #include "forward.h"
+#include "steer.h"
 #include "transmit.h"
 
 static u32 prefix_seed __read_mostly;
@@ -219,22 +220,15 @@ static unsigned int relay(struct viaduct_net *vn, struct viaduct_leg *leg,
 	return NF_STOLEN;
 }
 
-/* UDP at rx->udp_at of a packet to this host. Both addresses are filled in. */
-static unsigned int receive(struct net *net, struct sk_buff *skb,
-			    struct viaduct_received *rx)
+/* A UDP datagram to a leg, which ends here or is user space's. */
+static unsigned int receive_udp(struct viaduct_net *vn, struct viaduct_leg *leg,
+				struct sk_buff *skb, struct viaduct_received *rx)
 {
-	struct viaduct_net *vn = viaduct_net(net);
 	const struct udphdr *udp;
 	struct udphdr copy;
-	struct viaduct_leg *leg;
 
 	udp = skb_header_pointer(skb, rx->udp_at, sizeof(copy), &copy);
-	if (!udp)
-		return NF_ACCEPT;
-	rx->src.port = udp->source;
-	rx->dst.port = udp->dest;
-	leg = viaduct_leg_find(vn, &rx->dst);
-	if (!leg || skb_is_gso(skb))
+	if (!udp || skb_is_gso(skb))
 		return NF_ACCEPT;
 	rx->udp_len = ntohs(udp->len);
 	if (rx->udp_len < sizeof(*udp) || rx->udp_len > skb->len - rx->udp_at) {
@@ -246,6 +240,64 @@ static unsigned int receive(struct net *net, struct sk_buff *skb,
 		return NF_DROP;
 	}
 	return relay(vn, leg, skb, rx);
+}
+
+/* No verdict: the packet is treated here. */
+#define GO_ON (NF_MAX_VERDICT + 1)
+
+static unsigned int steer(struct viaduct_net *vn, const struct viaduct_leg *leg,
+			  struct sk_buff *skb, struct viaduct_received *rx,
+			  const struct nf_hook_state *state)
+{
+	switch (viaduct_steer(vn, skb, state, leg, rx)) {
+	case VIADUCT_PLACE_LATER:
+		return NF_ACCEPT;
+	case VIADUCT_PLACE_MOVED:
+		return NF_STOLEN;
+	case VIADUCT_PLACE_FULL:
+		return NF_DROP;
+	case VIADUCT_PLACE_HERE:
+		break;
+	}
+	return GO_ON;
+}
+
+/* UDP or TCP at rx->udp_at of a packet to this host. Both addresses are filled in. */
+static unsigned int receive(const struct nf_hook_state *state,
+			    struct sk_buff *skb, struct viaduct_received *rx)
+{
+	struct viaduct_net *vn = viaduct_net(state->net);
+	struct viaduct_leg *leg = NULL;
+	unsigned int verdict;
+	const __be16 *ports;
+	__be16 copy[2];
+
+	/* Both protocols begin with them. */
+	ports = skb_header_pointer(skb, rx->udp_at, sizeof(copy), copy);
+	if (!ports)
+		return NF_ACCEPT;
+	rx->src.port = ports[0];
+	rx->dst.port = ports[1];
+	if (rx->protocol == VIADUCT_PROTO_UDP)
+		leg = viaduct_leg_find(vn, &rx->dst);
+	verdict = list_empty(&vn->rules) ? GO_ON : steer(vn, leg, skb, rx, state);
+	if (verdict == GO_ON)
+		verdict = leg ? receive_udp(vn, leg, skb, rx) : NF_ACCEPT;
+	/* What goes on from ingress comes to PRE_ROUTING yet. */
+	if (rx->rule && !rx->moved && !(rx->at_ingress && verdict == NF_ACCEPT))
+		viaduct_steer_count(rx);
+	return verdict;
+}
+
+/* One of VIADUCT_PROTO_*; 0 where no rule and no session has to do with it. */
+static u32 protocol_of(const struct nf_hook_state *state, u8 protocol)
+{
+	if (protocol == IPPROTO_UDP)
+		return VIADUCT_PROTO_UDP;
+	if (protocol == IPPROTO_TCP &&
+	    !list_empty(&viaduct_net(state->net)->rules))
+		return VIADUCT_PROTO_TCP;
+	return 0;
 }
 
 /*
@@ -264,14 +316,16 @@ static bool is_martian(const struct sk_buff *skb, const struct viaduct_addr *src
 		!(skb->dev && skb->dev->flags & IFF_LOOPBACK));
 }
 
-unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
-			     const struct nf_hook_state *state)
+static unsigned int take_v4(struct sk_buff *skb,
+			    const struct nf_hook_state *state, bool moved)
 {
 	const struct iphdr *ip = ip_hdr(skb);
-	struct viaduct_received rx = {};
+	struct viaduct_received rx = {
+		.protocol = protocol_of(state, ip->protocol),
+		.moved = moved,
+	};
 
-	if (ip->protocol != IPPROTO_UDP || skb->pkt_type != PACKET_HOST ||
-	    ip_is_fragment(ip))
+	if (!rx.protocol || skb->pkt_type != PACKET_HOST || ip_is_fragment(ip))
 		return NF_ACCEPT;
 	rx.src.family = VIADUCT_V4;
 	rx.dst.family = VIADUCT_V4;
@@ -284,16 +338,19 @@ unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
 	rx.hop.tclass = ip->tos;
 	rx.hop.ttl = ip->ttl;
 	rx.hop.dont_fragment = ip->frag_off & htons(IP_DF);
-	return receive(state->net, skb, &rx);
+	return receive(state, skb, &rx);
 }
 
-unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
-			     const struct nf_hook_state *state)
+static unsigned int take_v6(struct sk_buff *skb,
+			    const struct nf_hook_state *state, bool moved)
 {
 	const struct ipv6hdr *ip = ipv6_hdr(skb);
-	struct viaduct_received rx = {};
+	struct viaduct_received rx = {
+		.protocol = protocol_of(state, ip->nexthdr),
+		.moved = moved,
+	};
 
-	if (ip->nexthdr != IPPROTO_UDP || skb->pkt_type != PACKET_HOST)
+	if (!rx.protocol || skb->pkt_type != PACKET_HOST)
 		return NF_ACCEPT;
 	rx.src.family = VIADUCT_V6;
 	rx.dst.family = VIADUCT_V6;
@@ -305,22 +362,45 @@ unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
 	rx.udp_at = sizeof(*ip);
 	rx.hop.tclass = ipv6_get_dsfield(ip);
 	rx.hop.ttl = ip->hop_limit;
-	return receive(state->net, skb, &rx);
+	return receive(state, skb, &rx);
 }
 
-/* Before connection tracking, which would only have to forget it again. */
+unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	return take_v4(skb, state, false);
+}
+
+unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
+			     const struct nf_hook_state *state)
+{
+	return take_v6(skb, state, false);
+}
+
+unsigned int viaduct_take_moved(struct sk_buff *skb,
+				const struct nf_hook_state *state)
+{
+	return state->pf == NFPROTO_IPV4 ? take_v4(skb, state, true) :
+					   take_v6(skb, state, true);
+}
+
+bool viaduct_is_our_hook(nf_hookfn *hook)
+{
+	return hook == viaduct_take_v4 || hook == viaduct_take_v6;
+}
+
 static const struct nf_hook_ops hooks[] = {
 	{
 		.hook = viaduct_take_v4,
 		.pf = NFPROTO_IPV4,
 		.hooknum = NF_INET_PRE_ROUTING,
-		.priority = NF_IP_PRI_RAW - 10,
+		.priority = VIADUCT_HOOK_PRIORITY,
 	},
 	{
 		.hook = viaduct_take_v6,
 		.pf = NFPROTO_IPV6,
 		.hooknum = NF_INET_PRE_ROUTING,
-		.priority = NF_IP6_PRI_RAW - 10,
+		.priority = VIADUCT_HOOK_PRIORITY,
 	},
 };
 

@@ -3,6 +3,7 @@
 #define VIADUCT_FORWARD_H
 
 #include <linux/netfilter.h>
+#include <linux/netfilter_ipv4.h>
 
 #include "session.h"
 
@@ -10,6 +11,16 @@
 int viaduct_hook(struct viaduct_net *vn);
 /* After this and an RCU grace period no packet is in this module. */
 void viaduct_unhook(struct viaduct_net *vn);
+
+/* Before connection tracking, which would only have to forget it again. */
+#define VIADUCT_HOOK_PRIORITY (NF_IP_PRI_RAW - 10)
+
+/* Whether it is the function of one of the hooks at PRE_ROUTING. */
+bool viaduct_is_our_hook(nf_hookfn *hook);
+
+/* A packet that was steered from another CPU, at PRE_ROUTING as it was there. */
+unsigned int viaduct_take_moved(struct sk_buff *skb,
+				const struct nf_hook_state *state);
 
 /* Hooks, for packets whose IP header is sound and at skb->data. */
 unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,

@@ -10,6 +10,7 @@
 #include "event.h"
 #include "forward.h"
 #include "netlink.h"
+#include "queue.h"
 
 /* What one /24 or /64 may send that is not from a settled peer. */
 #define PREFIX_PPS 2000
@@ -31,6 +32,7 @@ static int __net_init net_init(struct net *net)
 	mutex_init(&vn->lock);
 	INIT_LIST_HEAD(&vn->owners);
 	INIT_LIST_HEAD(&vn->devices);
+	INIT_LIST_HEAD(&vn->rules);
 	viaduct_event_init(vn);
 	viaduct_rate_set(&vn->prefix_rate, PREFIX_PPS, PREFIX_BURST);
 	vn->prefix_full_at = kvcalloc(VIADUCT_PREFIX_BUCKETS, sizeof(u64),
@@ -65,11 +67,13 @@ static void __net_exit net_exit(struct net *net)
 	struct viaduct_net *vn = viaduct_net(net);
 	struct viaduct_owner *owner, *next;
 
+	viaduct_queues_drain(vn);
 	viaduct_event_exit(vn);
 	mutex_lock(&vn->lock);
 	list_for_each_entry_safe(owner, next, &vn->owners, list)
 		viaduct_owner_remove(vn, owner);
 	mutex_unlock(&vn->lock);
+	viaduct_queues_exit(vn);
 	viaduct_table_exit(vn);
 	kvfree(vn->prefix_full_at);
 }
@@ -122,6 +126,8 @@ static void __exit say_farewell(void)
 		net_pre_exit(net);
 	synchronize_net();
 	for_each_net(net)
+		viaduct_queues_drain(viaduct_net(net));
+	for_each_net(net)
 		viaduct_event_last(viaduct_net(net));
 	up_read(&net_rwsem);
 }
@@ -132,7 +138,7 @@ static void __exit viaduct_exit(void)
 	viaduct_netlink_exit();
 	viaduct_device_exit();
 	unregister_pernet_subsys(&net_ops);
-	rcu_barrier();	/* sessions and terms on their way to be freed */
+	rcu_barrier();	/* sessions, terms and rules on their way to be freed */
 }
 
 module_init(viaduct_init);

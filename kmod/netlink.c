@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-/* The commands of uapi/viaduct.h. */
+/* The commands of uapi/viaduct.h; those for rules are in rules.c. */
 #include <linux/module.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -9,6 +9,8 @@
 #include "event.h"
 #include "forward.h"
 #include "netlink.h"
+#include "rules.h"
+#include "steer.h"
 
 #define GRACE_S_DEFAULT 60
 #define LIST_MAX 256
@@ -22,7 +24,7 @@ static struct genl_family viaduct_family;
 /* Fits a session with its counters, twice. */
 #define ANSWER_SIZE NLMSG_GOODSIZE
 
-static struct sk_buff *answer_new(struct genl_info *info, u8 cmd, void **header)
+struct sk_buff *viaduct_answer_new(struct genl_info *info, u8 cmd, void **header)
 {
 	struct sk_buff *skb = nlmsg_new(ANSWER_SIZE, GFP_KERNEL);
 
@@ -36,8 +38,8 @@ static struct sk_buff *answer_new(struct genl_info *info, u8 cmd, void **header)
 	return skb;
 }
 
-static int answer_send(struct sk_buff *skb, void *header, struct genl_info *info,
-		       int err)
+int viaduct_answer_send(struct sk_buff *skb, void *header, struct genl_info *info,
+			int err)
 {
 	if (err) {
 		nlmsg_free(skb);
@@ -54,16 +56,19 @@ static int cmd_info(struct sk_buff *request, struct genl_info *info)
 	void *header;
 	int err;
 
-	skb = answer_new(info, VIADUCT_CMD_INFO, &header);
+	skb = viaduct_answer_new(info, VIADUCT_CMD_INFO, &header);
 	if (!skb)
 		return -ENOMEM;
 	mutex_lock(&vn->lock);
 	err = nla_put_u32(skb, VIADUCT_A_VERSION, VIADUCT_FAMILY_VERSION) ||
 	      nla_put_u32(skb, VIADUCT_A_SESSIONS, vn->sessions) ||
 	      nla_put_u32(skb, VIADUCT_A_SESSIONS_MAX, READ_ONCE(sessions_max)) ||
-	      nla_put_u32(skb, VIADUCT_A_GENERATION, vn->generation);
+	      nla_put_u32(skb, VIADUCT_A_GENERATION, vn->generation) ||
+	      nla_put_u32(skb, VIADUCT_A_RULES, vn->rules_count) ||
+	      nla_put_u32(skb, VIADUCT_A_RULES_MAX, VIADUCT_RULES_MAX) ||
+	      nla_put_u32(skb, VIADUCT_A_RULES_GENERATION, vn->rules_generation);
 	mutex_unlock(&vn->lock);
-	return answer_send(skb, header, info, err ? -EMSGSIZE : 0);
+	return viaduct_answer_send(skb, header, info, err ? -EMSGSIZE : 0);
 }
 
 static int attach(struct viaduct_net *vn, struct genl_info *info, u64 id,
@@ -116,7 +121,7 @@ static int cmd_attach(struct sk_buff *request, struct genl_info *info)
 		NL_SET_ERR_MSG(info->extack, "OWNER must be given, and not 0");
 		return -EINVAL;
 	}
-	skb = answer_new(info, VIADUCT_CMD_ATTACH, &header);
+	skb = viaduct_answer_new(info, VIADUCT_CMD_ATTACH, &header);
 	if (!skb)
 		return -ENOMEM;
 	mutex_lock(&vn->lock);
@@ -124,12 +129,11 @@ static int cmd_attach(struct sk_buff *request, struct genl_info *info)
 	mutex_unlock(&vn->lock);
 	if (!err && nla_put_u32(skb, VIADUCT_A_SESSIONS, sessions))
 		err = -EMSGSIZE;
-	return answer_send(skb, header, info, err);
+	return viaduct_answer_send(skb, header, info, err);
 }
 
-/* The owner the sending socket is attached with; the mutex held. */
-static struct viaduct_owner *sender(struct viaduct_net *vn,
-				    struct genl_info *info)
+struct viaduct_owner *viaduct_sender(struct viaduct_net *vn,
+				     struct genl_info *info)
 {
 	struct viaduct_owner *owner;
 
@@ -145,7 +149,7 @@ static int cmd_detach(struct sk_buff *request, struct genl_info *info)
 	struct viaduct_owner *owner;
 
 	mutex_lock(&vn->lock);
-	owner = sender(vn, info);
+	owner = viaduct_sender(vn, info);
 	if (owner)
 		viaduct_owner_remove(vn, owner);
 	mutex_unlock(&vn->lock);
@@ -232,7 +236,7 @@ static int cmd_add(struct sk_buff *request, struct genl_info *info)
 		return -EINVAL;
 	}
 	mutex_lock(&vn->lock);
-	owner = sender(vn, info);
+	owner = viaduct_sender(vn, info);
 	if (!owner) {
 		mutex_unlock(&vn->lock);
 		return -EPERM;
@@ -353,7 +357,7 @@ static int set(struct viaduct_net *vn, struct viaduct_session_request *request,
 	session = session_named(vn, request, info, &swapped);
 	if (IS_ERR(session))
 		return PTR_ERR(session);
-	if (session->owner != sender(vn, info))
+	if (session->owner != viaduct_sender(vn, info))
 		return -EPERM;
 	err = set_legs(session, swapped, request, info->extack);
 	if (!err && request->attrs[VIADUCT_S_IDLE_S])
@@ -390,7 +394,7 @@ static int show_one(struct genl_info *info, u8 cmd)
 	bool swapped;
 	int err = 0;
 
-	skb = answer_new(info, cmd, &header);
+	skb = viaduct_answer_new(info, cmd, &header);
 	request = kmalloc(sizeof(*request), GFP_KERNEL);
 	if (!skb || !request) {
 		nlmsg_free(skb);
@@ -401,7 +405,7 @@ static int show_one(struct genl_info *info, u8 cmd)
 	session = session_named(vn, request, info, &swapped);
 	if (IS_ERR(session))
 		err = PTR_ERR(session);
-	else if (cmd == VIADUCT_CMD_DEL && session->owner != sender(vn, info))
+	else if (cmd == VIADUCT_CMD_DEL && session->owner != viaduct_sender(vn, info))
 		err = -EPERM;
 	else
 		err = viaduct_fill_session(skb, session, true);
@@ -409,7 +413,7 @@ static int show_one(struct genl_info *info, u8 cmd)
 		viaduct_session_remove(session);
 	mutex_unlock(&vn->lock);
 	kfree(request);
-	return answer_send(skb, header, info, err);
+	return viaduct_answer_send(skb, header, info, err);
 }
 
 static int cmd_get(struct sk_buff *request, struct genl_info *info)
@@ -422,16 +426,25 @@ static int cmd_del(struct sk_buff *request, struct genl_info *info)
 	return show_one(info, VIADUCT_CMD_DEL);
 }
 
-static int dump_one(struct sk_buff *skb, struct netlink_callback *cb,
-		    struct viaduct_session *session)
+void *viaduct_dump_header(struct sk_buff *skb, struct netlink_callback *cb,
+			  u8 cmd)
 {
 	void *header;
 
 	header = genlmsg_put(skb, NETLINK_CB(cb->skb).portid, cb->nlh->nlmsg_seq,
-			     &viaduct_family, NLM_F_MULTI, VIADUCT_CMD_GET);
+			     &viaduct_family, NLM_F_MULTI, cmd);
+	if (header)
+		genl_dump_check_consistent(cb, header);
+	return header;
+}
+
+static int dump_one(struct sk_buff *skb, struct netlink_callback *cb,
+		    struct viaduct_session *session)
+{
+	void *header = viaduct_dump_header(skb, cb, VIADUCT_CMD_GET);
+
 	if (!header)
 		return -EMSGSIZE;
-	genl_dump_check_consistent(cb, header);
 	if (nla_put_u32(skb, VIADUCT_A_GENERATION, session->vn->generation) ||
 	    viaduct_fill_session(skb, session, true)) {
 		genlmsg_cancel(skb, header);
@@ -478,7 +491,7 @@ static int change_device(struct genl_info *info, u8 cmd)
 	}
 	rtnl_lock();
 	mutex_lock(&vn->lock);
-	owner = sender(vn, info);
+	owner = viaduct_sender(vn, info);
 	if (owner && cmd == VIADUCT_CMD_DEVICE_ADD)
 		err = viaduct_device_add(vn, owner, nla_get_u32(index),
 					 info->extack);
@@ -563,6 +576,12 @@ static const struct genl_ops ops[] = {
 	  .flags = GENL_UNS_ADMIN_PERM },
 	{ .cmd = VIADUCT_CMD_DEVICE_DEL, .doit = cmd_device_del,
 	  .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = VIADUCT_CMD_RULE_ADD, .doit = viaduct_cmd_rule_add,
+	  .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = VIADUCT_CMD_RULE_DEL, .doit = viaduct_cmd_rule_del,
+	  .flags = GENL_UNS_ADMIN_PERM },
+	{ .cmd = VIADUCT_CMD_RULE_GET, .doit = viaduct_cmd_rule_get,
+	  .dumpit = viaduct_cmd_rule_dump, .flags = GENL_UNS_ADMIN_PERM },
 };
 
 static const struct genl_multicast_group groups[] = {

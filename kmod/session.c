@@ -8,6 +8,7 @@
 
 #include "device.h"
 #include "session.h"
+#include "steer.h"
 
 #define OWNERS_MAX 64
 
@@ -243,6 +244,7 @@ void viaduct_owner_remove(struct viaduct_net *vn, struct viaduct_owner *owner)
 	struct viaduct_session *session, *next;
 
 	viaduct_devices_remove(vn, owner);
+	viaduct_rules_remove(vn, owner);
 	list_for_each_entry_safe(session, next, &owner->sessions, of_owner)
 		viaduct_session_remove(session);
 	list_del(&owner->list);

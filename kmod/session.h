@@ -19,6 +19,8 @@
 
 #define VIADUCT_PREFIX_BUCKETS 4096
 
+struct viaduct_queue;
+
 /* u64_stats_t where it tears, a plain word where it does not. */
 struct viaduct_counters {
 	u64_stats_t value[VIADUCT_C_MAX + 1];
@@ -95,6 +97,10 @@ struct viaduct_net {
 	u32 generation;
 	struct list_head devices;
 	u32 devices_count;
+	struct list_head rules;	/* packets read it under RCU */
+	u32 rules_count;
+	u32 rules_generation;
+	struct viaduct_queue __percpu *queues;	/* from the first rule that wants them */
 	bool hooked;
 	bool dying;
 

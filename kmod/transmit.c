@@ -99,18 +99,34 @@ static void set_check(struct sk_buff *skb, struct udphdr *udp,
 }
 
 /* Takes off all that belongs to the packet as it was received (R-M1). */
-static void scrub(struct sk_buff *skb, u32 priority)
+static void scrub(struct sk_buff *skb)
 {
 	skb_orphan(skb);
 	skb_scrub_packet(skb, true);
 	skb_set_queue_mapping(skb, 0);
 	skb_clear_hash(skb);
-	skb->priority = priority;
+	skb->priority = 0;
 	memset(skb->cb, 0, sizeof(skb->cb));
 	/* As for all we send: fragment here rather than tell ourselves by ICMP. */
 	skb->ignore_df = 1;
 	/* A flow the table knows needs no second table. */
 	nf_ct_set(skb, NULL, IP_CT_UNTRACKED);
+}
+
+/* What the leg or a rule wants of what leaves. */
+static void mark(struct sk_buff *skb, const struct viaduct_steer *rule,
+		 u32 leg_priority)
+{
+	skb->priority = leg_priority;
+	if (!rule || rule->class != VIADUCT_STEER_RTP)
+		return;
+	if (!leg_priority && rule->has_priority)
+		skb->priority = rule->priority;
+	if (rule->has_mark)
+		skb->mark = rule->mark;
+	/* Of which the transmit queue is made: skb_tx_hash(). */
+	if (rule->queue != VIADUCT_QUEUE_ANY)
+		skb_record_rx_queue(skb, rule->queue);
 }
 
 static void write_udp(struct sk_buff *skb, const struct viaduct_received *rx,
@@ -189,7 +205,8 @@ enum viaduct_counter viaduct_transmit(struct net *net, struct sk_buff *skb,
 	}
 	hop.tclass = viaduct_tclass(rx->hop.tclass, terms->dscp);
 	write_udp(skb, rx, from, to);
-	scrub(skb, terms->priority);
+	scrub(skb);
+	mark(skb, rx->rule, terms->priority);
 	if (v6)
 		send_v6(net, skb, dst, rx, from, to, &hop);
 	else

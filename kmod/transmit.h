@@ -3,6 +3,7 @@
 #define VIADUCT_TRANSMIT_H
 
 #include "core/rewrite.h"
+#include "core/steer.h"
 #include "session.h"
 
 /* What was read from a received packet. */
@@ -10,7 +11,11 @@ struct viaduct_received {
 	struct viaduct_addr src, dst;
 	struct viaduct_hop hop;
 	unsigned int udp_at;	/* from skb->data */
+	u32 protocol;		/* one of VIADUCT_PROTO_* */
 	bool at_ingress;	/* PRE_ROUTING has yet to come */
+	bool moved;		/* it was steered to this CPU */
+	bool offline;		/* the CPU its rule wants is */
+	const struct viaduct_steer *rule;	/* or NULL; under RCU */
 	unsigned int udp_len;	/* header and payload, in octets */
 };
 

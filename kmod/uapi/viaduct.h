@@ -68,9 +68,45 @@
  * and goes on with them. If none does within GRACE_S, they are removed. Otherwise
  * the module never removes a session by itself: idle ones are reported.
  *
+ * Steering
+ * --------
+ * A namespace has up to 32 rules. A packet to this host is matched at PRE_ROUTING, in
+ * the order of the rules' IDs; the first rule that fits it is the only one that acts.
+ * All that is not fitted by one goes on as if there were no rules.
+ *   - VIADUCT_STEER_SIP fits packets whose destination is in the ports, protocols and
+ *     address of the rule. They need not be SIP: nothing but the headers is read.
+ *     Whether this host will deliver or route on is not known yet; an address tells.
+ *   - VIADUCT_STEER_RTP fits UDP to a leg of a session, of any owner, that is likewise
+ *     in the rule's ports and address.
+ * What is not looked at: fragments that nobody has put together before (connection
+ * tracking does), IPv6 extension headers, packets from a bridge's netfilter, those a
+ * socket was already found for (TPROXY), and a second pass at a VRF's device.
+ *
+ * PRIORITY and MARK are the packet's own. On SIP they are set as it is received: mark
+ * is for routing rules, netfilter and sockets (SO_RCVMARK), priority for netfilter, BPF
+ * and, where the kernel has it, SO_RCVPRIORITY. On RTP they are set as it leaves, for
+ * LOCAL_OUT, POST_ROUTING and the queueing discipline; a leg with a PRIORITY keeps it,
+ * and the route does not depend on the mark. QUEUE is for RTP only: it is recorded as
+ * the receive queue, of which the kernel makes the transmit queue, modulo the device's
+ * count, unless XPS or the driver chooses another.
+ *
+ * CPUS is a set. One of it is chosen by a hash of addresses, ports and protocol, with a
+ * seed of this boot, so all packets of one flow come to one CPU. If that is another than
+ * the packet is on, it is put into a queue of that CPU, one for each CPU and namespace,
+ * and goes on there, in a softirq, from this place: with the rest of PRE_ROUTING and the
+ * IP layer, or relayed. Order within a flow is kept, while the rules and the CPUs that
+ * are online stay as they are and it comes in on one CPU. A full queue (parameter
+ * steer_queue, 1000 packets, not counting up to as many being worked on) drops. A CPU
+ * that is not online is as good as none: the packet goes on where it is. What came by a
+ * device named with DEVICE_ADD and is to move is not relayed at the ingress but moved at
+ * PRE_ROUTING. On unloading, what is queued is delivered.
+ *
+ * Rules belong to their owner like its sessions, and go when it does.
+ *
  * Commands
  * --------
- * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION.
+ * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION, RULES,
+ *                       RULES_MAX, RULES_GENERATION.
  * VIADUCT_CMD_ATTACH    OWNER (not 0), GRACE_S (optional, 1..86400, default 60).
  *                       EBUSY: another open socket is attached with that number,
  *                       or this socket with another; ENOSPC: 64 owners are there;
@@ -101,6 +137,14 @@
  *                       leaves the namespace. ENODEV; EEXIST; ENOSPC: 64 are there;
  *                       EOPNOTSUPP: this kernel has no netdev ingress.
  * VIADUCT_CMD_DEVICE_DEL  DEVICE.
+ * VIADUCT_CMD_RULE_ADD  RULE. EEXIST: a rule has that ID; ENOSPC: RULES_MAX are there;
+ *                       ERANGE: CPUS has one this machine cannot have; E2BIG: CPUS has
+ *                       more than 128.
+ * VIADUCT_CMD_RULE_DEL  RULE with its ID; the answer has the rule with its counters,
+ *                       which are final but for packets on their way.
+ * VIADUCT_CMD_RULE_GET  as RULE_DEL, without deleting. With NLM_F_DUMP and without
+ *                       attributes: all rules of the namespace, of all owners, in their
+ *                       order, with RULES_GENERATION, as for GET.
  */
 #ifndef _UAPI_LINUX_VIADUCT_H
 #define _UAPI_LINUX_VIADUCT_H
@@ -121,6 +165,9 @@ enum viaduct_cmd {
 	VIADUCT_CMD_EVENT,
 	VIADUCT_CMD_DEVICE_ADD,
 	VIADUCT_CMD_DEVICE_DEL,
+	VIADUCT_CMD_RULE_ADD,
+	VIADUCT_CMD_RULE_DEL,
+	VIADUCT_CMD_RULE_GET,
 	__VIADUCT_CMD_MAX,
 	VIADUCT_CMD_MAX = __VIADUCT_CMD_MAX - 1,
 };
@@ -139,6 +186,10 @@ enum viaduct_attr {
 	VIADUCT_A_GENERATION,	/* u32: changes with every add and removal */
 	VIADUCT_A_EVENT,	/* u32 */
 	VIADUCT_A_DEVICE,	/* u32: index of an interface */
+	VIADUCT_A_RULE,		/* nested VIADUCT_R_* */
+	VIADUCT_A_RULES,	/* u32: how many there are */
+	VIADUCT_A_RULES_MAX,	/* u32: how many there may be */
+	VIADUCT_A_RULES_GENERATION,	/* u32: changes with every add and removal */
 	__VIADUCT_A_MAX,
 	VIADUCT_A_MAX = __VIADUCT_A_MAX - 1,
 };
@@ -189,6 +240,45 @@ enum viaduct_leg_attr {
 	VIADUCT_L_COUNTERS,	/* nested VIADUCT_C_* */
 	__VIADUCT_L_MAX,
 	VIADUCT_L_MAX = __VIADUCT_L_MAX - 1,
+};
+
+/* Of a steering rule. Defaults in brackets; CPUS, PRIORITY, MARK, QUEUE: one at least. */
+enum viaduct_rule_attr {
+	VIADUCT_R_UNSPEC,
+	VIADUCT_R_PAD,
+	VIADUCT_R_ID,		/* u32; must be given. Lower ones are asked first */
+	VIADUCT_R_OWNER,	/* u64, answers only */
+	VIADUCT_R_CLASS,	/* u8: VIADUCT_STEER_*; must be given */
+	VIADUCT_R_PROTOCOLS,	/* u32: set of VIADUCT_PROTO_*; RTP: UDP only [UDP] */
+	VIADUCT_R_ADDR,		/* 4 or 16 octets: the local address [any] */
+	VIADUCT_R_PORT_FIRST,	/* u16, 1..: local; SIP: must be given [1] */
+	VIADUCT_R_PORT_LAST,	/* u16, PORT_FIRST.. [PORT_FIRST; RTP without it: 65535] */
+	VIADUCT_R_CPUS,		/* 1..128 octets, not all 0: bit n%8 of octet n/8 [stay] */
+	VIADUCT_R_PRIORITY,	/* u32 [as it is] */
+	VIADUCT_R_MARK,		/* u32 [as it is] */
+	VIADUCT_R_QUEUE,	/* u16, ..65534; RTP only [the kernel's choice] */
+	VIADUCT_R_COUNTERS,	/* nested VIADUCT_RC_*, answers only */
+	__VIADUCT_R_MAX,
+	VIADUCT_R_MAX = __VIADUCT_R_MAX - 1,
+};
+
+#define VIADUCT_STEER_SIP 1
+#define VIADUCT_STEER_RTP 2
+
+#define VIADUCT_PROTO_UDP (1U << 0)
+#define VIADUCT_PROTO_TCP (1U << 1)
+#define VIADUCT_PROTO_ALL 0x3U
+
+/* Counters of a rule, each u64, of packets. */
+enum viaduct_rule_counter {
+	VIADUCT_RC_UNSPEC,
+	VIADUCT_RC_PAD,
+	VIADUCT_RC_MATCHED,	/* fitted by this rule */
+	VIADUCT_RC_MOVED,	/* of those, put into another CPU's queue */
+	VIADUCT_RC_FULL,	/* of those, dropped: that queue was full */
+	VIADUCT_RC_OFFLINE,	/* of those, gone on in place: that CPU was not online */
+	__VIADUCT_RC_MAX,
+	VIADUCT_RC_MAX = __VIADUCT_RC_MAX - 1,
 };
 
 #define VIADUCT_LEG_F_SRTP (1U << 0)	/* RTP and RTCP are encrypted */

@@ -14,7 +14,8 @@
 /* Among the places the fuzzer names, so that it tries to change and remove these legs. */
 #define LEG_PORT(side) (FIRST_PORT + (side))
 #define PHONE_PORT(side) (30000 + (side))
-#define RELAY_MS 20000
+#define RELAY_MS 5000
+#define RELAY_TRIES 6
 
 static struct message message;
 
@@ -141,69 +142,95 @@ void canary_open(struct canary *canary, uint16_t family)
 	ask(canary);
 }
 
-/* RTP from one phone comes to the other, from the address of its leg. */
+/* Whether @rtp comes within a while, from the address of the leg. */
+static bool comes(int phone, const uint8_t *rtp, size_t size, uint16_t leg)
+{
+	struct pollfd ready = { .fd = phone, .events = POLLIN };
+	struct sockaddr_in source;
+	socklen_t len = sizeof(source);
+	uint8_t got[256];
+	ssize_t n;
+
+	do {
+		if (poll(&ready, 1, RELAY_MS) != 1)
+			return false;
+		n = recvfrom(phone, got, sizeof(got), 0, (struct sockaddr *)&source, &len);
+	} while (n != (ssize_t)size || memcmp(rtp, got, size));
+	if (ntohs(source.sin_port) != leg)
+		DIE("relayed from port %u", ntohs(source.sin_port));
+	return true;
+}
+
+/* RTP from one phone comes to the other. A rule may send it by a queue that is full now and then. */
 static void relay(struct canary *canary, int from)
 {
 	static uint16_t number;
-	struct sockaddr_in leg = loopback((uint16_t)LEG_PORT(from)), source;
-	uint8_t rtp[172] = { 0x80, 0, (uint8_t)(++number >> 8), (uint8_t)number }, got[256];
-	struct pollfd ready = { .fd = canary->phone[!from], .events = POLLIN };
-	socklen_t len = sizeof(source);
-	ssize_t n;
+	struct sockaddr_in leg = loopback((uint16_t)LEG_PORT(from));
+	uint8_t rtp[172] = { 0x80, 0, (uint8_t)(++number >> 8), (uint8_t)number };
+	int tries = RELAY_TRIES;
 
-	if (sendto(canary->phone[from], rtp, sizeof(rtp), 0, (struct sockaddr *)&leg,
-		   sizeof(leg)) != sizeof(rtp))
-		DIE("a phone sends: %s", strerror(errno));
 	do {
-		if (poll(&ready, 1, RELAY_MS) != 1)
+		if (!tries--)
 			DIE("the session no longer relays");
-		n = recvfrom(canary->phone[!from], got, sizeof(got), 0,
-			     (struct sockaddr *)&source, &len);
-	} while (n != sizeof(rtp) || memcmp(rtp, got, sizeof(rtp)));
-	if (ntohs(source.sin_port) != LEG_PORT(!from))
-		DIE("relayed from port %u", ntohs(source.sin_port));
+		if (sendto(canary->phone[from], rtp, sizeof(rtp), 0, (struct sockaddr *)&leg,
+			   sizeof(leg)) != sizeof(rtp))
+			DIE("a phone sends: %s", strerror(errno));
+	} while (!comes(canary->phone[!from], rtp, sizeof(rtp), (uint16_t)LEG_PORT(!from)));
 }
 
-static void count_sessions(const struct nlmsghdr *header, void *context)
-{
-	const struct nlattr *sessions = attr_find((const uint8_t *)header + HEADERS,
-						  header->nlmsg_len - HEADERS,
-						  VIADUCT_A_SESSIONS);
+struct tally {
+	uint16_t attr;
+	uint32_t count;
+};
 
-	if (!sessions)
-		DIE("INFO without SESSIONS");
-	memcpy(context, (const uint8_t *)sessions + NLA_HDRLEN, sizeof(uint32_t));
+static void hear_count(const struct nlmsghdr *header, void *context)
+{
+	struct tally *tally = context;
+	const struct nlattr *count = attr_find((const uint8_t *)header + HEADERS,
+					       header->nlmsg_len - HEADERS, tally->attr);
+
+	if (!count)
+		DIE("INFO without attribute %u", tally->attr);
+	memcpy(&tally->count, (const uint8_t *)count + NLA_HDRLEN, sizeof(tally->count));
 }
 
-static uint32_t counted(struct canary *canary)
+static uint32_t counted(struct canary *canary, uint16_t attr)
 {
-	uint32_t sessions = UINT32_MAX;
+	struct tally tally = { attr, UINT32_MAX };
 
 	message_begin(&message, canary->family, VIADUCT_CMD_INFO, NLM_F_ACK);
 	message_end(&message);
-	exchange(canary->netlink, &message, count_sessions, &sessions);
-	return sessions;
+	exchange(canary->netlink, &message, hear_count, &tally);
+	return tally.count;
+}
+
+/* INFO counts as many as a dump by @cmd shows. */
+static void check_count(struct canary *canary, uint8_t cmd, uint16_t attr)
+{
+	struct outcome dump;
+	uint32_t before, after;
+
+	/* An owner whose grace is over may take some with it in between. */
+	do {
+		before = counted(canary, attr);
+		message_begin(&message, canary->family, cmd, NLM_F_DUMP);
+		message_end(&message);
+		dump = exchange(canary->netlink, &message, NULL, NULL);
+		after = counted(canary, attr);
+	} while (before != after);
+	if (dump.answers != after)
+		DIE("INFO counts %u, a dump by command %u shows %u", after, cmd, dump.answers);
 }
 
 void canary_check(struct canary *canary)
 {
 	struct canary was = *canary;
-	struct outcome dump;
-	uint32_t before, after;
 
 	ask(canary);
 	if (was.said_len != canary->said_len || memcmp(was.said, canary->said, was.said_len))
 		DIE("a session that nobody may change has changed");
-	/* An owner whose grace is over may take sessions with it in between. */
-	do {
-		before = counted(canary);
-		message_begin(&message, canary->family, VIADUCT_CMD_GET, NLM_F_DUMP);
-		message_end(&message);
-		dump = exchange(canary->netlink, &message, NULL, NULL);
-		after = counted(canary);
-	} while (before != after);
-	if (dump.answers != after)
-		DIE("INFO counts %u sessions, a dump shows %u", after, dump.answers);
+	check_count(canary, VIADUCT_CMD_GET, VIADUCT_A_SESSIONS);
+	check_count(canary, VIADUCT_CMD_RULE_GET, VIADUCT_A_RULES);
 	relay(canary, 0);
 	relay(canary, 1);
 }

@@ -21,7 +21,7 @@ struct canary {
 };
 
 void canary_open(struct canary *canary, uint16_t family);
-/* Also: INFO counts as many sessions as a dump shows. */
+/* Also: INFO counts as many sessions, and rules, as a dump shows. */
 void canary_check(struct canary *canary);
 void canary_close(struct canary *canary);
 

@@ -142,13 +142,51 @@ static void put_list(struct message *m, struct random *r)
 	nest_end(m, nest);
 }
 
+/* Few IDs, so that they meet; ports and addresses that packets come to. */
+static void put_rule(struct message *m, struct random *r, bool whole)
+{
+	uint32_t nest = nest_begin(m, VIADUCT_A_RULE), id = below(r, 40);
+	uint8_t class = (uint8_t)(1 + below(r, 2)), mask[8] = { 0 };
+	uint32_t protocols = class == VIADUCT_STEER_RTP ? VIADUCT_PROTO_UDP : 1 + below(r, 3);
+	uint16_t first = (uint16_t)(FIRST_PORT + below(r, PORTS));
+	uint16_t last = (uint16_t)(first + below(r, PORTS)), queue = (uint16_t)below(r, 8);
+	struct place place = place_any(r);
+
+	if (!one_in(r, 50))
+		put(m, VIADUCT_R_ID, &id, sizeof(id));
+	if (!whole) {
+		nest_end(m, nest);
+		return;
+	}
+	put(m, VIADUCT_R_CLASS, &class, sizeof(class));
+	if (one_in(r, 2))
+		put(m, VIADUCT_R_PROTOCOLS, &protocols, sizeof(protocols));
+	if (one_in(r, 4))
+		put(m, VIADUCT_R_ADDR, place.ip, place.len);
+	if (class == VIADUCT_STEER_SIP || one_in(r, 2))
+		put(m, VIADUCT_R_PORT_FIRST, &first, sizeof(first));
+	if (one_in(r, 2))
+		put(m, VIADUCT_R_PORT_LAST, &last, sizeof(last));
+	mask[0] = (uint8_t)(one_in(r, 10) ? next(r) : 1 + below(r, 3));
+	if (!one_in(r, 4))
+		put(m, VIADUCT_R_CPUS, mask, (uint16_t)(1 + below(r, sizeof(mask))));
+	if (one_in(r, 2))
+		put_u32(m, r, VIADUCT_R_PRIORITY, 0, UINT32_MAX);
+	if (one_in(r, 2))
+		put_u32(m, r, VIADUCT_R_MARK, 0, UINT32_MAX);
+	if (class == VIADUCT_STEER_RTP && one_in(r, 2))
+		put(m, VIADUCT_R_QUEUE, &queue, sizeof(queue));
+	nest_end(m, nest);
+}
+
 static uint8_t command(struct random *r)
 {
 	static const uint8_t often[] = {
 		VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_ADD, VIADUCT_CMD_SET,
 		VIADUCT_CMD_SET, VIADUCT_CMD_SET, VIADUCT_CMD_DEL, VIADUCT_CMD_DEL, VIADUCT_CMD_GET,
 		VIADUCT_CMD_GET, VIADUCT_CMD_ATTACH, VIADUCT_CMD_ATTACH, VIADUCT_CMD_DEVICE_ADD,
-		VIADUCT_CMD_DEVICE_DEL,
+		VIADUCT_CMD_DEVICE_DEL, VIADUCT_CMD_RULE_ADD, VIADUCT_CMD_RULE_ADD,
+		VIADUCT_CMD_RULE_DEL, VIADUCT_CMD_RULE_GET,
 	};
 
 	if (one_in(r, 10))
@@ -162,7 +200,7 @@ void make_right(struct message *m, struct random *r, uint16_t family)
 	uint64_t owner = below(r, OWNERS);
 	/* The only interface there is, or none. */
 	uint32_t device = one_in(r, 8) ? below(r, 4) : 1;
-	bool dump = cmd == VIADUCT_CMD_GET && one_in(r, 8);
+	bool dump = (cmd == VIADUCT_CMD_GET || cmd == VIADUCT_CMD_RULE_GET) && one_in(r, 8);
 
 	message_begin(m, family, cmd, dump ? NLM_F_DUMP : NLM_F_ACK);
 	switch (cmd) {
@@ -177,6 +215,12 @@ void make_right(struct message *m, struct random *r, uint16_t family)
 	case VIADUCT_CMD_DEVICE_ADD:
 	case VIADUCT_CMD_DEVICE_DEL:
 		put(m, VIADUCT_A_DEVICE, &device, sizeof(device));
+		break;
+	case VIADUCT_CMD_RULE_ADD:
+	case VIADUCT_CMD_RULE_DEL:
+	case VIADUCT_CMD_RULE_GET:
+		if (!dump)
+			put_rule(m, r, cmd == VIADUCT_CMD_RULE_ADD);
 		break;
 	case VIADUCT_CMD_SET:
 	case VIADUCT_CMD_DEL:

@@ -2,7 +2,7 @@
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
 # the module and runs a script there. Without KVM that takes minutes rather than seconds.
 #
-# usage: run.sh [suite|churn|netlink|router|vlan|bench|debug|leak]   `suite`, the default, ends with
+# usage: run.sh [suite|churn|netlink|steer|router|vlan|bench|debug|leak]   `suite`, the default, ends with
 #                            `churn`; for `router` see router-files.sh; `vlan` has no need of the module,
 #                            but of a kernel with VLANs; `bench` counts instructions; for the last two
 #                            see kernel-debug/run.sh
@@ -46,7 +46,7 @@ built() { # test|bench PACKAGE NAME...
 }
 case $script in
     bench) built bench viaduct-media relay_cost ;;
-    router | netlink) ;; # they need none
+    router | netlink | steer) ;; # they need none
     vlan) built test viaduct-tests xdp ladder phone path keepalive ;;
     *) built test viaduct-media relay ;;
 esac

@@ -8,6 +8,7 @@
 
 #include "core/latch.h"
 #include "core/packet.h"
+#include "core/steer.h"
 #include "unit.h"
 
 static u64 state;
@@ -136,6 +137,51 @@ static void fuzz_latch(void)
 	}
 }
 
+/*
+ * A mask that is taken is given back as it came, and names no CPU too many; a
+ * packet that fits is in all of the rule's bounds, and gets one of its CPUs.
+ */
+static void fuzz_steer(void)
+{
+	struct viaduct_addr src = some_addr(), dst = some_addr();
+	struct viaduct_steer rule = {
+		.class = (u8)(1 + next() % 2),
+		.protocols = (u8)(next() % 4),
+		.port_first = (u16)(next() % 2 ? 4000 : next()),
+		.port_last = (u16)(next() % 2 ? 4001 : next()),
+	};
+	struct viaduct_steer_packet packet = { &dst, 1U << next() % 2, next() % 2 };
+	u32 octets = 1 + (u32)(next() % VIADUCT_CPU_OCTETS_MAX), i, used;
+	u32 cpus = 1 + (u32)(next() % 1024);
+	u8 *mask = malloc(octets), back[VIADUCT_CPU_OCTETS_MAX];
+
+	for (i = 0; i < octets; i++)
+		mask[i] = next() % 8 ? 0 : (u8)next();
+	if (next() % 2) {
+		rule.addr = some_addr();
+		rule.addr.port = 0;
+	}
+	if (viaduct_steer_cpus(&rule, mask, octets, cpus) == VIADUCT_MASK_OK) {
+		u16 cpu = (u16)viaduct_steer_cpu(
+			&rule, viaduct_flow_hash(&src, &dst, packet.protocol,
+						 (u32)next()));
+
+		CHECK(cpu < cpus && mask[cpu / 8] & (1 << cpu % 8));
+		used = viaduct_steer_mask(&rule, back);
+		CHECK(used <= octets && !memcmp(back, mask, used));
+		for (i = used; i < octets; i++)
+			CHECK(!mask[i]);
+	}
+	if (viaduct_steer_fits(&rule, &packet)) {
+		CHECK(rule.protocols & packet.protocol);
+		CHECK(ntohs(dst.port) >= rule.port_first &&
+		      ntohs(dst.port) <= rule.port_last);
+		CHECK(rule.class == VIADUCT_STEER_SIP || packet.to_leg);
+		CHECK(!rule.addr.family || viaduct_addr_same_ip(&rule.addr, &dst));
+	}
+	free(mask);
+}
+
 int main(int argc, char **argv)
 {
 	u64 inputs = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
@@ -150,6 +196,8 @@ int main(int argc, char **argv)
 		fuzz_screen();
 		if (i % 16 == 0)
 			fuzz_latch();
+		if (i % 4 == 0)
+			fuzz_steer();
 	}
 	printf("ok   fuzz\n");
 	return 0;
