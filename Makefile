@@ -53,7 +53,7 @@ export CARGO_TERM_COLOR ?= auto
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
-	@echo 'make optimised  the router for operation, cheaper by a quarter: built, put under load, built again'
+	@echo 'make optimised  the router for operation, cheaper by a third: built, put under load, built again'
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies and relayed packets cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
@@ -169,9 +169,11 @@ bench-tool: policies
 	@$(PACKAGES) bench
 	$(CARGO) build --release -p viaduct-tests --bin bench
 
-# The router for operation: built, put under load, and built again for what it did there.
+# The router for operation: built, put under load, and built again for what it did there. Without BOLT
+# it costs a tenth more, and is built all the same.
 optimised: bench-tool
 	@$(PACKAGES) test
+	@$(PACKAGES) optimised || true
 	tests/setup/optimised.sh $(TARGET_DIR)/release/bench
 
 # Alone on two cores: core 0 serves, core 1 generates. See tests/bench/main.rs.

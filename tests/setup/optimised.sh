@@ -3,7 +3,9 @@
 # (profile-guided optimisation). The training is the load of `make bench` (OPTIONS, registrations and
 # calls by kernel sockets, and by AF_XDP where that can be had), the shipped policies message by
 # message, and `make soak` for TCP, stores, swaps and what else a router lives through. What is never
-# seen is made small instead of quick.
+# seen is made small instead of quick. Where there is BOLT (Debian: bolt-16), the blocks of the built
+# program that run are then laid side by side: a message takes more instructions than the processor's
+# first cache holds.
 #
 # usage: optimised.sh BENCH        the load generator; make bench and make optimised build it
 # env:   VIADUCT_SOAK_S            how long the soak trains, 20 s else
@@ -62,6 +64,28 @@ train() { # FOLDER OF THE PROGRAMS
         --test soak -- nothing_is_lost >&2 || say "the soak was not content with it: see above"
 }
 
+# Counts which blocks of a built program run under the same load, and lays them out by that.
+bolt=$(command -v llvm-bolt || command -v llvm-bolt-16 || true)
+# It looks for what it needs beside itself.
+[ -z "$bolt" ] || bolt=$(realpath "$bolt")
+lay_out() {
+    local name counted=$out/counting program=$out/built/$host/release
+    rm -rf "$counted"
+    mkdir -p "$counted/examples"
+    for name in viaduct examples/message_cost; do
+        "$bolt" "$program/$name" -o "$counted/$name" -instrument \
+            -instrumentation-file="$counted/$name" -instrumentation-file-append-pid >&2
+    done
+    train "$counted"
+    for name in viaduct examples/message_cost; do
+        "${bolt%/*}/merge-fdata" "$counted/$name".*.fdata >"$counted/$name.seen"
+        "$bolt" "$program/$name" -o "$counted/$name.laid" -data="$counted/$name.seen" \
+            -reorder-blocks=ext-tsp -reorder-functions=hfsort+ -split-functions -split-all-cold \
+            -split-eh -icf=1 -dyno-stats >&2
+        mv "$counted/$name.laid" "$out/release/$name"
+    done
+}
+
 # Are most of the program's functions known to the profile? Those of C and of the assembler are not Rust's.
 known() {
     local all some
@@ -93,9 +117,15 @@ if changed; then
     rm -f "$profile"/*.profraw
 fi
 say "building for what was seen"
-build "-Cprofile-use=$seen -Cllvm-args=-pgo-warn-missing-function=false" "$out/built"
+build "-Cprofile-use=$seen -Cllvm-args=-pgo-warn-missing-function=false -Clink-arg=-Wl,--emit-relocs" "$out/built"
 known || die "the program has other functions than what was seen: is anything set that changes names?"
 mkdir -p "$out/release/examples"
-ln -f "$out/built/$host/release/viaduct" "$out/release/viaduct"
-ln -f "$out/built/$host/release/examples/message_cost" "$out/release/examples/message_cost"
+if [ -n "$bolt" ]; then
+    say "laying out what runs"
+    lay_out
+else
+    say "no llvm-bolt here (Debian: bolt-16); the blocks stay where the compiler has put them"
+    ln -f "$out/built/$host/release/viaduct" "$out/release/viaduct"
+    ln -f "$out/built/$host/release/examples/message_cost" "$out/release/examples/message_cost"
+fi
 say "$out/release/viaduct"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages of the named groups, and only those that are missing.
 #
-# usage: packages.sh GROUP...        groups: build wasm test bench fuzz kernel kernel-debug python c
+# usage: packages.sh GROUP...        groups: build wasm test bench optimised fuzz kernel kernel-debug python c
 #
 # Does nothing, quickly, when everything is there. Refreshes the package lists only when something
 # is missing. Becomes root by sudo when it has to. Daemons among the packages are not started:
@@ -21,17 +21,18 @@ group() {
         test)  echo sip-tester kamailio baresip-core iproute2 ethtool procps postgresql util-linux \
             python3-venv ;;
         bench) echo kamailio iproute2 ethtool util-linux postgresql kamailio-postgres-modules ;;
+        optimised) echo bolt-16 ;;
         fuzz)  echo g++ clang linux-libc-dev ;;
         kernel) echo gcc libc6-dev make apt dpkg kmod cpio xz-utils zstd busybox-static qemu-system-x86 \
             iproute2 libelf1 dwarves pkg-config clang libelf-dev zlib1g-dev linux-libc-dev ;;
         kernel-debug) echo bc bison flex libelf-dev libssl-dev ;;
         python) echo python3-venv ;;
         c)     echo clang lld wasi-libc libclang-rt-14-dev-wasm32 ;;
-        *)     die "no group called '$1' (there are: build wasm test bench fuzz kernel kernel-debug python c)" ;;
+        *)     die "no group called '$1' (there are: build wasm test bench optimised fuzz kernel kernel-debug python c)" ;;
     esac
 }
 
-[ $# -gt 0 ] || die "name at least one group: build wasm test bench fuzz kernel kernel-debug python c"
+[ $# -gt 0 ] || die "name at least one group: build wasm test bench optimised fuzz kernel kernel-debug python c"
 command -v dpkg-query >/dev/null \
     || die "this is not a Debian machine; install by hand what these groups name: $*"
 
