@@ -47,6 +47,13 @@ pub fn manage(flags: &str) -> Result<(), MediaError> {
     host::manage(flags)
 }
 
+/// [`manage`] for phones that may be behind NAT: where a description names a private address, packets are
+/// awaited from where the message came from (flag `SIP-source-address`). Needs the grant `nat` too.
+pub fn manage_nat() -> Result<(), MediaError> {
+    let is_private = crate::nat::test("private-sdp").unwrap_or(false);
+    manage(if is_private { "SIP-source-address" } else { "" })
+}
+
 /// The SDP of the message is an offer, also in a dialog that is not relayed yet.
 pub fn offer(flags: &str) -> Result<(), MediaError> {
     host::offer(flags)

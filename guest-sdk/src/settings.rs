@@ -51,6 +51,19 @@ pub fn flag_or(name: &str, default: bool) -> bool {
     })
 }
 
+/// A setting that is a whole number from 0 to 2^32 - 1; anything else counts as `default` and is logged
+/// as an error.
+pub fn number_or(name: &str, default: u32) -> u32 {
+    with(name, |value| match value.map(str::parse) {
+        None => default,
+        Some(Ok(number)) => number,
+        Some(Err(error)) => {
+            crate::log::error!("setting {name} is no whole number: {error}");
+            default
+        }
+    })
+}
+
 /// The parts of a setting that lists several, separated by commas; blanks around them are removed.
 pub fn list(name: &str) -> Vec<String> {
     with(name, |value| {

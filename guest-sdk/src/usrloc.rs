@@ -103,6 +103,11 @@ pub fn bindings_where(table: &str, aor: &str, filter: &Filter) -> Vec<Binding> {
     host::bindings(table, aor, filter)
 }
 
+/// Has the AoR a live contact behind NAT?
+pub fn is_behind_nat(table: &str, aor: &str) -> bool {
+    bindings(table, aor).iter().any(|binding| binding.nat)
+}
+
 /// Has the AoR any live contact?
 pub fn is_registered(table: &str, aor: &str) -> bool {
     host::is_registered(table, aor, &any())

@@ -43,6 +43,16 @@ fn files_are_under_800_lines() {
     report("files of 800 lines or more", &findings);
 }
 
+/// What a default script of Kamailio or OpenSIPS does, in a file that can be read in one go.
+#[test]
+fn the_default_script_has_under_150_lines() {
+    let tree = Tree::read();
+    let script = "policies/default-script/src/lib.rs";
+    let (_, text) = tree.rust().find(|(path, _)| *path == script).expect(script);
+    let lines = sizes::code_lines(text);
+    assert!(lines < 150, "{script} has {lines} lines of code");
+}
+
 #[test]
 fn crates_and_folders_say_what_they_are() {
     let tree = Tree::read();

@@ -62,6 +62,11 @@ pub(crate) fn long_file(path: &str, text: &str) -> Option<String> {
     (!other && lines >= FILE_LINES).then(|| format!("{path}: {lines}"))
 }
 
+/// Lines of code of a Rust file: those that are neither blank nor only a comment.
+pub(crate) fn code_lines(text: &str) -> usize {
+    text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with("//")).count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +106,10 @@ mod tests {
         assert!(long_file("a.rs", &text).is_some());
         assert!(long_file("a.rs", &text[2..]).is_none());
         assert!(long_file("a.c", &text).is_none());
+    }
+
+    #[test]
+    fn comments_and_blank_lines_are_no_code() {
+        assert_eq!(code_lines("//! a\n\nfn b() {\n    // c\n    d() // e\n}\n"), 3);
     }
 }

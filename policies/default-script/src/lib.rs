@@ -12,7 +12,7 @@ struct DefaultScript;
 #[viaduct::policy]
 impl Policy for DefaultScript {
     fn on_request(request: &Request) -> Verdict {
-        match decide(request) {
+        match decide(request).unwrap_or_else(|refused| refused) {
             Verdict::Relay => with_media(request),
             other => other,
         }
@@ -25,7 +25,7 @@ impl Policy for DefaultScript {
         }
         if settings::get_or("media", "off") != "off" {
             // Of calls that are not relayed it leaves the answers alone.
-            let _ = media::manage(media_flags());
+            let _ = media::manage_nat();
         }
         ReplyVerdict::Forward
     }
@@ -42,36 +42,35 @@ impl Policy for DefaultScript {
     }
 }
 
-fn decide(request: &Request) -> Verdict {
+/// The error is a verdict as well: what a request is refused with.
+fn decide(request: &Request) -> Result<Verdict, Verdict> {
     if floods(request) {
-        return Verdict::Drop;
+        return Ok(Verdict::Drop);
     }
     nat::force_rport();
     if request.in_dialog() {
-        return within_dialog(request);
+        return Ok(within_dialog(request));
     }
     if request.preloaded_route() && !request.trusted() {
-        return reply(403, "Preload Route Denied");
+        return Err(reply(403, "Preload Route Denied"));
     }
     if request.method() == Method::Register {
-        return register(request).unwrap_or_else(|refused| refused);
+        return register(request);
     }
-    if let Err(verdict) = authenticate(request) {
-        return verdict;
-    }
+    authenticate(request)?;
     if request.method().forms_dialog() {
         routing::record_route();
     }
     if !request.uri_is_ours() {
-        return relay();
+        return Ok(relay());
     }
-    match request.method() {
+    Ok(match request.method() {
         Method::Publish | Method::Subscribe => reply(404, "Not Here"),
         Method::Options if request.uri_is_router() => answer_options("path"),
         _ if request.uri_is_router() => reply(484, ""),
         _ if is_pstn(&request.request_user()) => to_pstn(request),
         _ => to_user(request),
-    }
+    })
 }
 
 /// Lets the media of a call go through the router: of all calls, or of those that need it because a
@@ -82,26 +81,15 @@ fn with_media(request: &Request) -> Verdict {
         "nat" => request.in_dialog() || is_nated(request),
         _ => false,
     };
-    if wanted && let Err(error) = media::manage(media_flags()) {
+    if wanted && let Err(error) = media::manage_nat() {
         log::error!("media are not relayed: {error:?}");
     }
     relay()
 }
 
-/// A phone whose description names a private address is where its SIP came from.
-fn media_flags() -> &'static str {
-    if nat::test("private-sdp").unwrap_or(false) {
-        "SIP-source-address"
-    } else {
-        ""
-    }
-}
-
 fn is_nated(request: &Request) -> bool {
-    let caller = nat::test("private-sdp, private-contact, diff-ip-src-via").unwrap_or(false);
-    let callee = request.request_uri();
-    let bindings = || usrloc::bindings("location", &callee);
-    caller || request.uri_is_ours() && bindings().iter().any(|binding| binding.nat)
+    nat::test("private-sdp, private-contact, diff-ip-src-via").unwrap_or(false)
+        || request.uri_is_ours() && usrloc::is_behind_nat("location", &request.request_uri())
 }
 
 /// Too many requests a second from one address: it is not heard for a while.
@@ -111,16 +99,12 @@ fn floods(request: &Request) -> bool {
         return !request.trusted();
     }
     let hits = table::hit("hits", &source, 1).unwrap_or(0);
-    let floods = hits > number("hits_per_s", 32);
+    let floods = hits > settings::number_or("hits_per_s", 32);
     if floods {
-        let _ = table::set("banned", &source, "", number("ban_s", 300));
+        let _ = table::set("banned", &source, "", settings::number_or("ban_s", 300));
         log::warn!("{source} is not heard for a while: {hits} requests in a second");
     }
     floods
-}
-
-fn number(setting: &str, default: u32) -> u32 {
-    settings::get_or(setting, "").parse().unwrap_or(default)
 }
 
 fn within_dialog(request: &Request) -> Verdict {
@@ -156,9 +140,8 @@ fn authenticate(request: &Request) -> Result<(), Verdict> {
 }
 
 fn is_pstn(callee: &str) -> bool {
-    let digits = callee
-        .strip_prefix(&settings::get_or("pstn_prefix", "+"))
-        .unwrap_or_default();
+    let prefix = settings::get_or("pstn_prefix", "+");
+    let digits = callee.strip_prefix(&prefix).unwrap_or_default();
     digits.len() >= 3 && digits.bytes().all(|c| c.is_ascii_digit())
 }
 
