@@ -80,7 +80,7 @@ fn a_router_starts_without_its_database_and_loads_it_when_it_is_there() -> Resul
         assert!(status.contains("store trouble"), "{status}");
         assert!(status.contains("its bindings are not loaded yet"), "{status}");
         let said = "database: cannot be reached; starting without it and with no bindings";
-        assert!(router.log().contains(said), "{}", router.log());
+        router.wait_for_line(said, PATIENCE, |line| line.contains(said))?;
         assert!(contacts(&mut phone, &before)?.is_empty());
         let meanwhile = format!("meanwhile{when_down}");
         let answer = register(&mut phone, &meanwhile)?;
