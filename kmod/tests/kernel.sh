@@ -4,12 +4,15 @@
 #
 # usage: kernel.sh [image]     image: the kernel and its modules too, for QEMU
 # env:   VIADUCT_KERNEL        which one, as in 6.1.0-56-amd64; the distribution's current one else;
-#                              `debug`: one we build, see kernel-debug/build.sh
+#                              `debug`, `um`: one we build, see kernel-debug/build.sh
 #        VIADUCT_KERNEL_DIR    where to keep them, target/kernel else
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
-[ "${VIADUCT_KERNEL:-}" != debug ] || exec "$here/kernel-debug/build.sh"
+case ${VIADUCT_KERNEL:-} in
+    debug) exec "$here/kernel-debug/build.sh" qemu ;;
+    um) exec "$here/kernel-debug/build.sh" um ;;
+esac
 cache=${VIADUCT_KERNEL_DIR:-$root/target/kernel}
 want=${1:-headers}
 mkdir -p "$cache"

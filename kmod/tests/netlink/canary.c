@@ -39,15 +39,16 @@ void attrs_check(const void *from, uint32_t len, uint32_t depth)
 				    attr->nla_len - NLA_HDRLEN, depth + 1);
 }
 
-/* What traffic changes is left out. */
+/* What traffic changes is left out, and padding, which depends on it. */
 static void append(struct canary *canary, const void *from, uint32_t len, uint32_t depth)
 {
 	const struct nlattr *attr = attr_first(from, len);
 
 	for (; attr; attr = attr_next(attr, (const uint8_t *)from + len)) {
 		uint32_t inside = attr->nla_len - NLA_HDRLEN;
+		uint16_t type = attr->nla_type & NLA_TYPE_MASK;
 
-		if (depth == 2 && (attr->nla_type & NLA_TYPE_MASK) >= VIADUCT_L_LEARNED_ADDR)
+		if (type == VIADUCT_L_PAD || (depth == 2 && type >= VIADUCT_L_LEARNED_ADDR))
 			continue;
 		if (depth < 2 && attr->nla_type & NLA_F_NESTED) {
 			append(canary, (const uint8_t *)attr + NLA_HDRLEN, inside, depth + 1);

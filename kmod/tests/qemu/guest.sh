@@ -1,6 +1,6 @@
 #!/bin/bash
 # The first process of the guest. Runs the script named in `env`, leaves its exit status and the
-# kernel's log in the shared folder, and ends QEMU.
+# kernel's log in the shared folder, and ends the guest.
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/run TMPDIR=/run/tmp
 mkdir -p /run/tmp /run/netns /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
@@ -22,5 +22,7 @@ if [ "$code" != 0 ]; then tail -40 dmesg.txt; fi
 sync
 echo "$code" >exitcode
 # QEMU ends on a reboot, which needs no ACPI.
-echo b >/proc/sysrq-trigger
+[ ! -e /proc/sysrq-trigger ] || echo b >/proc/sysrq-trigger
+# User-mode Linux would begin anew.
+busybox poweroff -f
 sleep 60

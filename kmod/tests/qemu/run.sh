@@ -1,11 +1,12 @@
 #!/bin/bash
 # Boots the distribution's kernel in QEMU, with this machine's own files as its read-only root, loads
-# the module and runs a script there. Without KVM that takes minutes rather than seconds.
+# the module and runs a script there. Without KVM that takes minutes rather than seconds. User-mode Linux
+# is booted without QEMU.
 #
-# usage: run.sh [suite|churn|netlink|steer|router|vlan|bench|debug|leak]   `suite`, the default, ends with
-#                            `churn`; for `router` see router-files.sh; `vlan` has no need of the module,
-#                            but of a kernel with VLANs; `bench` counts instructions; for the last two
-#                            see kernel-debug/run.sh
+# usage: run.sh [suite|churn|netlink|steer|router|vlan|bench|debug|brief|leak]   `suite`, the default, has
+#                            `netlink`, `steer` and `churn` in it; for `router` see router-files.sh; `vlan`
+#                            has no need of the module, but of a kernel with VLANs; `bench` counts
+#                            instructions; for the last three see kernel-debug/run.sh
 # env:   ARGS                to the relay suite, such as part of a test's name; to `vlan`: such a part
 #        VIADUCT_BIN         the router for `router` and `vlan`, target/release/viaduct else
 #        ROUNDS              how often `churn` loads and unloads, 20 else
@@ -55,17 +56,13 @@ esac
 # slow or busy the one it is emulated on. Where nothing is done it passes at once; but for `vlan` as it does
 # here, as much of the waiting there is for this machine's files.
 counted="-smp 1 -accel tcg,thread=single,tb-size=512 -cpu qemu64 -icount shift=0,sleep"
+# For the others two CPUs take turns on one thread: with a thread each, QEMU may go on executing what the
+# kernel has replaced meanwhile, as it does when a hook is attached under traffic, and a guest hangs.
 case $script in
     bench | router) machine="$counted=off" ;;
     vlan) machine="$counted=on" ;;
-    *) machine="-smp 2 ${VIADUCT_QEMU_CPU:--accel tcg,thread=multi,tb-size=512 -cpu qemu64}" ;;
+    *) machine="-smp 2 ${VIADUCT_QEMU_CPU:--accel tcg,thread=single,tb-size=512 -cpu qemu64}" ;;
 esac
-read -ra cpu <<<"$machine"
-
-initrd=$out/initrd-$version.gz
-if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
-    "$here/mkinitrd.sh" "$version" "$kernel" "$initrd"
-fi
 
 share=$(mktemp -d)
 trap 'rm -rf "$share"' EXIT
@@ -88,13 +85,30 @@ MESSAGES=${MESSAGES:-20000}
 SEED=${SEED:-1}
 END
 
+boot_qemu() {
+    local initrd=$out/initrd-$version.gz cpu
+    read -ra cpu <<<"$machine"
+    if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
+        "$here/mkinitrd.sh" "$version" "$kernel" "$initrd"
+    fi
+    "${limit[@]}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
+        -nographic -no-reboot -nodefaults -serial stdio \
+        -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
+        -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off quiet" \
+        -virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap" \
+        -virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap" </dev/null
+}
+
+# User-mode Linux: a process of this machine. It finds its place in memory at fixed addresses only.
+boot_um() {
+    "${limit[@]}" setarch --addr-no-randomize "$kernel/boot/vmlinuz-$version" mem=2G quiet panic=-1 \
+        root=/dev/root rootfstype=hostfs rootflags=/ ro init="$share/um-init.sh" share="$share" \
+        con=null con0=null,fd:1 </dev/null
+}
+
 say "booting $version"
-nice -n 10 timeout "${VIADUCT_QEMU_S:-1800}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
-    -nographic -no-reboot -nodefaults -serial stdio \
-    -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
-    -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off quiet" \
-    -virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap" \
-    -virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap" </dev/null || true
+limit=(nice -n 10 timeout "${VIADUCT_QEMU_S:-1800}")
+if [ "${VIADUCT_KERNEL:-}" = um ]; then boot_um || true; else boot_qemu || true; fi
 [ -e "$share/exitcode" ] || { say "the guest did not finish"; exit 1; }
 code=$(cat "$share/exitcode")
 [ "$code" = 0 ] || say "failed ($code)"

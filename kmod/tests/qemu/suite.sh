@@ -1,5 +1,5 @@
-# The shared relay suite against the module, netlink messages of all kinds, then loading and unloading
-# it under traffic.
+# The shared relay suite against the module, netlink messages of all kinds, steering, then loading and
+# unloading it under traffic.
 . ./lib.sh
 module veth
 load
@@ -12,5 +12,6 @@ VIADUCT_RELAY=module VIADUCT_INGRESS=1 "$SUITE" --test-threads=1 $ARGS || fail "
 unload
 clean_log
 . ./netlink.sh
+if [ "$(nproc)" -gt 1 ]; then . ./steer.sh; else say "skipped: steering, with one CPU"; fi
 . ./churn.sh
 say "suite passed"

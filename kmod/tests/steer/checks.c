@@ -331,7 +331,7 @@ void check_priority(void)
 {
 	struct rule rule = { .id = 5, .class = VIADUCT_STEER_RTP,
 			     .protocols = VIADUCT_PROTO_UDP, .port_first = 1,
-			     .port_last = 65535, .priority = 0x10002 };
+			     .port_last = 65535, .priority = 0x10003 };
 	int from = socket_in("a", SOCK_DGRAM, A, 30000);
 	int peer = socket_in("b", SOCK_DGRAM, B, 30002);
 

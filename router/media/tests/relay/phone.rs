@@ -18,6 +18,9 @@ use crate::namespace::Namespace;
 /// Longest that a packet which must come is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// More packets than a socket's buffer of the usual size has room for.
+const BUFFER_PACKETS: usize = 1_000;
+
 pub(crate) struct Phone {
     socket: UdpSocket,
     pub(crate) address: SocketAddr,
@@ -84,9 +87,10 @@ impl Phone {
         Ok(())
     }
 
-    /// What has arrived already, without waiting.
+    /// What has arrived already, without waiting. More than the socket's buffer holds has come since.
     pub(crate) fn drain(&self) -> Vec<Arrived> {
-        std::iter::from_fn(|| self.receive_with(MsgFlags::MSG_DONTWAIT).ok()).collect()
+        let arrived = || self.receive_with(MsgFlags::MSG_DONTWAIT).ok();
+        std::iter::from_fn(arrived).take(BUFFER_PACKETS).collect()
     }
 
     fn receive_with(&self, flags: MsgFlags) -> Result<Arrived> {
@@ -113,6 +117,7 @@ impl Phone {
         };
         let len = got.bytes;
         data.truncate(len);
+        data.shrink_to_fit();
         Ok(Arrived { data, from, tclass, ttl })
     }
 }
