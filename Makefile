@@ -147,6 +147,9 @@ test: policies
 		else echo "skipped: policies in $$language: $${why##*$$'\n'}" | tee -a "$$VIADUCT_SKIPPED"; fi; \
 	done; \
 	$(MAKE) -C kmod test; \
+	if why=$$({ $(PACKAGES) kernel && kmod/tests/kernel.sh image; } 2>&1 >/dev/null); then \
+		$(MAKE) -C kmod qemu-test; \
+	else echo "skipped: the kernel module in QEMU: $${why##*$$'\n'}" | tee -a "$$VIADUCT_SKIPPED"; fi; \
 	tests/setup/deny.sh; \
 	tests/setup/sbom.py >/dev/null; \
 	tests/setup/fuzz.sh $(FUZZ_TEST_SECONDS) 2>&1 | grep -aE '^(fuzz|error|skipped)|panicked|^Done'; \
