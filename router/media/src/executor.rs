@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use crate::kernel::RuleReport;
 use crate::session::{Event, Leg, Report, Session};
 
 /// Why an order was not carried out. Nothing was changed then.
@@ -113,4 +114,6 @@ pub struct Carrying {
     pub why: String,
     /// Orders to it that had to wait for room in their queue, so far.
     pub orders_waited: u64,
+    /// What steering rules of the module have done, by their places; some seconds old.
+    pub rules: Vec<RuleReport>,
 }

@@ -84,7 +84,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         keepalive: keepalive(top, &listeners),
         dispatcher: dispatcher::read(top, &listeners),
         tables: dispatcher::tables(top),
-        media: media::read(top),
+        media: media::read(top, &listeners),
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
         timers: timers(top),

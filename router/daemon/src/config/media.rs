@@ -3,13 +3,15 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
+use viaduct_engine::Listener;
 use viaduct_media::call::Settings;
+use viaduct_media::kernel::Steering;
 use viaduct_media::service::{Config, Interface};
 use viaduct_media::session::{Learn, Rank};
 
 use super::keys::YEAR_S;
 use super::reader::Section;
-use super::size;
+use super::{size, steering};
 
 /// Most addresses: each is searched for a message.
 const MOST_ADDRESSES: usize = 64;
@@ -23,6 +25,8 @@ pub struct MediaConfig {
     pub kernel: KernelUse,
     /// Whether in front of the stack, where that can be had.
     pub xdp: bool,
+    /// What the kernel module does besides, where it is used.
+    pub steering: Steering,
 }
 
 /// Whether media go through the kernel module.
@@ -49,7 +53,7 @@ impl MediaConfig {
     }
 }
 
-pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
+pub(super) fn read(top: &mut Section<'_, '_>, listeners: &[Listener]) -> Option<MediaConfig> {
     let mut section = top.section("media");
     let s = &mut section;
     let calls = size(s.number("calls", 1..=100_000, 10_000));
@@ -71,6 +75,9 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
     let kernel = s.choice("kernel", &uses, ("auto", KernelUse::Auto));
     let grace_s = small(s.number("grace_s", 1..=86_400, 60));
     let xdp = s.choice("xdp", &[("auto", true), ("off", false)], ("off", false));
+    let mut steering_section = s.section("steering");
+    let steering = steering::read(&mut steering_section, listeners);
+    steering_section.close();
     let mut interfaces = Vec::new();
     for mut address in s.sections("address", MOST_ADDRESSES) {
         interfaces.extend(interface(&mut address));
@@ -103,7 +110,7 @@ pub(super) fn read(top: &mut Section<'_, '_>) -> Option<MediaConfig> {
         let allowed = "addresses with names and ports of their own";
         sheet.fault(at, &name, error.to_string(), allowed);
     }
-    Some(MediaConfig { service, kernel, xdp })
+    Some(MediaConfig { service, kernel, xdp, steering })
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {

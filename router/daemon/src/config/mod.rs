@@ -20,6 +20,7 @@ mod reader;
 mod registrar;
 mod reload;
 mod secret;
+mod steering;
 pub mod users;
 
 use std::net::{IpAddr, SocketAddr};

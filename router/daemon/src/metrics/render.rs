@@ -10,6 +10,7 @@ use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use viaduct_engine::media::{Carrier, EndReason};
+use viaduct_media::kernel::RuleReport;
 use viaduct_policy::LoadError;
 
 use super::histogram::{BOUNDS_US, Reading};
@@ -17,10 +18,11 @@ use super::worker::{Codes, Counter, Gauge, WorkerStats};
 use super::{Kept, Metrics, names, process};
 
 /// Plain counters: name without `_total`, help.
-const PLAIN: [(Counter, &str, &str); 32] = [
+const PLAIN: [(Counter, &str, &str); 33] = [
     (Counter::UdpReceived, "udp_received", "Datagrams received"),
     (Counter::UdpSent, "udp_sent", "Datagrams sent"),
     (Counter::UdpDropped, "udp_dropped", "Datagrams that could not be sent"),
+    (Counter::UdpSieved, "udp_sieved", "New requests the kernel dropped unread for want of time"),
     (Counter::XdpReceived, "xdp_received", "Datagrams of these received by AF_XDP"),
     (Counter::XdpSent, "xdp_sent", "Datagrams of these sent by AF_XDP"),
     (Counter::TcpOpened, "tcp_opened", "TCP connections accepted or opened"),
@@ -247,7 +249,7 @@ impl Scrape {
             let labels = [("reason", reason.word())];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
-        Ok(())
+        steering(out, &media.rules)
     }
 
     fn location(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
@@ -362,6 +364,26 @@ impl Scrape {
 fn gauge(out: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: u64) -> fmt::Result {
     let value = i64::try_from(value).unwrap_or(i64::MAX);
     out.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+}
+
+/// What the kernel module's steering rules have done; the last is that of RTP, if it has one.
+fn steering(out: &mut DescriptorEncoder<'_>, rules: &[RuleReport]) -> fmt::Result {
+    let name = "viaduct_media_steering_packets";
+    let help = "Packets steering rules of the kernel module fitted, and what became of them";
+    let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for rule in rules {
+        let place = rule.id.to_string();
+        for (outcome, count) in [
+            ("matched", rule.matched),
+            ("moved", rule.moved),
+            ("full", rule.full),
+            ("offline", rule.offline),
+        ] {
+            let labels = [("rule", place.as_str()), ("outcome", outcome)];
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+    }
+    Ok(())
 }
 
 /// One counter a word.

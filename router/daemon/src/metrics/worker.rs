@@ -27,6 +27,8 @@ pub enum Counter {
     UdpSent,
     /// Datagrams that could not be sent: socket buffer full, peer unreachable.
     UdpDropped,
+    /// New requests the kernel threw away unread, under pressure.
+    UdpSieved,
     /// Datagrams received past the kernel's stack.
     XdpReceived,
     /// Datagrams sent past the kernel's stack.
@@ -115,6 +117,15 @@ const GAUGES: usize = Gauge::Ways as usize + 1;
 
 type Row<const N: usize> = [AtomicU64; N];
 
+/// The plain counters; more than 32, for which arrays have no default.
+struct Plain(Row<COUNTERS>);
+
+impl Default for Plain {
+    fn default() -> Plain {
+        Plain(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
 /// The numbers of one worker. Only that worker writes, so that counting is a load and a store
 /// without a locked instruction; anybody may read.
 #[derive(Default)]
@@ -131,7 +142,7 @@ pub struct WorkerStats {
     pub(super) commits_in_memory: Row<4>,
     pub(super) commit_us: Histogram,
     pub(super) policy_counters: Mutex<HashMap<String, u64>>,
-    plain: Row<COUNTERS>,
+    plain: Plain,
     gauges: Row<GAUGES>,
 }
 
@@ -270,14 +281,14 @@ impl WorkerStats {
 
     /// Adds to a plain counter.
     pub fn add(&self, counter: Counter, by: u64) {
-        if let Some(cell) = self.plain.get(counter as usize) {
+        if let Some(cell) = self.plain.0.get(counter as usize) {
             bump(cell, by);
         }
     }
 
     /// Sets a plain counter that somebody else counts; it must never go back.
     pub fn put(&self, counter: Counter, value: u64) {
-        if let Some(cell) = self.plain.get(counter as usize) {
+        if let Some(cell) = self.plain.0.get(counter as usize) {
             cell.store(value, Ordering::Relaxed);
         }
     }
@@ -313,7 +324,7 @@ impl WorkerStats {
 
     /// Reads a plain counter.
     pub fn count(&self, counter: Counter) -> u64 {
-        self.plain.get(counter as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
+        self.plain.0.get(counter as usize).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
     /// Sets a gauge.

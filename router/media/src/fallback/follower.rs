@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use mio::unix::SourceFd;
 use mio::{Events as Readiness, Interest, Poll, Token};
 
+use super::steered::Steered;
 use super::{Order, View, merged};
 use crate::executor::{Executor as _, ExecutorError};
 use crate::kernel::{Announced, Families, KernelRelay, Owner};
@@ -38,6 +39,7 @@ pub(super) struct Follower {
     owner: Option<Owner>,
     families: Option<Families>,
     kernel: Option<KernelRelay>,
+    steered: Steered,
     /// As they were ordered last, by the local address of their first leg.
     sessions: HashMap<SocketAddr, Session>,
     /// The same address by each of both.
@@ -62,6 +64,7 @@ impl Follower {
             owner: None,
             families: None,
             kernel: None,
+            steered: Steered::default(),
             sessions: HashMap::new(),
             first: HashMap::new(),
             stood: HashMap::new(),
@@ -114,6 +117,10 @@ impl Follower {
     fn carry_out(&mut self, order: Order) {
         match order {
             Order::Use(owner, answer) => drop(answer.send(self.use_as(owner))),
+            Order::Steer(steering) => {
+                self.steered.wanted = *steering;
+                self.begin_steering();
+            }
             Order::Leave(answer) => {
                 self.leave();
                 let _ = answer.send(());
@@ -160,6 +167,7 @@ impl Follower {
             }
         };
         self.kernel = Some(kernel);
+        self.begin_steering();
         {
             let mut view = self.view();
             (view.has_kernel, view.why) = (true, String::new());
@@ -172,6 +180,14 @@ impl Follower {
             target: "viaduct::media", found, taken, "the kernel module relays media"
         );
         Ok(())
+    }
+
+    fn begin_steering(&mut self) {
+        if let (Some(kernel), Some(owner)) = (&mut self.kernel, self.owner) {
+            self.steered.begin(kernel, owner.id);
+            let rules = self.steered.look(kernel);
+            self.view().rules = rules;
+        }
     }
 
     /// Sessions of an earlier process go on if they are still ours, with what is signalled now; the
@@ -277,6 +293,7 @@ impl Follower {
         let in_kernel = {
             let mut view = self.view();
             (view.has_kernel, view.why) = (false, why.to_owned());
+            view.rules.clear();
             std::mem::take(&mut view.in_kernel)
         };
         for report in in_kernel.iter().filter_map(|first| self.stood.remove(first)) {
@@ -346,8 +363,10 @@ impl Follower {
             }
             return;
         };
+        let rules = self.steered.look(kernel);
         match kernel.reports() {
             Ok(reports) => {
+                self.view().rules = rules;
                 let by_first = reports.into_iter().map(|report| (report.legs[0].local, report));
                 self.stood = by_first.collect();
                 let missing: Vec<SocketAddr> = {

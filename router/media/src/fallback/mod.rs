@@ -8,6 +8,7 @@
 
 mod follower;
 mod merged;
+mod steered;
 
 use std::collections::HashSet;
 use std::io;
@@ -21,7 +22,7 @@ use mio::{Poll, Waker};
 
 use self::follower::Follower;
 use crate::executor::{Carrying, Executor, ExecutorError};
-use crate::kernel::Owner;
+use crate::kernel::{Owner, RuleReport, Steering};
 use crate::session::{Event, Events, Leg, Report, Session};
 use crate::userspace::UserspaceRelay;
 
@@ -35,6 +36,8 @@ pub type Work = Box<dyn FnOnce() + Send>;
 enum Order {
     /// Use the module from now on; tells how the first try went.
     Use(Owner, Sender<Result<(), ExecutorError>>),
+    /// Have it steer so, now and whenever it is there again.
+    Steer(Box<Steering>),
     /// Take everything out of it, and use it no more.
     Leave(Sender<()>),
     Add(Box<Session>),
@@ -56,6 +59,8 @@ struct View {
     has_kernel: bool,
     why: String,
     events: Vec<Event>,
+    /// What the steering rules have done.
+    rules: Vec<RuleReport>,
 }
 
 /// The way to the thread.
@@ -77,6 +82,13 @@ impl Module {
     /// There is no module now, or it does not let us. It is looked for again all the same.
     pub fn use_as(&self, owner: Owner) -> Result<(), ExecutorError> {
         self.ask(|answer| Order::Use(owner, answer)).unwrap_or_else(|| Err(ended()))
+    }
+
+    /// Has the module steer so while it is used. What it refuses is logged; devices that are not there
+    /// yet are looked for every 5 s.
+    pub fn steer(&self, steering: Steering) {
+        // Without the thread there is no module either.
+        self.order(Order::Steer(Box::new(steering))).ok();
     }
 
     /// Takes all sessions out of the module. They go on in user space.
@@ -253,6 +265,7 @@ impl Executor for FallbackRelay {
             has_kernel: view.has_kernel,
             why: view.why.clone(),
             orders_waited: self.module.waited.load(Ordering::Relaxed),
+            rules: view.rules.clone(),
         }
     }
 }

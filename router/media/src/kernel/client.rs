@@ -9,6 +9,7 @@ use netlink_sys::{Socket, SocketAddr as NetlinkAddr};
 use nix::sys::socket::{setsockopt, sockopt};
 
 use super::names::*;
+use super::steering::{self, Rule, RuleReport};
 use super::wire::{self, Attrs, Message, Received};
 use super::{decode, encode};
 use crate::executor::{Executor, ExecutorError};
@@ -115,6 +116,41 @@ impl KernelRelay {
         let mut attrs = Attrs::default();
         attrs.put_u32(A_DEVICE, index);
         self.order(command, &attrs)
+    }
+
+    /// Adds a steering rule; those with lower numbers are asked first.
+    ///
+    /// # Errors
+    /// There is one of this number, there is no room, or it names a CPU this machine cannot have.
+    pub fn add_rule(&mut self, id: u32, rule: &Rule) -> Result<(), ExecutorError> {
+        let mut attrs = Attrs::default();
+        attrs.nest(A_RULE, &steering::encode(id, rule));
+        self.order(CMD_RULE_ADD, &attrs)
+    }
+
+    /// Removes a rule of the owner.
+    ///
+    /// # Errors
+    /// The owner has none of this number.
+    pub fn remove_rule(&mut self, id: u32) -> Result<(), ExecutorError> {
+        let mut rule = Attrs::default();
+        rule.put_u32(R_ID, id);
+        let mut attrs = Attrs::default();
+        attrs.nest(A_RULE, &rule);
+        self.order(CMD_RULE_DEL, &attrs)
+    }
+
+    /// The rules of the owner and what they have done.
+    ///
+    /// # Errors
+    /// The module is gone.
+    pub fn rules(&mut self) -> Result<Vec<RuleReport>, ExecutorError> {
+        let (mut rules, owner) = (Vec::new(), self.owner);
+        self.converse(CMD_RULE_GET, wire::NLM_F_DUMP, &Attrs::default(), |_, message| {
+            rules.extend(steering::decode(message, owner));
+            Ok(())
+        })?;
+        Ok(rules)
     }
 
     /// Asks for the numbers of the family; returns that of the group of events.

@@ -6,7 +6,9 @@ mod decode;
 mod encode;
 mod families;
 mod names;
+mod steering;
 pub(crate) mod wire;
 
 pub use client::{KernelRelay, Owner};
 pub(crate) use families::{Announced, Families};
+pub use steering::{Cpus, CpusError, RULES_MAX, Rule, RuleReport, Steering, Traffic};

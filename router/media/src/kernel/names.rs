@@ -41,7 +41,17 @@ count! {
         C_MALFORMED, C_SIZE, C_PAYLOAD_TYPE, C_FOREIGN, C_CANDIDATE, C_PREFIX, C_LIMITED,
         C_NO_PEER, C_NO_ROUTE, C_HOPS, C_NO_MEMORY,
     }
+    RULE: u16 {
+        R_UNSPEC, R_PAD, R_ID, R_OWNER, R_CLASS, R_PROTOCOLS, R_ADDR, R_PORT_FIRST, R_PORT_LAST, R_CPUS,
+        R_PRIORITY, R_MARK, R_QUEUE, R_COUNTERS,
+    }
+    RULE_COUNTERS: u16 { RC_UNSPEC, RC_PAD, RC_MATCHED, RC_MOVED, RC_FULL, RC_OFFLINE }
 }
+
+pub(super) const STEER_SIP: u8 = 1;
+pub(super) const STEER_RTP: u8 = 2;
+pub(super) const PROTO_UDP: u32 = 1 << 0;
+pub(super) const PROTO_TCP: u32 = 1 << 1;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
@@ -72,6 +82,16 @@ mod tests {
         assert_eq!(here(SESSION), in_header("viaduct_session_attr"));
         assert_eq!(here(LEG), in_header("viaduct_leg_attr"));
         assert_eq!(here(COUNTERS), in_header("viaduct_counter"));
+        assert_eq!(here(RULE), in_header("viaduct_rule_attr"));
+        assert_eq!(here(RULE_COUNTERS), in_header("viaduct_rule_counter"));
+        for defined in [
+            format!("VIADUCT_STEER_SIP {STEER_SIP}\n"),
+            format!("VIADUCT_STEER_RTP {STEER_RTP}\n"),
+            format!("VIADUCT_PROTO_UDP (1U << {})\n", PROTO_UDP.trailing_zeros()),
+            format!("VIADUCT_PROTO_TCP (1U << {})\n", PROTO_TCP.trailing_zeros()),
+        ] {
+            assert!(HEADER.contains(&format!("#define {defined}")), "{defined}");
+        }
         assert_eq!(COUNTERS.len(), usize::from(C_PACKETS) + Counter::ALL.len());
     }
 }

@@ -3,6 +3,7 @@
 use viaduct_engine::media::{EndReason, StreamView};
 
 use super::Inner;
+use crate::kernel::RuleReport;
 use crate::session::Events;
 
 /// Counters since the start, and gauges.
@@ -20,6 +21,8 @@ pub struct Numbers {
     pub sessions_userspace: u64,
     /// Orders to the kernel module that had to wait for room.
     pub orders_waited: u64,
+    /// What the kernel module's steering rules have done, by their places.
+    pub rules: Vec<RuleReport>,
     /// Calls begun.
     pub calls_begun: u64,
     /// Calls refused because there were too many.
@@ -73,6 +76,7 @@ impl Inner {
             sessions_kernel: carrying.kernel as u64,
             sessions_userspace: carrying.userspace as u64,
             orders_waited: carrying.orders_waited,
+            rules: carrying.rules,
             ..self.numbers.clone()
         }
     }

@@ -17,5 +17,6 @@ mod namespace;
 mod packets;
 mod phone;
 mod stage;
+mod steer;
 mod within;
 mod xdp;

@@ -20,7 +20,7 @@ use crate::phone::Phone;
 use crate::within::Within;
 
 /// How long an event that must come is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Stage {
     pub(crate) net: Net,

@@ -12,7 +12,7 @@ use viaduct_engine::media::{LegView, StreamView};
 use viaduct_engine::{Event, Now};
 use viaduct_media::executor::Carrying;
 use viaduct_media::fallback::{FallbackRelay, Module};
-use viaduct_media::kernel::{KernelRelay, Owner};
+use viaduct_media::kernel::{KernelRelay, Owner, Steering};
 use viaduct_media::service::{CallEntry, Journal, Key, Numbers, Restored};
 use viaduct_media::userspace::UserspaceRelay;
 use viaduct_media::xdp::{self, XdpRelay};
@@ -66,7 +66,7 @@ impl Media {
         if calls + ended + unreadable > 0 {
             tracing::info!(target: "viaduct::media", calls, ended, unreadable, "calls go on");
         }
-        module.apply(config.kernel, owner)?;
+        module.apply(config.kernel, owner, &config.steering)?;
         let service = Arc::new(service);
         watch(&service, clock)?;
         Ok(Some(Media { service, file, kernel: config.kernel }))
@@ -150,7 +150,10 @@ fn executor(kernel: KernelUse, keeper: Keeper) -> anyhow::Result<(Box<dyn Execut
 }
 
 impl ModuleUse {
-    fn apply(self, kernel: KernelUse, owner: Owner) -> anyhow::Result<()> {
+    fn apply(self, kernel: KernelUse, owner: Owner, steering: &Steering) -> anyhow::Result<()> {
+        if let ModuleUse::Through(module) = &self {
+            module.steer(steering.clone());
+        }
         match self {
             ModuleUse::Never(keeper) => {
                 // They would go on taking packets until their time is up.
