@@ -30,7 +30,7 @@ pub mod transaction;
 
 pub use auth::{Auth, AuthFault};
 pub use counters::Counters;
-pub use engine::{Engine, Held};
+pub use engine::{Engine, Held, begins_new};
 pub use flow::{ConnId, Flow, Transport};
 pub use hook::{FailureKind, Phase, Policy, PolicyFailure, Verdict};
 pub use io::{Event, Hop, Input, Output, Ping, PingId, Question, Token};

@@ -29,4 +29,4 @@ pub mod xdp;
 pub use provider::{Datagram, DatagramRx, DatagramTx, RecvBatch, SendBatch, SendFailure};
 pub use sockets::{BufferSizes, ensure_unused};
 pub use tcp::{CloseReason, TcpConfig, TcpCounters, TcpEvent, TcpProvider};
-pub use udp::{UdpConfig, UdpCounters, UdpSocket, UdpSockets};
+pub use udp::{Sieve, UdpConfig, UdpCounters, UdpSocket, UdpSockets};

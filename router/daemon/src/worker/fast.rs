@@ -132,6 +132,11 @@ impl FastPath {
         }
     }
 
+    /// Is there no port?
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.iter().all(Option::is_none)
+    }
+
     /// Peers whose way is known.
     pub(super) fn ways(&self) -> u64 {
         let ports = self.slots.iter().flatten();

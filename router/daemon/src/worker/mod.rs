@@ -9,6 +9,7 @@ pub(crate) mod core;
 pub(crate) mod fast;
 pub(crate) mod mail;
 pub(crate) mod pings;
+mod relief;
 
 use std::io;
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ use viaduct_transport::{
 use self::core::{Clock, Core};
 use fast::FastPath;
 use mail::{Address, Mail, Mailbox, mailbox};
+use relief::Relief;
 
 use crate::metrics::{Counter, Gauge};
 
@@ -39,6 +41,8 @@ const MAIL_PER_TURN: usize = 1024;
 const MAIL_ROUNDS: usize = 4;
 /// Batches taken from one UDP socket in one turn.
 const BATCHES_PER_TURN: usize = 4;
+/// All new requests, in thousandths.
+const ALL_NEW: u16 = 1000;
 /// Longest sleep: the watchdog wants to see the loop turn.
 const LONGEST_SLEEP_US: u64 = 1_000_000;
 
@@ -46,6 +50,7 @@ const LONGEST_SLEEP_US: u64 = 1_000_000;
 pub(crate) struct Sockets {
     poll: Poll,
     udp: UdpSockets,
+    relief: Relief,
     tcp: TcpProvider,
     mailbox: Mailbox,
     address: Address,
@@ -72,7 +77,7 @@ impl Sockets {
         }
         let waker = mio::Waker::new(poll.registry(), WAKE)?;
         let (mailbox, address) = mailbox(waker);
-        Ok(Sockets { poll, udp, tcp, mailbox, address })
+        Ok(Sockets { poll, udp, relief: Relief::load(), tcp, mailbox, address })
     }
 
     /// The UDP sockets.
@@ -99,6 +104,7 @@ pub(crate) struct Pulse {
 pub(crate) struct Worker {
     poll: Poll,
     udp: UdpSockets,
+    relief: Relief,
     fast: FastPath,
     tcp: TcpProvider,
     mailbox: Mailbox,
@@ -127,6 +133,7 @@ impl Worker {
         Worker {
             poll: sockets.poll,
             udp: sockets.udp,
+            relief: sockets.relief,
             fast: FastPath::default(),
             tcp: sockets.tcp,
             mailbox: sockets.mailbox,
@@ -354,18 +361,31 @@ impl Worker {
         stats.put(Counter::UdpReceived, received.wrapping_add(xdp_received));
         stats.put(Counter::UdpSent, sent.wrapping_add(xdp_sent));
         stats.put(Counter::UdpDropped, lost);
+        stats.put(Counter::UdpSieved, self.relief.dropped);
         stats.set(Gauge::Ways, self.fast.ways());
         let behind = self.readable.contains(&true) || self.fast.has_work();
         if behind {
             stats.add(Counter::TurnsCut, 1);
         }
         self.core.engine.note_backlog(behind, self.core.now.mono_us);
+        self.relieve();
         self.core.publish(self.tcp.len());
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
         if self.draining {
             let unanswered = self.core.engine.unanswered() as u64;
             self.pulse.unanswered.store(unanswered, Ordering::Relaxed);
         }
+    }
+}
+
+impl Worker {
+    /// Under pressure the kernel keeps from us what would be thrown away. What comes by AF_XDP it does not
+    /// see, so that there the engine alone draws.
+    fn relieve(&mut self) {
+        let engine = &mut self.core.engine;
+        let wanted = if self.fast.is_empty() { engine.wanted_new() } else { ALL_NEW };
+        let brought = self.relief.bring(wanted, &self.udp);
+        engine.note_brought(brought);
     }
 }
 

@@ -70,6 +70,12 @@ pub(super) struct Admission {
     answered_us: u64,
     /// What was drawn for the request that is being read, before it was.
     pub(super) drawn: Option<Admitted>,
+    /// Of new requests so many are worth being brought here, and so many are, thousandths.
+    wanted: u16,
+    brought: u16,
+    /// New requests since the last step that were drawn for, and those of them thrown away.
+    seen: u32,
+    silent: u32,
 }
 
 impl Admission {
@@ -86,6 +92,10 @@ impl Admission {
             answers: 0,
             answered_us: 0,
             drawn: None,
+            wanted: ALL,
+            brought: ALL,
+            seen: 0,
+            silent: 0,
         }
     }
 
@@ -130,6 +140,34 @@ impl Admission {
     /// Are there new requests that are not let in for want of time?
     pub(super) fn is_pressed(&self) -> bool {
         self.new < ALL
+    }
+
+    /// Enough is brought for those who are let in and those who are answered 503: more while none is thrown
+    /// away here, fewer while a quarter is.
+    fn step_wanted(&mut self) {
+        let (seen, silent) = (std::mem::take(&mut self.seen), std::mem::take(&mut self.silent));
+        if !self.is_pressed() {
+            self.wanted = ALL;
+        } else if silent > seen / 4 {
+            self.wanted -= self.wanted / 8;
+        } else if silent == 0 {
+            self.wanted = self.wanted.saturating_add((self.wanted / 16).max(1)).min(ALL);
+        }
+        self.wanted = self.wanted.max(self.new);
+    }
+
+    pub(super) fn wanted_new(&self) -> u16 {
+        self.wanted
+    }
+
+    pub(super) fn note_brought(&mut self, thousandths: u16) {
+        self.brought = thousandths.clamp(1, ALL);
+    }
+
+    /// The share let in of those that are brought.
+    fn new_of_brought(&self) -> u16 {
+        let share = u32::from(self.new) * u32::from(ALL) / u32::from(self.brought);
+        u16::try_from(share).unwrap_or(ALL).min(ALL)
     }
 
     /// `source`: `None` where it is a trusted peer, which speaks for many.
@@ -187,6 +225,7 @@ impl Admission {
             return;
         }
         self.stepped_us = now_us;
+        self.step_wanted();
         let most_us = if self.new < ALL { most_us / WATCHFUL } else { most_us };
         let fewer = |share: u16, least: u16| (share - share / 16).max(least);
         if behind && most_us > 0 && now_us.saturating_sub(since_us) >= most_us {
@@ -245,10 +284,15 @@ impl<P: Policy> Engine<P> {
 
     /// What becomes of a new request for want of time.
     pub(super) fn draw(&mut self) -> Admitted {
-        match is_drawn(self.admission.new, self.next_random()) {
+        let share = self.admission.new_of_brought();
+        let drawn = match is_drawn(share, self.next_random()) {
             true => Admitted::Yes,
             false => self.refusal(),
-        }
+        };
+        let admission = &mut self.admission;
+        admission.seen = admission.seen.saturating_add(1);
+        admission.silent = admission.silent.saturating_add(u32::from(drawn == Admitted::Silent));
+        drawn
     }
 
     fn refusal(&mut self) -> Admitted {

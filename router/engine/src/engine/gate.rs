@@ -2,6 +2,9 @@
 //! who is sent away would otherwise take the time of those who are served. So the draw is made here,
 //! before a datagram is scanned, from no more than its method and whether To has a tag.
 //!
+//! What is thrown away may be thrown away sooner still: the shell is told how much of it need be brought
+//! here ([`Engine::wanted_new`]), and may have the kernel drop the rest by the same rule ([`begins_new`]).
+//!
 //! Streams are not looked at: what is not read from them slows their senders down.
 
 use memchr::memchr;
@@ -21,17 +24,30 @@ impl<P: Policy> Engine<P> {
     /// Is this datagram dropped unread? If not, what was drawn for it counts when it is read.
     pub(super) fn is_dropped_unread(&mut self, flow: Flow, bytes: &[u8]) -> bool {
         self.admission.drawn = None;
-        if !self.admission.is_pressed() || flow.transport != Transport::Udp || !is_new(bytes) {
+        if !self.admission.is_pressed() || flow.transport != Transport::Udp || !begins_new(bytes) {
             return false;
         }
         let drawn = self.draw();
         self.admission.drawn = Some(drawn);
         drawn == Admitted::Silent
     }
+
+    /// Of datagrams that begin something new ([`begins_new`]) so many thousandths are worth bringing here;
+    /// the shell may drop the others by chance. Changes at most every 20 ms.
+    #[must_use]
+    pub fn wanted_new(&self) -> u16 {
+        self.admission.wanted_new()
+    }
+
+    /// The shell tells how many it brings from now on, in thousandths; all, as long as it has told nothing.
+    pub fn note_brought(&mut self, thousandths: u16) {
+        self.admission.note_brought(thousandths);
+    }
 }
 
 /// Does it begin something new, as far as can be seen at a glance? Where in doubt, it does not.
-fn is_new(bytes: &[u8]) -> bool {
+#[must_use]
+pub fn begins_new(bytes: &[u8]) -> bool {
     let Some(space) = bytes.iter().take(10).position(|octet| *octet == b' ') else { return false };
     let (method, mut rest) = bytes.split_at(space);
     if !NEW.contains(&method) {
@@ -74,16 +90,16 @@ mod tests {
     #[test]
     fn what_begins_outside_a_dialog_is_new_however_to_is_written() {
         for to in ["To: <sip:a@b>", "t:<sip:a@b>", "TO \t: sip:a@b", "to: \"A\" <sip:a@b>;x=1"] {
-            assert!(is_new(&invite(to)), "{to}");
+            assert!(begins_new(&invite(to)), "{to}");
         }
         let options = b"OPTIONS sip:b SIP/2.0\r\nTo: sip:b\r\n\r\n";
-        assert!(is_new(options));
+        assert!(begins_new(options));
     }
 
     #[test]
     fn a_request_of_a_dialog_and_what_is_doubtful_are_read() {
         for to in ["To: <sip:a@b>;tag=1", "t: <sip:a@b> ;\tTAG = 1", "To: <sip:a@b>\r\n ;tag=1"] {
-            assert!(!is_new(&invite(to)), "{to}");
+            assert!(!begins_new(&invite(to)), "{to}");
         }
         for text in [
             "",
@@ -97,9 +113,9 @@ mod tests {
             "SIP/2.0 200 OK\r\nTo: <sip:a@b>\r\n\r\n",
             "INVITE sip:a@b SIP/2.0\r\nVia: x\r\n\r\nTo: in the body\r\n",
         ] {
-            assert!(!is_new(text.as_bytes()), "{text}");
+            assert!(!begins_new(text.as_bytes()), "{text}");
         }
         let far = "X: y\r\n".repeat(MOST_LINES) + "To: <sip:a@b>";
-        assert!(!is_new(&invite(&far)));
+        assert!(!begins_new(&invite(&far)));
     }
 }

@@ -47,6 +47,7 @@ use crate::time::Now;
 use crate::timer::Timers;
 use crate::transaction::ServerKey;
 
+pub use self::gate::begins_new;
 use admission::Admission;
 use client::Client;
 use ids::{Id, Ticket};

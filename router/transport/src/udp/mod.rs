@@ -5,7 +5,9 @@
 
 mod flush;
 mod returned;
+mod sieve;
 
+pub use self::sieve::Sieve;
 use crate::mmsg::{Arrived, Headers, Payload};
 use crate::provider::{
     BATCH, DatagramRx, DatagramTx, RecvBatch, STRIDE_BYTES, SendBatch, SendFailure, udp_flow,

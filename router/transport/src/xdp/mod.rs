@@ -22,7 +22,7 @@ mod interface;
 pub mod layout;
 mod netlink;
 mod packet;
-mod program;
+pub(crate) mod program;
 mod provider;
 
 pub use attachment::{Attachment, Plan, Refusal, Rung, WorkerPorts};

@@ -182,12 +182,12 @@ fn choose(ebpf: &mut Ebpf) -> Result<&mut ReusePortSocketFilter, ProgramFault> {
     Ok(program)
 }
 
-fn object(error: impl std::fmt::Display) -> ProgramFault {
+pub(crate) fn object(error: impl std::fmt::Display) -> ProgramFault {
     ProgramFault::Object(error.to_string())
 }
 
 /// The kernel's own reason where there is one in the chain of causes.
-fn fault(what: &'static str, error: &(dyn std::error::Error + 'static)) -> ProgramFault {
+pub(crate) fn fault(what: &'static str, error: &(dyn std::error::Error + 'static)) -> ProgramFault {
     let mut cause = Some(error);
     while let Some(error) = cause {
         if let Some(code) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {

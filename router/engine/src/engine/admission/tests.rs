@@ -114,3 +114,46 @@ fn a_worker_that_catches_up_again_and_again_is_not_overloaded() {
     }
     assert_eq!((admission.new, admission.refresh), (ALL, ALL));
 }
+
+/// So many steps of 20 ms in which `offered` new requests come, as many of them as the shell brings.
+fn flood(admission: &mut Admission, from_ms: u64, steps: u64, offered: u32) -> u64 {
+    for step in 0..steps {
+        let brought = offered * u32::from(admission.wanted_new()) / u32::from(ALL);
+        admission.note_brought(admission.wanted_new());
+        let let_in = brought * u32::from(admission.new_of_brought()) / u32::from(ALL);
+        // A hundred are answered 503.
+        admission.seen = brought;
+        admission.silent = brought.saturating_sub(let_in + 100);
+        admission.note_backlog(true, 250_000, (from_ms + step * 20) * 1000);
+    }
+    from_ms + steps * 20
+}
+
+#[test]
+fn of_a_flood_no_more_is_brought_than_is_let_in_or_answered() {
+    let mut admission = Admission::new(1);
+    let at = flood(&mut admission, 1000, 300, 10_000);
+    assert_eq!(admission.new, LEAST.0);
+    let wanted = admission.wanted_new();
+    // 200 are let in and 100 answered, of 10,000.
+    assert!((30..=45).contains(&wanted), "{wanted}");
+    assert!(admission.new_of_brought() > 400, "who is brought has his chance still");
+    pass(&mut admission, at, 10_000, false);
+    assert_eq!(admission.wanted_new(), ALL);
+    admission.note_brought(ALL);
+    assert_eq!(admission.new_of_brought(), ALL);
+}
+
+#[test]
+fn where_all_are_answered_all_are_brought() {
+    let mut admission = Admission::new(1);
+    flood(&mut admission, 1000, 300, 50);
+    assert_eq!((admission.new, admission.wanted_new()), (LEAST.0, ALL));
+}
+
+#[test]
+fn a_shell_that_brings_all_changes_no_share() {
+    let mut admission = Admission::new(1);
+    pass(&mut admission, 1000, 2000, true);
+    assert_eq!(admission.new_of_brought(), admission.new);
+}
