@@ -12,6 +12,7 @@ pub mod fallback;
 pub mod kernel;
 pub mod latch;
 pub mod memory;
+pub mod ng;
 pub mod packet;
 pub mod ports;
 pub mod relay;
