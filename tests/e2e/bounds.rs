@@ -35,17 +35,17 @@ fn every_bound_has_a_metric_that_exists() -> Result<()> {
         ensure!(!metrics.is_empty(), "no metric for: {what}");
     }
     or_skip!(router::binary(), "{}", router::NO_BINARY);
-    let mut setup = Setup::new(
-        SocketAddr::from((own_address(), 5060)),
-        "bounds.example",
-        policy::shipped("registrar")?,
-    );
-    setup.location = "memory";
-    // Metrics of media are there where media are relayed.
+    // Metrics of media are there where media are relayed, and those of nodes where there are nodes.
     let media = format!("[[media.address]]\naddress = \"{}\"\n", own_address());
-    setup.sections = media.leak();
-    let router = Router::start(&setup)?;
-    let scraped = router.metrics()?;
+    let nodes = format!("[[media.rtpengine.node]]\naddress = \"{}:2223\"\n", own_address());
+    let mut scraped = String::new();
+    for sections in [media, nodes] {
+        let listen = SocketAddr::from((own_address(), 5060));
+        let mut setup = Setup::new(listen, "bounds.example", policy::shipped("registrar")?);
+        setup.location = "memory";
+        setup.sections = sections.leak();
+        scraped += &Router::start(&setup)?.metrics()?;
+    }
     for (what, metrics) in &rows {
         for metric in metrics {
             // A family that has counted nothing yet has its head alone.

@@ -18,8 +18,8 @@ group() {
         build) echo gcc libc6-dev make pkg-config ca-certificates clang m4 libelf-dev zlib1g-dev \
             linux-libc-dev ;;
         wasm)  echo apt dpkg util-linux coreutils ;;
-        test)  echo sip-tester kamailio baresip-core iproute2 ethtool procps postgresql util-linux \
-            python3-venv ;;
+        test)  echo sip-tester kamailio rtpengine-daemon baresip-core iproute2 ethtool procps postgresql \
+            util-linux python3-venv ;;
         bench) echo kamailio iproute2 ethtool util-linux postgresql kamailio-postgres-modules ;;
         optimised) echo bolt-16 ;;
         fuzz)  echo g++ clang linux-libc-dev ;;

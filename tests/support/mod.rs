@@ -16,6 +16,7 @@ pub mod policy;
 pub mod postgres;
 pub mod process;
 pub mod router;
+pub mod rtpengine;
 pub mod sip_client;
 pub mod sip_text;
 pub mod sipp;

@@ -297,7 +297,10 @@ pub struct MediaCall {
     pub age_s: u64,
     /// An offer was answered.
     pub answered: bool,
-    /// Streams that are relayed.
+    /// The media node that has it; absent: this router.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Streams that are relayed; of a call on a node in a list: as the node told last.
     pub streams: Vec<MediaStream>,
 }
 
@@ -306,7 +309,7 @@ pub struct MediaCall {
 pub struct MediaStream {
     /// `audio`, `video`...
     pub kind: String,
-    /// Where it is carried: `xdp`, `kernel`, `user space`.
+    /// Where it is carried: `xdp`, `kernel`, `user space`, `node`.
     #[serde(default)]
     pub carrier: String,
     /// Who called.

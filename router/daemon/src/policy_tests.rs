@@ -15,7 +15,7 @@ use viaduct_engine::path::PathKeys;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet, Registrar};
 use viaduct_engine::{
     AorKey, Bounds, Change, CommitFault, ConnId, Engine, Flow, Input, Listener, Location, Now,
-    Output, Query, Settings, Shared, TimerValues, Token, Transport,
+    Output, Query, QueryFault, Settings, Shared, TimerValues, Token, Transport,
 };
 use viaduct_location::{Config, LocationService};
 use viaduct_media::Service;
@@ -121,11 +121,13 @@ impl VirtualRouter {
             let next = if let Ok((token, result)) = self.committed.1.try_recv() {
                 Input::Committed { token, result }
             } else if let Some((token, query)) = self.questions.due(self.now.mono_us) {
-                let fact = match query {
-                    Query::Credentials(account) => self.users.answer(account),
-                    Query::Http(request) => self.web.answer(request),
+                let result = match query {
+                    Query::Credentials(account) => Ok(self.users.answer(account)),
+                    Query::Http(request) => Ok(self.web.answer(request)),
+                    // Its relay answers at once.
+                    Query::Media(_) | Query::MediaCall(_) => Err(QueryFault::Unavailable),
                 };
-                Input::Answered { token, result: Ok(fact) }
+                Input::Answered { token, result }
             } else {
                 return sent;
             };

@@ -217,7 +217,7 @@ impl Router {
             self.metrics.watch_verdicts(packets.verdicts());
         }
         if let Some(media) = &self.media {
-            self.metrics.watch_media(media.numbers());
+            media.watch(&self.metrics);
         }
         let http = self.http.clone();
         self.metrics.watch_http(move || http.outcomes());
@@ -262,6 +262,7 @@ impl Router {
             resolver: shared.resolver.clone(),
             users: self.users.clone(),
             http: self.http.clone(),
+            nodes: self.media.as_ref().and_then(Media::nodes),
             stats,
             streams: Arc::clone(&shared.streams),
             events: shared.events.clone(),

@@ -7,6 +7,7 @@
 pub mod flags;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use viaduct_message::Method;
 
@@ -28,7 +29,7 @@ pub enum Action {
 }
 
 /// A staged order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Order {
     /// What.
     pub action: Action,
@@ -66,6 +67,92 @@ pub struct MediaMessage<'a> {
     pub content_type: &'a [u8],
     /// Its body.
     pub body: &'a [u8],
+}
+
+/// An order with the message it is about, for a relay that is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MediaOrder {
+    /// What, and how.
+    pub order: Order,
+    call_id: Box<[u8]>,
+    from: Box<[u8]>,
+    to: Box<[u8]>,
+    method: Method,
+    status: u16,
+    branch: Option<u32>,
+    source: IpAddr,
+    local: IpAddr,
+    content_type: Box<[u8]>,
+    body: Box<[u8]>,
+}
+
+impl MediaOrder {
+    /// Copies both.
+    #[must_use]
+    pub fn new(order: &Order, message: &MediaMessage<'_>) -> MediaOrder {
+        MediaOrder {
+            order: order.clone(),
+            call_id: message.tags.call_id.into(),
+            from: message.tags.from.into(),
+            to: message.tags.to.into(),
+            method: message.method,
+            status: message.status,
+            branch: message.branch,
+            source: message.source,
+            local: message.local,
+            content_type: message.content_type.into(),
+            body: message.body.into(),
+        }
+    }
+
+    /// The message.
+    #[must_use]
+    pub fn message(&self) -> MediaMessage<'_> {
+        MediaMessage {
+            tags: Tags { call_id: &self.call_id, from: &self.from, to: &self.to },
+            method: self.method,
+            status: self.status,
+            branch: self.branch,
+            source: self.source,
+            local: self.local,
+            content_type: &self.content_type,
+            body: &self.body,
+        }
+    }
+}
+
+/// What came of an order: a body, as it is to be sent on; `None`: as it came.
+pub type MediaResult = Result<Option<Vec<u8>>, MediaFault>;
+
+/// What comes of an order at once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It has been carried out; the body as in [`MediaResult`].
+    Done(Option<Vec<u8>>),
+    /// The relay has to be asked, with this question.
+    Ask(Arc<MediaOrder>),
+}
+
+/// The tags of a dialog whose media are asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MediaDialog {
+    call_id: Box<[u8]>,
+    from: Box<[u8]>,
+    to: Box<[u8]>,
+}
+
+impl MediaDialog {
+    /// Copies them.
+    #[must_use]
+    pub fn new(tags: Tags<'_>) -> MediaDialog {
+        MediaDialog { call_id: tags.call_id.into(), from: tags.from.into(), to: tags.to.into() }
+    }
+
+    /// The tags.
+    #[must_use]
+    pub fn tags(&self) -> Tags<'_> {
+        Tags { call_id: &self.call_id, from: &self.from, to: &self.to }
+    }
 }
 
 /// Why an order was not carried out. Nothing was changed then.
@@ -127,11 +214,14 @@ pub enum Carrier {
     Kernel,
     /// The program in front of the stack; what it leaves alone comes to the module or to user space.
     Xdp,
+    /// A media node, elsewhere.
+    Node,
 }
 
 impl Carrier {
     /// All of them.
-    pub const ALL: [Carrier; 3] = [Carrier::UserSpace, Carrier::Kernel, Carrier::Xdp];
+    pub const ALL: [Carrier; 4] =
+        [Carrier::UserSpace, Carrier::Kernel, Carrier::Xdp, Carrier::Node];
 
     /// As people and metrics read it.
     #[must_use]
@@ -140,6 +230,7 @@ impl Carrier {
             Carrier::UserSpace => "user space",
             Carrier::Kernel => "kernel",
             Carrier::Xdp => "xdp",
+            Carrier::Node => "node",
         }
     }
 }
@@ -238,8 +329,8 @@ pub struct MediaRecord {
 /// A media relay, shared by all workers. Its answers come at once: nothing in it waits for a
 /// network.
 pub trait Media: Send + Sync {
-    /// Carries out an order about a message. `Some`: its body, as it is to be sent on; `None`: as
-    /// it came.
+    /// Carries out an order about a message, or says what to ask. What ends media is never asked
+    /// about: nobody waits for it.
     ///
     /// # Errors
     /// See [`MediaFault`].
@@ -248,14 +339,19 @@ pub trait Media: Send + Sync {
         now: Now,
         order: &Order,
         message: &MediaMessage<'_>,
-    ) -> Result<Option<Vec<u8>>, MediaFault>;
+    ) -> Result<Handled, MediaFault>;
 
     /// The request with these tags has come to nothing: what its offer has changed is taken back,
     /// and media that had only this offer end. `branch`: that branch alone has failed.
     fn refused(&self, now: Now, tags: Tags<'_>, branch: Option<u32>);
 
-    /// How the media of that dialog stand; `None`: they are not relayed.
+    /// How the media of that dialog stand, as far as is known here; `None`: they are not relayed.
     fn query(&self, now: Now, tags: Tags<'_>) -> Option<CallView>;
+
+    /// Whether more about that dialog is known elsewhere ([`crate::Query::MediaCall`]).
+    fn is_elsewhere(&self, _tags: Tags<'_>) -> bool {
+        false
+    }
 
     /// Whether these flags can be obeyed.
     ///

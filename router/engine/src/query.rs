@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::auth::{Account, Secrets};
 use crate::http::{HttpRequest, HttpResult};
+use crate::media::{CallView, MediaDialog, MediaOrder, MediaResult};
 
 /// A question.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -18,6 +19,11 @@ pub enum Query {
     Credentials(Account),
     /// The response to a request.
     Http(Arc<HttpRequest>),
+    /// What comes of an order, where the relay is elsewhere. It is put when the run has ended: the
+    /// message waits, and no policy runs again.
+    Media(Arc<MediaOrder>),
+    /// How the media of a dialog stand, where the relay is elsewhere.
+    MediaCall(Arc<MediaDialog>),
 }
 
 impl Query {
@@ -26,6 +32,7 @@ impl Query {
         match self {
             Query::Credentials(_) => "credentials",
             Query::Http(_) => "http",
+            Query::Media(_) | Query::MediaCall(_) => "media",
         }
     }
 }
@@ -37,6 +44,10 @@ pub enum Fact {
     Credentials(Account, Option<Arc<Secrets>>),
     /// The response to a request, or why there is none: the policy decides what that means.
     Http(Arc<HttpRequest>, HttpResult),
+    /// What has come of an order.
+    Media(MediaResult),
+    /// How the media of a dialog stand; `None`: they are not relayed.
+    MediaCall(Arc<MediaDialog>, Option<CallView>),
 }
 
 /// Why there is no answer.

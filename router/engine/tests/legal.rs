@@ -6,14 +6,15 @@
 
 mod world;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use viaduct_engine::auth::{AuthFault, Role};
 use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, Thresholds};
 use viaduct_engine::http::{HttpFault, HttpMethod, HttpOrigin, HttpRequest, HttpResponse};
-use viaduct_engine::media::{Action, CallView, Media, MediaFault, MediaFlags, MediaMessage};
-use viaduct_engine::media::{Order, Tags};
+use viaduct_engine::media::{Action, CallView, Handled, Media, MediaFault, MediaFlags};
+use viaduct_engine::media::{MediaMessage, MediaOrder, Order, Tags};
 use viaduct_engine::registrar::{BindingFilter, LookupFlags, SaveFlags};
 use viaduct_engine::run::{AddPathMode, ReplyLines, SelectBy};
 use viaduct_engine::{Now, Phase, PolicyFailure, Run, Settings, Shared, Verdict};
@@ -160,17 +161,21 @@ fn edit(call: &Call, run: &mut Run) {
     }
 }
 
-/// A relay that makes every description longer.
-struct Relay;
+/// A relay that makes every description longer; about every other one it has to be asked.
+#[derive(Default)]
+struct Relay(AtomicBool);
 
 impl Media for Relay {
     fn handle(
         &self,
         _: Now,
-        _: &Order,
+        order: &Order,
         message: &MediaMessage<'_>,
-    ) -> Result<Option<Vec<u8>>, MediaFault> {
-        Ok(Some([message.body, b"a=relayed\r\n"].concat()))
+    ) -> Result<Handled, MediaFault> {
+        if order.action != Action::Delete && self.0.fetch_not(Ordering::Relaxed) {
+            return Ok(Handled::Ask(Arc::new(MediaOrder::new(order, message))));
+        }
+        Ok(Handled::Done(Some([message.body, b"a=relayed\r\n"].concat())))
     }
     fn refused(&self, _: Now, _: Tags<'_>, _: Option<u32>) {}
     fn query(&self, _: Now, _: Tags<'_>) -> Option<CallView> {
@@ -190,7 +195,7 @@ fn furnished() -> Settings {
         priority: 0,
         attributes: "".into(),
     });
-    let media: Arc<dyn Media> = Arc::new(Relay);
+    let media: Arc<dyn Media> = Arc::new(Relay::default());
     let dispatcher = Dispatcher::new(gateways, Thresholds::default());
     let shared =
         Shared { media: Some(media), dispatcher: Arc::new(dispatcher), ..Shared::default() };

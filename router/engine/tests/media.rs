@@ -9,7 +9,7 @@ mod world;
 use std::sync::{Arc, Mutex};
 
 use viaduct_engine::media::{
-    Action, CallView, Media, MediaFault, MediaFlags, MediaMessage, Order, Tags,
+    Action, CallView, Handled, Media, MediaFault, MediaFlags, MediaMessage, Order, Tags,
 };
 use viaduct_engine::run::MediaRefusal;
 use viaduct_engine::{Event, Now, Phase, PolicyFailure, Run, Shared, Verdict};
@@ -42,7 +42,7 @@ impl Media for Witness {
         _: Now,
         order: &Order,
         message: &MediaMessage<'_>,
-    ) -> Result<Option<Vec<u8>>, MediaFault> {
+    ) -> Result<Handled, MediaFault> {
         let method = format!("{:?}", message.method).to_uppercase();
         let status = message.status;
         let branch = message.branch.map(|branch| format!(" branch {branch}"));
@@ -52,7 +52,8 @@ impl Media for Witness {
             return Err(fault);
         }
         let body = message.body;
-        Ok((!body.is_empty()).then(|| [body, branch.as_bytes(), b"a=relayed\r\n"].concat()))
+        let relayed = [body, branch.as_bytes(), b"a=relayed\r\n"].concat();
+        Ok(Handled::Done((!body.is_empty()).then_some(relayed)))
     }
 
     fn refused(&self, _: Now, tags: Tags<'_>, branch: Option<u32>) {
@@ -276,7 +277,7 @@ fn what_cannot_be_obeyed_is_refused_when_it_is_staged() {
     assert_eq!(media.take(), ["Answer INVITE 0"]);
     let mut without = World::new(|_, run| {
         assert_eq!(run.media(Action::Manage, ""), Err(MediaRefusal::Off));
-        assert_eq!(run.media_query(), None);
+        assert_eq!(run.media_query(), Ok(None));
         Ok(Verdict::Relay)
     });
     invite(&mut without);

@@ -4,14 +4,18 @@
 //! packet is written down once without sockets or a clock, in [`relay`], [`latch`], [`packet`] and
 //! [`budget`]; the module and the program have the same in C, and all pass the tests of
 //! `tests/relay`.
+//!
+//! Or media go through other machines: [`ng`] speaks to rtpengine nodes.
 
 pub mod budget;
 pub mod call;
+mod dialog;
 pub mod executor;
 pub mod fallback;
 pub mod kernel;
 pub mod latch;
 pub mod memory;
+pub mod ng;
 pub mod packet;
 pub mod ports;
 pub mod relay;

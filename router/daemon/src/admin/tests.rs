@@ -37,6 +37,7 @@ impl Fake {
 
 fn media_call(call_id: &str) -> MediaCall {
     MediaCall {
+        node: None,
         call_id: call_id.into(),
         caller_tag: "a".into(),
         callee_tag: "b".into(),

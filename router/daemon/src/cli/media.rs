@@ -50,8 +50,15 @@ fn line(call: &MediaCall) -> String {
     let mut carriers: Vec<&str> = call.streams.iter().map(|s| s.carrier.as_str()).collect();
     carriers.dedup();
     let carriers = carriers.join("+");
-    let MediaCall { call_id, age_s, .. } = call;
-    format!("{call_id}  {state}  {age_s} s  {kinds}  {packets} packets  {carriers}\n")
+    let MediaCall { call_id, age_s, node, .. } = call;
+    match node {
+        // What streams it has, the node knows.
+        Some(node) if kinds.is_empty() => format!("{call_id}  {state}  {age_s} s  node {node}\n"),
+        Some(node) => {
+            format!("{call_id}  {state}  {age_s} s  {kinds}  {packets} packets  node {node}\n")
+        }
+        None => format!("{call_id}  {state}  {age_s} s  {kinds}  {packets} packets  {carriers}\n"),
+    }
 }
 
 fn whole(call: &MediaCall) -> String {
@@ -76,4 +83,44 @@ fn leg(leg: &MediaLeg) -> String {
         text += &format!(", {lost} lost, jitter {jitter_us} us, MOS {mos:.2}");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_on_a_node_says_on_which() {
+        let leg = MediaLeg {
+            local: "192.0.2.9:30000".to_owned(),
+            peer: String::new(),
+            locked: false,
+            packets: 4,
+            octets: 9,
+            dropped: 0,
+            lost: None,
+            jitter_us: None,
+            mos: None,
+        };
+        let stream = MediaStream {
+            kind: "audio".to_owned(),
+            carrier: "node".to_owned(),
+            caller: leg.clone(),
+            callee: leg,
+        };
+        let mut call = MediaCall {
+            call_id: "c".to_owned(),
+            caller_tag: "a".to_owned(),
+            callee_tag: "b".to_owned(),
+            age_s: 3,
+            answered: true,
+            node: Some("192.0.2.10:2223".to_owned()),
+            streams: Vec::new(),
+        };
+        assert_eq!(line(&call), "c  answered  3 s  node 192.0.2.10:2223\n");
+        call.streams.push(stream);
+        assert_eq!(line(&call), "c  answered  3 s  audio  8 packets  node 192.0.2.10:2223\n");
+        call.node = None;
+        assert_eq!(line(&call), "c  answered  3 s  audio  8 packets  node\n");
+    }
 }

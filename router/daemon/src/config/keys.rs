@@ -67,6 +67,7 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
     let mut wishes = Vec::new();
     let listeners = listen::read(top, open || auth.is_some(), addresses, &mut wishes);
     let packets = packets::read(top, wishes);
+    let (media, rtpengine) = media::read(top, &listeners);
     Config {
         file: file.to_owned(),
         workers: u8::try_from(workers).unwrap_or(1),
@@ -84,7 +85,8 @@ fn whole(top: &mut Section<'_, '_>, file: &Path, addresses: &dyn Fn() -> Vec<IpA
         keepalive: keepalive(top, &listeners),
         dispatcher: dispatcher::read(top, &listeners),
         tables: dispatcher::tables(top),
-        media: media::read(top, &listeners),
+        media,
+        rtpengine,
         registrar: registrar(top),
         path_key_file: path_section(top, folder, &state_dir),
         timers: timers(top),

@@ -1,11 +1,12 @@
-//! `[media]` and `[[media.address]]`: the media relay.
+//! `[media]`, `[[media.address]]` and `[media.rtpengine]`: the media relay, here or on other machines.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use viaduct_engine::Listener;
 use viaduct_media::call::Settings;
 use viaduct_media::kernel::Steering;
+use viaduct_media::ng::{self, ClientConfig, NodeConfig};
 use viaduct_media::service::{Config, Interface};
 use viaduct_media::session::{Learn, Rank};
 
@@ -16,7 +17,10 @@ use super::{size, steering};
 /// Most addresses: each is searched for a message.
 const MOST_ADDRESSES: usize = 64;
 
-/// The media relay; there is one where an address is configured.
+/// Most media nodes.
+const MOST_NODES: usize = 64;
+
+/// The media relay of this machine; there is one where an address is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaConfig {
     /// How calls are relayed.
@@ -53,7 +57,21 @@ impl MediaConfig {
     }
 }
 
-pub(super) fn read(top: &mut Section<'_, '_>, listeners: &[Listener]) -> Option<MediaConfig> {
+/// `udp:192.0.2.10:2223, udp:192.0.2.11:2223 (weight 2)`
+pub(super) fn nodes_in_words(nodes: &ng::Config) -> String {
+    let one = |node: &NodeConfig| match node.weight {
+        1 => format!("udp:{}", node.address),
+        weight => format!("udp:{} (weight {weight})", node.address),
+    };
+    let all: Vec<String> = nodes.client.nodes.iter().map(one).collect();
+    format!("rtpengine at {}", all.join(", "))
+}
+
+/// The relay of this machine, or the nodes that relay in its place.
+pub(super) fn read(
+    top: &mut Section<'_, '_>,
+    listeners: &[Listener],
+) -> (Option<MediaConfig>, Option<ng::Config>) {
     let mut section = top.section("media");
     let s = &mut section;
     let calls = size(s.number("calls", 1..=100_000, 10_000));
@@ -83,6 +101,7 @@ pub(super) fn read(top: &mut Section<'_, '_>, listeners: &[Listener]) -> Option<
         interfaces.extend(interface(&mut address));
         address.close();
     }
+    let client = rtpengine(s);
     let service = Config {
         interfaces,
         settings: Settings {
@@ -103,14 +122,66 @@ pub(super) fn read(top: &mut Section<'_, '_>, listeners: &[Listener]) -> Option<
     let (at, name) = (s.at(), s.name("address"));
     let sheet = s.sheet();
     section.close();
+    let nodes = (!client.nodes.is_empty()).then_some(ng::Config {
+        client,
+        calls,
+        lifetime_s,
+        unanswered_s,
+    });
     if service.interfaces.is_empty() {
-        return None;
+        return (None, nodes);
     }
     if let Err(error) = service.check() {
         let allowed = "addresses with names and ports of their own";
         sheet.fault(at, &name, error.to_string(), allowed);
     }
-    Some(MediaConfig { service, kernel, xdp, steering })
+    match nodes {
+        // This machine's addresses rest.
+        Some(nodes) => (None, Some(nodes)),
+        None => (Some(MediaConfig { service, kernel, xdp, steering }), None),
+    }
+}
+
+fn rtpengine(media: &mut Section<'_, '_>) -> ClientConfig {
+    let mut section = media.section("rtpengine");
+    let s = &mut section;
+    let timeout_ms = s.number("timeout_ms", 20..=5_000, 250);
+    let retries = small(s.number("retries", 1..=10, 3));
+    let down_s = s.number("down_s", 1..=3_600, 30);
+    let mut nodes: Vec<NodeConfig> = Vec::new();
+    for mut node in s.sections("node", MOST_NODES) {
+        if let Some(found) = self::node(&mut node) {
+            if nodes.iter().any(|known| known.address == found.address) {
+                let (at, key) = (node.place("address"), node.name("address"));
+                let problem = format!("names {} twice", found.address);
+                node.sheet().fault(at, &key, problem, "each node once");
+            }
+            nodes.push(found);
+        }
+        node.close();
+    }
+    section.close();
+    ClientConfig { nodes, timeout_ms, retries, down_ms: down_s.saturating_mul(1_000) }
+}
+
+fn node(s: &mut Section<'_, '_>) -> Option<NodeConfig> {
+    const ADDRESS: &str = "an IP address with the port rtpengine listens at for ng over UDP, such \
+                           as \"udp:192.0.2.10:2223\"";
+    let address = s.text_if("address", "", ADDRESS, |text| node_address(text).is_some());
+    let weight = s.number("weight", 1..=1_000, 1);
+    if address.is_none() && s.place("address") == s.at() {
+        let name = s.name("address");
+        s.sheet().fault(s.at(), &name, "is missing".to_owned(), ADDRESS);
+    }
+    let address = node_address(&address?.value)?;
+    Some(NodeConfig { address, weight: u16::try_from(weight).unwrap_or(1) })
+}
+
+/// Whom commands can be sent to.
+fn node_address(text: &str) -> Option<SocketAddr> {
+    let address: SocketAddr = text.strip_prefix("udp:").unwrap_or(text).parse().ok()?;
+    let ip = address.ip();
+    (address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()).then_some(address)
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {
@@ -172,7 +243,48 @@ mod tests {
 
     #[test]
     fn without_an_address_there_is_no_relay() {
-        assert_eq!(parse("[media]\nidle_s = 30\n").unwrap().media, None);
+        let config = parse("[media]\nidle_s = 30\n[media.rtpengine]\nretries = 1\n").unwrap();
+        assert!(config.media.is_none() && config.rtpengine.is_none());
+    }
+
+    #[test]
+    fn nodes_are_read_with_their_weights() {
+        let text = "[media]\ncalls = 5\n[media.rtpengine]\ntimeout_ms = 100\ndown_s = 2\n\
+                    [[media.rtpengine.node]]\naddress = \"udp:192.0.2.10:2223\"\n\
+                    [[media.rtpengine.node]]\naddress = \"[2001:db8::1]:2223\"\nweight = 3\n";
+        let config = parse(text).unwrap();
+        let nodes = config.rtpengine.as_ref().unwrap();
+        let [first, second] = &nodes.client.nodes[..] else { panic!() };
+        assert_eq!((first.address, first.weight), ("192.0.2.10:2223".parse().unwrap(), 1));
+        assert_eq!((second.address, second.weight), ("[2001:db8::1]:2223".parse().unwrap(), 3));
+        assert_eq!((nodes.calls, nodes.client.timeout_ms, nodes.client.retries), (5, 100, 3));
+        assert_eq!((nodes.client.down_ms, config.media.is_none()), (2_000, true));
+        assert!(config.summary().contains("udp:[2001:db8::1]:2223 (weight 3)"));
+        let both = format!("{text}[[media.address]]\naddress = \"10.0.0.1\"\n");
+        assert_eq!(parse(&both).unwrap().rtpengine, config.rtpengine);
+        assert_eq!(parse(&both).unwrap().media, None, "this machine's addresses rest");
+    }
+
+    #[test]
+    fn a_bad_node_is_told_with_its_line_and_key() {
+        const NODE: &str = "[[media.rtpengine.node]]\naddress = \"192.0.2.10:2223\"\n";
+        for (text, said) in [
+            (
+                "[[media.rtpengine.node]]\nweight = 1\n",
+                "v.toml:5: `media.rtpengine.node[1].address",
+            ),
+            (&NODE.replace(":2223", ""), "v.toml:6: `media.rtpengine.node[1].address"),
+            (&NODE.replace("192.0.2.10", "0.0.0.0"), "an IP address with the port"),
+            (&NODE.replace("192.0.2.10", "tcp:192.0.2.10"), "an IP address with the port"),
+            (&NODE.replace("192.0.2.10", "node.example.com"), "an IP address with the port"),
+            (&format!("{NODE}weight = 0\n"), "v.toml:7: `media.rtpengine.node[1].weight"),
+            (&format!("{NODE}{NODE}"), "v.toml:8: `media.rtpengine.node[2].address` names"),
+            ("[media.rtpengine]\ntimeout_ms = 1\n", "20 to 5000"),
+            ("[media.rtpengine]\nnode = 1\n", "tables, [[media.rtpengine.node]]"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(said), "{text} gave {error}");
+        }
     }
 
     #[test]

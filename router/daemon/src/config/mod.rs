@@ -84,8 +84,10 @@ pub struct Config {
     pub dispatcher: DispatcherConfig,
     /// Tables of policies.
     pub tables: TableConfig,
-    /// Media relay.
+    /// Media relay of this machine.
     pub media: Option<MediaConfig>,
+    /// Media nodes; none where this machine relays.
+    pub rtpengine: Option<viaduct_media::ng::Config>,
     /// Registrar.
     pub registrar: Registrar,
     /// File with the keys that sign our Path values.
@@ -276,9 +278,10 @@ impl Config {
             Some(auth) => auth.summary(),
             None => "none: whoever reaches it is believed".to_owned(),
         };
-        let media = match &self.media {
-            Some(media) => media.summary(),
-            None => "off".to_owned(),
+        let media = match (&self.media, &self.rtpengine) {
+            (Some(media), _) => media.summary(),
+            (None, Some(nodes)) => media::nodes_in_words(nodes),
+            (None, None) => "off".to_owned(),
         };
         let metrics = self.metrics.map_or("off".to_owned(), |addr| addr.to_string());
         format!(

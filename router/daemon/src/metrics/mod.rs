@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use viaduct_media::ng::NgNumbers;
 use viaduct_media::service::Numbers as MediaNumbers;
 use viaduct_policy::LoadError;
 
@@ -71,6 +72,7 @@ pub struct Metrics {
     policies: Source<Vec<PolicyEntry>>,
     verdicts: Source<Vec<(&'static str, u64)>>,
     media: Source<MediaNumbers>,
+    media_nodes: Source<NgNumbers>,
     http: Source<Vec<(&'static str, u64)>>,
     kept: Source<Vec<Kept>>,
     /// Calls that are remembered to be shown, where they are shown.
@@ -94,6 +96,7 @@ impl Metrics {
             policies: OnceLock::new(),
             verdicts: OnceLock::new(),
             media: OnceLock::new(),
+            media_nodes: OnceLock::new(),
             http: OnceLock::new(),
             kept: OnceLock::new(),
             shown: OnceLock::new(),
@@ -155,6 +158,16 @@ impl Metrics {
     /// The media relay now; `None`: there is none.
     pub fn media(&self) -> Option<MediaNumbers> {
         self.media.get().map(|ask| ask())
+    }
+
+    /// Says whom to ask about media nodes; the first call counts.
+    pub fn watch_media_nodes(&self, ask: impl Fn() -> NgNumbers + Send + Sync + 'static) {
+        let _ = self.media_nodes.set(Box::new(ask));
+    }
+
+    /// The media nodes now; `None`: there are none.
+    pub fn media_nodes(&self) -> Option<NgNumbers> {
+        self.media_nodes.get().map(|ask| ask())
     }
 
     /// Says whom to ask what became of HTTP requests; the first call counts.

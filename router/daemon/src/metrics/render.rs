@@ -84,6 +84,7 @@ impl Collector for Scrape {
         self.location(out)?;
         self.verdicts(out)?;
         self.media(out)?;
+        self.media_nodes(out)?;
         for (counter, name, help) in PLAIN {
             self.counter(out, name, help, self.0.total(counter))?;
         }
@@ -250,6 +251,38 @@ impl Scrape {
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
         }
         steering(out, &media.rules)
+    }
+
+    fn media_nodes(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(numbers) = self.0.media_nodes() else { return Ok(()) };
+        let help = "Commands to media nodes that await their answer";
+        gauge(out, "viaduct_media_commands_waiting", help, numbers.under_way as u64)?;
+        let counts = numbers.commands;
+        for (name, help, count) in [
+            ("commands", "Commands to media nodes", counts.commands),
+            ("commands_resent", "Commands that were sent again", counts.resent),
+            ("commands_timed_out", "Commands a node did not answer in time", counts.timeouts),
+            ("commands_moved", "Commands that went to another node", counts.moved),
+            ("answers_late", "Answers of nodes that came too late", counts.late),
+            ("answers_stray", "Datagrams that were no answer", counts.stray),
+            ("answers_malformed", "Answers that could not be read", counts.malformed),
+        ] {
+            self.counter(out, &format!("media_{name}"), help, count)?;
+        }
+        let (name, help) = ("viaduct_media_node_up", "Whether a media node answers");
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for node in &numbers.nodes {
+            let labels = [("node", node.config.address.to_string())];
+            metric.encode_family(&labels)?.encode_gauge(&i64::from(node.up))?;
+        }
+        let (name, help) = ("viaduct_media_node_answers", "Answers of a media node");
+        let mut metric = out.encode_descriptor(name, help, None, MetricType::Counter)?;
+        for node in &numbers.nodes {
+            let labels = [("node", node.config.address.to_string())];
+            let count = node.answers;
+            metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;
+        }
+        Ok(())
     }
 
     fn location(&self, out: &mut DescriptorEncoder<'_>) -> fmt::Result {

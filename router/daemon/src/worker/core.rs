@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use viaduct_engine::dispatcher::Prober;
 use viaduct_engine::{
-    Change, CommitFault, ConnId, Engine, Event, Flow, Input, Now, Output, Query, QueryFault, Token,
-    Transport, shard,
+    Change, CommitFault, ConnId, Engine, Event, Fact, Flow, Input, Now, Output, Query, QueryFault,
+    Token, Transport, shard,
 };
 use viaduct_location::LocationService;
+use viaduct_media::ng::NgRelay;
 use viaduct_message::framing::{Datagram, datagram};
 use viaduct_message::{Fault, stun};
 use viaduct_policy::PolicyHost;
@@ -56,6 +57,8 @@ pub(crate) struct Surroundings {
     pub(crate) users: Option<Arc<Users>>,
     /// Who sends HTTP requests.
     pub(crate) http: HttpClient,
+    /// Who asks media nodes; `None`: media are not relayed elsewhere.
+    pub(crate) nodes: Option<Arc<NgRelay>>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) streams: Arc<Streams>,
     /// Where events go: logs, and people who watch.
@@ -267,12 +270,33 @@ impl Core {
     fn ask(&mut self, token: Token, query: Query) {
         let me = self.around.workers.get(usize::from(self.around.index));
         let Some(me) = me.cloned() else { return };
-        match (query, &self.around.users) {
-            (Query::Http(request), _) => self.around.http.answer(me, token, request),
-            (Query::Credentials(account), Some(users)) => {
+        let around = &self.around;
+        match (query, &around.users, &around.nodes) {
+            (Query::Http(request), ..) => around.http.answer(me, token, request),
+            (Query::Credentials(account), Some(users), _) => {
                 users.answer(me, token, account, self.now.unix_ms);
             }
-            (Query::Credentials(_), None) => {
+            (Query::Media(order), _, Some(nodes)) => {
+                let tell = move |result| Mail::Answered { token, result: Ok(Fact::Media(result)) };
+                nodes.answer(
+                    &order,
+                    Box::new(move |result| {
+                        me.post_surely(tell(result));
+                    }),
+                );
+            }
+            (Query::MediaCall(dialog), _, Some(nodes)) => {
+                let about = Arc::clone(&dialog);
+                let tell =
+                    move |call| Mail::Answered { token, result: Ok(Fact::MediaCall(about, call)) };
+                nodes.answer_call(
+                    &dialog,
+                    Box::new(move |call| {
+                        me.post_surely(tell(call));
+                    }),
+                );
+            }
+            (Query::Credentials(_), None, _) | (Query::Media(_) | Query::MediaCall(_), _, None) => {
                 let result = Err(QueryFault::Unavailable);
                 me.post_surely(Mail::Answered { token, result });
             }

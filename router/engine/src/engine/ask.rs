@@ -70,6 +70,11 @@ impl<P: Policy> Engine<P> {
         let now_us = self.now.mono_us;
         let wait_us = self.settings.bounds.ask_us;
         self.timers.arm(now_us, wait_us, Letter::Watch, id.slot, id.generation);
+        self.keep_quiet(id, run);
+    }
+
+    /// 100 (Trying), at once or when it is due.
+    pub(super) fn keep_quiet(&mut self, id: Id, run: &Run) {
         if run.method() == viaduct_message::Method::Invite {
             self.send_trying_for(id, run.message());
         } else {
@@ -79,7 +84,11 @@ impl<P: Policy> Engine<P> {
 
     /// The answer: the policy runs again.
     pub(super) fn on_answered(&mut self, token: Token, result: Result<Fact, QueryFault>) {
-        let Some(Ticket::Ask(id)) = Ticket::of(token) else { return };
+        let id = match Ticket::of(token) {
+            Some(Ticket::Ask(id)) => id,
+            Some(ticket) => return self.on_media_answered(ticket, result),
+            None => return,
+        };
         let Some(server) = self.server(id) else { return };
         let Some(asking) = server.asking.take() else { return };
         let id = Id { generation: server.generation, ..id };

@@ -33,7 +33,8 @@ impl<P: Policy> Engine<P> {
         // A CANCEL has no effect on other requests than INVITE (9.1, 9.2).
         let Some(id) = invite else { return };
         let Some(server) = self.server(id) else { return };
-        if server.finished {
+        let has_final = server.waiting_reply.as_ref().is_some_and(|reply| reply.is_final());
+        if server.finished || has_final {
             return; // 9.2: too late
         }
         server.cancelled = true;

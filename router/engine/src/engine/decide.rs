@@ -30,11 +30,11 @@ pub(crate) struct Incoming {
     pub(crate) rounds: u8,
 }
 
-/// A verdict that waits for its changes to be stored.
+/// A verdict that waits for its changes to be stored, or for the media relay.
 pub(crate) struct Parked {
-    incoming: Incoming,
-    run: Box<Run>,
-    verdict: Verdict,
+    pub(super) incoming: Incoming,
+    pub(super) run: Box<Run>,
+    pub(super) verdict: Verdict,
 }
 
 /// A verdict whose commit has ended; `id` where a transaction has waited for it.
@@ -340,6 +340,7 @@ impl<P: Policy> Engine<P> {
             cancelled: false,
             parked: None,
             parked_reply: None,
+            waiting_reply: None,
             reply_rounds: 0,
             asking: None,
             media: None,

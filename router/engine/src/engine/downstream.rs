@@ -5,6 +5,7 @@ use viaduct_message::{HeaderName, Message, Method, Via};
 use super::Engine;
 use super::client::{Cancelling, ClientEvent, ClientMachine};
 use super::ids::{Id, Ticket};
+use super::media::Ordered;
 use super::parked::ParkedReply;
 use super::respond::Answer;
 use super::server::ServerEvent;
@@ -16,7 +17,7 @@ use crate::proxy::best::best;
 use crate::proxy::derived;
 use crate::proxy::forward::{body_edits, header_edits};
 use crate::registrar::{self, Registrar};
-use crate::run::Run;
+use crate::run::{Effects, Run};
 use crate::shard;
 use crate::timer::Letter;
 use crate::transaction::duration::AT_T2;
@@ -441,68 +442,98 @@ impl<P: Policy> Engine<P> {
     }
 
     /// Passes a response up, after the reply route (RFC 3261 16.7 steps 8 and 9). `more` are header
-    /// lines to add.
+    /// lines to add. Responses that come while one waits for the media relay wait behind it.
     pub(super) fn forward_response(&mut self, id: Id, arrived: Arrived<'_>, more: &[u8]) {
         let Arrived { message, flow, branch } = arrived;
         let Some(server) = self.server(id).filter(|server| server.parked_reply.is_none()) else {
             return;
         };
+        if let Some(waiting) = &mut server.waiting_reply {
+            return waiting.line_up(arrived, more);
+        }
         let version = server.version.clone();
+        if message.values(HeaderName::Via).nth(1).is_none() {
+            return; // It was for us.
+        }
+        if !self.policy.wants(&version, Phase::Reply) {
+            return self.finish_response(id, arrived, more, &mut Effects::default(), None);
+        }
+        let mut run = self.take_run();
+        run.bytes.clear();
+        run.bytes.extend_from_slice(message.bytes());
+        run.flow = flow;
+        run.now = self.now;
+        run.seed = self.next_random();
+        if let Some(server) = self.server(id) {
+            run.vars.clone_from(&server.vars);
+        }
+        run.original = self.register_of(id, message);
+        if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
+            self.put_run(run);
+            return self.finish_response(id, arrived, more, &mut Effects::default(), None);
+        }
+        let (mut run, verdict) = self.run_policy(&version, Phase::Reply, run);
+        if let Some(server) = self.server(id) {
+            server.vars.clone_from(&run.vars);
+        }
+        // Only a provisional may be dropped: a transaction must get its final answer.
+        if matches!(verdict, Ok(Verdict::Drop)) && message.status() < 200 {
+            self.publish(&mut run.effects);
+            let changes = std::mem::take(&mut run.effects.changes);
+            self.commit_aside(changes);
+            return self.put_run(run);
+        }
+        let order = run.effects.media.take();
+        match self.relay_media_of(order, (message, flow), Some(branch)) {
+            Ordered::Done(body) => {
+                self.finish_response(id, arrived, more, &mut run.effects, body);
+            }
+            Ordered::Ask(order) => {
+                let effects = std::mem::take(&mut run.effects);
+                self.hold_response(id, arrived, more, effects, order);
+            }
+        }
+        self.put_run(run);
+    }
+
+    /// Sends a response on, as the reply route and the media relay have made it, or stores first
+    /// what that route has staged.
+    pub(super) fn finish_response(
+        &mut self,
+        id: Id,
+        arrived: Arrived<'_>,
+        more: &[u8],
+        effects: &mut Effects,
+        body: Option<Vec<u8>>,
+    ) {
+        let Arrived { message, flow, branch } = arrived;
+        let Some(server) = self.server(id) else { return };
         let is_edge = server.plan.path.as_ref().is_some_and(|path| path.ob);
-        let mut bytes = std::mem::take(&mut self.scratch);
-        bytes.clear();
         self.edits.clear();
-        let mut forward = remove_top_via(message, &mut self.edits);
+        remove_top_via(message, &mut self.edits);
         if !more.is_empty() {
             self.edits.insert(message.headers_end(), more);
         }
         if is_edge && let Some(line) = flow_timer(message, &self.settings.registrar) {
             self.edits.insert(message.headers_end(), line.as_bytes());
         }
-        if forward && self.policy.wants(&version, Phase::Reply) {
-            let mut run = self.take_run();
-            run.bytes.clear();
-            run.bytes.extend_from_slice(message.bytes());
-            run.flow = flow;
-            run.now = self.now;
-            run.seed = self.next_random();
-            if let Some(server) = self.server(id) {
-                run.vars.clone_from(&server.vars);
-            }
-            run.original = self.register_of(id, message);
-            if run.head.scan(&run.bytes, &self.settings.bounds.message).is_ok() {
-                let (after, verdict) = self.run_policy(&version, Phase::Reply, run);
-                run = after;
-                // Only a provisional may be dropped: a transaction must get its final answer.
-                forward = !(matches!(verdict, Ok(Verdict::Drop)) && message.status() < 200);
-                header_edits(message, &run.effects.edits, &mut self.edits);
-                if forward && let Some(order) = run.effects.media.take() {
-                    let about = (message, flow);
-                    if let Some(body) = self.relay_media_of(Some(order), about, Some(branch)) {
-                        body_edits(message, &body, &mut self.edits);
-                    }
-                }
-                if let Some(server) = self.server(id) {
-                    server.vars.clone_from(&run.vars);
-                }
-            }
-            let changes = std::mem::take(&mut run.effects.changes);
-            if forward && !changes.is_empty() && message.status() >= 200 {
-                let effects = std::mem::take(&mut run.effects);
-                self.put_run(run);
-                self.edits.write(message.bytes(), &mut bytes);
-                let status = message.status();
-                let reply = ParkedReply { status, bytes, flow, branch, effects };
-                return self.park_reply(id, reply, message, changes);
-            }
-            self.publish(&mut run.effects);
-            self.put_run(run);
-            self.commit_aside(changes);
+        header_edits(message, &effects.edits, &mut self.edits);
+        if let Some(body) = body {
+            body_edits(message, &body, &mut self.edits);
         }
-        if forward {
-            self.edits.write(message.bytes(), &mut bytes);
-            self.server_event(id, ServerEvent::Respond(message.status()), &bytes);
+        let mut bytes = std::mem::take(&mut self.scratch);
+        bytes.clear();
+        self.edits.write(message.bytes(), &mut bytes);
+        let status = message.status();
+        let changes = std::mem::take(&mut effects.changes);
+        if !changes.is_empty() && status >= 200 {
+            let effects = std::mem::take(effects);
+            let reply = ParkedReply { status, bytes, flow, branch, effects };
+            return self.park_reply(id, reply, message, changes);
         }
+        self.publish(effects);
+        self.commit_aside(changes);
+        self.server_event(id, ServerEvent::Respond(status), &bytes);
         self.scratch = bytes;
     }
 
@@ -574,13 +605,9 @@ fn flow_timer(response: Message<'_>, registrar: &Registrar) -> Option<String> {
     (taken && seconds > 0).then(|| format!("Flow-Timer: {seconds}\r\n"))
 }
 
-/// RFC 3261 16.7 step 3. False where no other Via is left: the response was for us.
-fn remove_top_via(message: Message<'_>, edits: &mut viaduct_message::Edits) -> bool {
-    let mut values = message.values(HeaderName::Via);
-    let Some(top) = values.next() else { return false };
-    if values.next().is_none() {
-        return false;
+/// RFC 3261 16.7 step 3.
+fn remove_top_via(message: Message<'_>, edits: &mut viaduct_message::Edits) {
+    if let Some(top) = message.values(HeaderName::Via).next() {
+        edits.remove_value(message, &top);
     }
-    edits.remove_value(message, &top);
-    true
 }

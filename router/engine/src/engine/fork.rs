@@ -9,6 +9,7 @@ use super::Engine;
 use super::client::{Cancelling, Client, ClientMachine};
 use super::decide::Incoming;
 use super::ids::{Id, Ticket};
+use super::media::Ordered;
 use super::respond::Answer;
 use super::server::BranchState;
 use crate::flow::{ConnId, Flow, Transport};
@@ -35,13 +36,12 @@ impl<P: Policy> Engine<P> {
         id: Option<Id>,
         mut run: Box<Run>,
     ) {
-        let targets = std::mem::take(&mut run.effects.targets);
         let traits = run.traits;
         let elsewhere = run.effects.destination.is_some()
             || run.effects.request_uri.is_some()
             || incoming.routing.is_known()
             || incoming.routing.more_routes;
-        if targets.is_empty() && traits.uri_is_ours && !elsewhere {
+        if run.effects.targets.is_empty() && traits.uri_is_ours && !elsewhere {
             // RFC 3261 16.5: the Request-URI is ours, so only the location service can say where.
             return self.answer(incoming, version, id, run, &Answer::new(404, ""));
         }
@@ -53,12 +53,17 @@ impl<P: Policy> Engine<P> {
             incoming.back.force_rport();
         }
         let media = match self.relay_media(&mut run) {
-            Ok(media) => media,
+            Ok(Ordered::Done(media)) => media,
+            Ok(Ordered::Ask(order)) => {
+                return self.wait_for_media(incoming, version, id, run, order);
+            }
             Err(status) => {
-                let answer = Answer::new(status, "");
+                let headers = self.retry_after(status);
+                let answer = Answer { headers: headers.as_bytes(), ..Answer::new(status, "") };
                 return self.answer(incoming, version, id, run, &answer);
             }
         };
+        let targets = std::mem::take(&mut run.effects.targets);
         let plan = Plan { body: media.body, ..plan_of(&mut run, &incoming) };
         let id = id.unwrap_or_else(|| self.open_server(&incoming, version, &run));
         let invite = run.method() == Method::Invite;
@@ -249,7 +254,15 @@ impl<P: Policy> Engine<P> {
     }
 
     /// Writes the branch's request and starts its client transaction.
-    fn send_branch(&mut self, id: Id, branch: usize, run: &Run, mut flow: Flow, may_open: bool) {
+    pub(super) fn send_branch(
+        &mut self,
+        id: Id,
+        branch: usize,
+        run: &Run,
+        mut flow: Flow,
+        may_open: bool,
+    ) {
+        let way = (flow, may_open);
         let generation = self.next_generation();
         let slot = self.clients.vacant_key() as u32;
         let client = Id { slot, generation };
@@ -265,9 +278,16 @@ impl<P: Policy> Engine<P> {
             true => self.ask_branch_policy(id, branch, &mut bytes),
             false => Err(503),
         };
-        if let Err(status) = wanted {
-            self.scratch = bytes;
-            return self.branch_failed(id, branch, status, run);
+        match wanted {
+            Ok(Ordered::Done(())) => {}
+            Ok(Ordered::Ask(order)) => {
+                self.scratch = bytes;
+                return self.hold_branch(id, branch, way, order);
+            }
+            Err(status) => {
+                self.scratch = bytes;
+                return self.branch_failed(id, branch, status, run);
+            }
         }
         let invite = run.method() == Method::Invite;
         let reliable = flow.transport.is_reliable();
@@ -338,11 +358,16 @@ impl<P: Policy> Engine<P> {
 
     /// The branch route: the policy sees the request as it is about to be sent, and may edit
     /// headers or skip the branch. The error is the status the branch then counts as failed with.
-    fn ask_branch_policy(&mut self, id: Id, branch: usize, bytes: &mut Vec<u8>) -> Result<(), u16> {
+    fn ask_branch_policy(
+        &mut self,
+        id: Id,
+        branch: usize,
+        bytes: &mut Vec<u8>,
+    ) -> Result<Ordered<()>, u16> {
         let Some(server) = self.server(id) else { return Err(480) };
         let version = server.version.clone();
         if !self.policy.wants(&version, Phase::Branch) {
-            return Ok(());
+            return Ok(Ordered::Done(()));
         }
         let Some(mut run) = self.load_request(id) else { return Err(480) };
         if let Some(state) = self.server(id).and_then(|server| server.branches.get(branch)) {
@@ -359,11 +384,17 @@ impl<P: Policy> Engine<P> {
             Ok(Verdict::Drop) => Err(480),
             _ => self.relay_branch_media((id, branch), &mut run),
         };
+        if let Ok(Ordered::Ask(order)) = media {
+            // It runs again when the relay has answered: this run has never been.
+            run.discard();
+            self.put_run(run);
+            return Ok(Ordered::Ask(order));
+        }
         self.publish(&mut run.effects);
         bytes.clear();
         self.edits.clear();
         header_edits(run.message(), &run.effects.edits, &mut self.edits);
-        if let Ok(Some(body)) = &media {
+        if let Ok(Ordered::Done(Some(body))) = &media {
             body_edits(run.message(), body, &mut self.edits);
         }
         self.edits.write(&run.bytes, bytes);
@@ -371,7 +402,7 @@ impl<P: Policy> Engine<P> {
             server.vars.clone_from(&run.vars);
         }
         self.put_run(run);
-        media.map(drop)
+        media.map(|media| media.map(drop))
     }
 }
 

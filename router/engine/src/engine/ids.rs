@@ -28,6 +28,14 @@ pub(crate) enum Ticket {
     Reply(Id),
     /// A ping waits for a name.
     Ping(Id),
+    /// This server transaction waits for the media relay.
+    Media(Id),
+    /// This branch of a server transaction waits for the media relay.
+    BranchMedia(Id, u8),
+    /// A response of this server transaction waits for the media relay.
+    ReplyMedia(Id),
+    /// A request forwarded without state waits for the media relay.
+    StrayMedia(Id),
 }
 
 /// Bits of a generation that fit a token.
@@ -45,6 +53,10 @@ impl Ticket {
             Ticket::Reply(id) => (6, id, 0),
             Ticket::Ping(id) => (7, id, 0),
             Ticket::Ask(id) => (8, id, 0),
+            Ticket::Media(id) => (9, id, 0),
+            Ticket::BranchMedia(id, branch) => (10, id, branch),
+            Ticket::ReplyMedia(id) => (11, id, 0),
+            Ticket::StrayMedia(id) => (12, id, 0),
         };
         let generation = u64::from(id.generation & GENERATION);
         Token(kind << 60 | u64::from(branch) << 52 | generation << 32 | u64::from(id.slot))
@@ -64,6 +76,10 @@ impl Ticket {
             6 => Some(Ticket::Reply(id)),
             7 => Some(Ticket::Ping(id)),
             8 => Some(Ticket::Ask(id)),
+            9 => Some(Ticket::Media(id)),
+            10 => Some(Ticket::BranchMedia(id, (token.0 >> 52) as u8)),
+            11 => Some(Ticket::ReplyMedia(id)),
+            12 => Some(Ticket::StrayMedia(id)),
             _ => None,
         }
     }
@@ -93,6 +109,10 @@ mod tests {
             Ticket::Reply(id),
             Ticket::Ping(id),
             Ticket::Ask(id),
+            Ticket::Media(id),
+            Ticket::BranchMedia(id, 255),
+            Ticket::ReplyMedia(id),
+            Ticket::StrayMedia(id),
         ] {
             assert_eq!(Ticket::of(ticket.token()), Some(ticket));
         }

@@ -1,5 +1,7 @@
 //! Media orders are carried out, and what came to nothing is taken back. The relay itself is
-//! [`crate::media::Media`].
+//! [`crate::media::Media`]. Where it has to be asked, the message waits: see `media_wait`.
+
+use std::sync::Arc;
 
 use viaduct_message::{Message, Method};
 
@@ -8,7 +10,8 @@ use super::ids::Id;
 use crate::flow::Flow;
 use crate::hook::Policy;
 use crate::io::Event;
-use crate::media::{Action, MediaMessage, Order, Tags};
+use crate::media::{Action, Handled, MediaMessage, MediaOrder, MediaResult, Order, Tags};
+use crate::query::Fact;
 use crate::run::{Run, tags_of};
 
 /// The offer of a request under way, to be taken back where the request comes to nothing.
@@ -23,7 +26,7 @@ pub(crate) struct Offered {
 
 impl Offered {
     /// Of a request whose order has been carried out; `None`: it cannot hold an offer.
-    fn of(order: &Order, message: Message<'_>, branches: bool) -> Option<Box<Offered>> {
+    pub(super) fn of(order: &Order, message: Message<'_>, branches: bool) -> Option<Box<Offered>> {
         let offers = matches!(message.method(), Method::Invite | Method::Update | Method::Prack);
         if !offers || order.action == Action::Delete {
             return None;
@@ -46,14 +49,40 @@ pub(super) struct Relayed {
     pub(super) offered: Option<Box<Offered>>,
 }
 
+/// What comes of an order at once.
+pub(super) enum Ordered<T> {
+    Done(T),
+    /// The relay has to be asked first.
+    Ask(Arc<MediaOrder>),
+}
+
+impl<T> Ordered<T> {
+    pub(super) fn map<U>(self, change: impl FnOnce(T) -> U) -> Ordered<U> {
+        match self {
+            Ordered::Done(done) => Ordered::Done(change(done)),
+            Ordered::Ask(order) => Ordered::Ask(order),
+        }
+    }
+}
+
 impl<P: Policy> Engine<P> {
     /// Carries out the order a run has staged about its request. The error is what the request is to
-    /// be answered.
-    pub(super) fn relay_media(&mut self, run: &mut Run) -> Result<Relayed, u16> {
-        let Some(order) = run.effects.media.take() else { return Ok(Relayed::default()) };
-        let body = self.order_media(&order, (run.message(), run.flow), None)?;
+    /// be answered. Where the relay has been asked already, its answer is among the run's facts.
+    pub(super) fn relay_media(&mut self, run: &mut Run) -> Result<Ordered<Relayed>, u16> {
+        let Some(order) = run.effects.media.take() else {
+            return Ok(Ordered::Done(Relayed::default()));
+        };
+        let body = match run.facts.pop_if(|fact| matches!(fact, Fact::Media(_))) {
+            Some(Fact::Media(result)) => {
+                Ordered::Done(self.relayed(result, tags_of(run.message()).call_id)?)
+            }
+            _ => self.order_media(&order, (run.message(), run.flow), None)?,
+        };
         let offered = Offered::of(&order, run.message(), false);
-        Ok(Relayed { body: body.map(Vec::into_boxed_slice), offered })
+        if matches!(body, Ordered::Ask(_)) {
+            run.effects.media = Some(order);
+        }
+        Ok(body.map(|body| Relayed { body: body.map(Vec::into_boxed_slice), offered }))
     }
 
     /// The same for one branch, whose request is in `run`. Gives its new body.
@@ -61,9 +90,13 @@ impl<P: Policy> Engine<P> {
         &mut self,
         (id, branch): (Id, usize),
         run: &mut Run,
-    ) -> Result<Option<Vec<u8>>, u16> {
-        let Some(order) = run.effects.media.take() else { return Ok(None) };
-        let body = self.order_media(&order, (run.message(), run.flow), Some(branch as u32))?;
+    ) -> Result<Ordered<Option<Vec<u8>>>, u16> {
+        let Some(order) = run.effects.media.take() else { return Ok(Ordered::Done(None)) };
+        let known = self.server(id).and_then(|server| server.branches.get_mut(branch));
+        let body = match known.and_then(|state| state.media.take()) {
+            Some(result) => Ordered::Done(self.relayed(result, tags_of(run.message()).call_id)?),
+            None => self.order_media(&order, (run.message(), run.flow), Some(branch as u32))?,
+        };
         if let Some(server) = self.server(id) {
             server.media = Offered::of(&order, run.message(), true).or(server.media.take());
         }
@@ -76,8 +109,9 @@ impl<P: Policy> Engine<P> {
         order: Option<Box<Order>>,
         message: (Message<'_>, Flow),
         branch: Option<u32>,
-    ) -> Option<Vec<u8>> {
-        self.order_media(&*order?, message, branch).unwrap_or_default()
+    ) -> Ordered<Option<Vec<u8>>> {
+        let ordered = order.map(|order| self.order_media(&order, message, branch));
+        ordered.and_then(Result::ok).unwrap_or(Ordered::Done(None))
     }
 
     /// A request that is not sent on, or has failed: of its order only the end of the call counts.
@@ -92,8 +126,10 @@ impl<P: Policy> Engine<P> {
         order: &Order,
         (message, flow): (Message<'_>, Flow),
         branch: Option<u32>,
-    ) -> Result<Option<Vec<u8>>, u16> {
-        let Some(media) = self.settings.shared.media.clone() else { return Ok(None) };
+    ) -> Result<Ordered<Option<Vec<u8>>>, u16> {
+        let Some(media) = self.settings.shared.media.clone() else {
+            return Ok(Ordered::Done(None));
+        };
         let about = MediaMessage {
             tags: tags_of(message),
             method: message.method(),
@@ -104,9 +140,23 @@ impl<P: Policy> Engine<P> {
             content_type: message.value_by_label(b"Content-Type").unwrap_or_default(),
             body: message.body(),
         };
-        media.handle(self.now, order, &about).map_err(|fault| {
+        match media.handle(self.now, order, &about) {
+            Ok(Handled::Done(body)) => Ok(Ordered::Done(body)),
+            Ok(Handled::Ask(order)) => Ok(Ordered::Ask(order)),
+            Err(fault) => self.relayed(Err(fault), about.tags.call_id).map(Ordered::Done),
+        }
+    }
+
+    /// What a relay has made of an order; a failure is told of. The error is what a request is to be
+    /// answered.
+    pub(super) fn relayed(
+        &mut self,
+        result: MediaResult,
+        call_id: &[u8],
+    ) -> Result<Option<Vec<u8>>, u16> {
+        result.map_err(|fault| {
             let status = fault.status();
-            let call_id = String::from_utf8_lossy(about.tags.call_id).into();
+            let call_id = String::from_utf8_lossy(call_id).into();
             self.counters.media_failed = self.counters.media_failed.wrapping_add(1);
             self.event(Event::MediaFailed { call_id, fault, status });
             status

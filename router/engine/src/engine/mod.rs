@@ -8,7 +8,8 @@
 //! for it), `decide` (the policy and its verdict), `fork` (branches go out), `downstream` (responses
 //! come back), `respond` (answers go out), `due` (timers), `cancel`, `stray` (requests forwarded without
 //! state), `parked` (responses that wait for a commit), `ping` (keep-alives), `taken_back`
-//! (REGISTERs that came too late), `media` (orders about media).
+//! (REGISTERs that came too late), `media` (orders about media), `media_wait` (messages that wait for a
+//! media relay elsewhere).
 
 mod admission;
 mod ask;
@@ -22,6 +23,7 @@ mod gate;
 mod ids;
 mod inbound;
 mod media;
+mod media_wait;
 mod parked;
 mod ping;
 mod respond;

@@ -8,10 +8,12 @@ use viaduct_message::Method;
 use super::ask::Asking;
 use super::decide::Parked;
 use super::media::Offered;
+use super::media_wait::WaitingReply;
 use super::parked::Held;
 use super::respond::Back;
 use crate::flow::Flow;
 use crate::io::Hop;
+use crate::media::MediaResult;
 use crate::proxy::forward::Plan;
 use crate::registrar::Target;
 use crate::run::Traits;
@@ -112,6 +114,10 @@ pub(crate) struct BranchState {
     pub(crate) any_transport: bool,
     /// The way by UDP, while it is tried by TCP for its length.
     pub(crate) datagrams: Option<Flow>,
+    /// The way it goes when the media relay has answered, and whether a connection may be opened.
+    pub(crate) held: Option<(Flow, bool)>,
+    /// What the media relay has answered.
+    pub(crate) media: Option<MediaResult>,
 }
 
 /// A server transaction.
@@ -147,10 +153,12 @@ pub(crate) struct Server<V> {
     pub(crate) closed: bool,
     /// A CANCEL came.
     pub(crate) cancelled: bool,
-    /// A policy's verdict that waits for its commit.
+    /// A policy's verdict that waits for its commit, or for the media relay.
     pub(crate) parked: Option<Box<Parked>>,
     /// A response that waits for its commit.
     pub(crate) parked_reply: Option<Box<Held>>,
+    /// A response that waits for the media relay.
+    pub(crate) waiting_reply: Option<Box<WaitingReply>>,
     /// How often a response was decided again after a conflict.
     pub(crate) reply_rounds: u8,
     /// A policy's run that waits for an answer.

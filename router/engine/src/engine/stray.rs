@@ -15,11 +15,13 @@ use viaduct_message::{Essentials, Message, Method, Uri};
 use super::Engine;
 use super::ids::{Id, Ticket};
 use super::inbound::traits;
+use super::media::Ordered;
 use super::respond::Answer;
 use super::server::ServerEvent;
 use crate::flow::Flow;
 use crate::hook::{Phase, Policy, Verdict};
 use crate::io::{Hop, Output, Token};
+use crate::media::MediaResult;
 use crate::proxy::forward::{Branch, Plan};
 use crate::proxy::hop::{NextHop, next_hop};
 use crate::proxy::route::preprocess;
@@ -27,12 +29,12 @@ use crate::registrar::Target;
 use crate::run::Traits;
 use crate::transaction::ServerKey;
 
-/// Requests that may wait for a name at a time; more are dropped, as the network may do.
+/// Requests that may wait so at a time; more are dropped, as the network may do.
 const MAX_STRAYS: usize = 4096;
 /// Keeps this use of the secret apart.
 const BRANCH_DOMAIN: u8 = 0x21;
 
-/// A request that waits for a name.
+/// A request that waits for a name, or for the media relay.
 pub(super) struct Stray {
     generation: u32,
     flow: Flow,
@@ -80,28 +82,40 @@ impl<P: Policy> Engine<P> {
             return;
         }
         let mut plan = Plan { routing, ..Plan::default() };
-        if message.method() == Method::Ack && !self.ask_about_ack(message, flow, traits, &mut plan)
-        {
-            return;
+        let media = match message.method() {
+            Method::Ack => self.ask_about_ack(message, flow, traits, &mut plan),
+            _ => Some(Ordered::Done(None)),
+        };
+        match media {
+            Some(Ordered::Done(body)) => {
+                plan.body = body.map(Vec::into_boxed_slice);
+                self.route_stray(message, flow, &plan);
+            }
+            Some(Ordered::Ask(order)) => {
+                if let Some(id) = self.hold_stray(message, flow, &plan) {
+                    self.ask_media(Ticket::StrayMedia(id), order);
+                }
+            }
+            None => {}
         }
-        self.route_stray(message, flow, &plan);
     }
 
     /// The request route, for an ACK to a 2xx: `relay` forwards it, with the next hop, Request-URI
-    /// and headers it stages; every other verdict drops it, as an ACK is never answered.
+    /// and headers it stages; every other verdict drops it, as an ACK is never answered. Gives its
+    /// body; `None`: it is dropped.
     fn ask_about_ack(
         &mut self,
         message: Message<'_>,
         flow: Flow,
         traits: Traits,
         plan: &mut Plan,
-    ) -> bool {
+    ) -> Option<Ordered<Option<Vec<u8>>>> {
         let mut run = self.take_run();
         run.bytes.clear();
         run.bytes.extend_from_slice(message.bytes());
         if run.head.scan(&run.bytes, &self.settings.bounds.message).is_err() {
             self.put_run(run);
-            return false;
+            return None;
         }
         run.flow = flow;
         run.now = self.now;
@@ -114,12 +128,40 @@ impl<P: Policy> Engine<P> {
         plan.destination = run.effects.destination.take();
         plan.request_uri = run.effects.request_uri.take();
         plan.edits = std::mem::take(&mut run.effects.edits);
-        if relayed && let Some(order) = run.effects.media.take() {
-            let body = self.relay_media_of(Some(order), (run.message(), flow), None);
-            plan.body = body.map(Vec::into_boxed_slice);
+        let order = run.effects.media.take();
+        let body = relayed.then(|| self.relay_media_of(order, (run.message(), flow), None));
+        self.put_run(run);
+        body
+    }
+
+    /// Keeps a request until what it waits for is there; `None`: too many wait.
+    fn hold_stray(&mut self, message: Message<'_>, flow: Flow, plan: &Plan) -> Option<Id> {
+        if self.strays.len() >= MAX_STRAYS {
+            return None;
+        }
+        let generation = self.next_generation();
+        let (bytes, plan) = (message.bytes().into(), plan.clone());
+        let slot = self.strays.insert(Stray { generation, flow, bytes, plan }) as u32;
+        Some(Id { slot, generation })
+    }
+
+    fn take_stray(&mut self, id: Id) -> Option<Stray> {
+        let slot = id.slot as usize;
+        let is_there = self.strays.get(slot).is_some_and(|stray| id.is(stray.generation));
+        is_there.then(|| self.strays.remove(slot))
+    }
+
+    /// The media relay has answered about an ACK.
+    pub(super) fn resume_stray_media(&mut self, id: Id, result: MediaResult) {
+        let Some(mut stray) = self.take_stray(id) else { return };
+        let mut run = self.take_run();
+        if run.head.scan(&stray.bytes, &self.settings.bounds.message).is_ok() {
+            let message = Message::new(&stray.bytes, &run.head);
+            let body = self.relayed(result, message.call_id().unwrap_or_default());
+            stray.plan.body = body.ok().flatten().map(Vec::into_boxed_slice);
+            self.route_stray(message, stray.flow, &stray.plan);
         }
         self.put_run(run);
-        relayed
     }
 
     fn route_stray(&mut self, message: Message<'_>, flow: Flow, plan: &Plan) {
@@ -138,13 +180,8 @@ impl<P: Policy> Engine<P> {
                 self.send_stray_to(message, flow, plan, hop, true);
             }
             Ok(NextHop::Name(question)) => {
-                if self.strays.len() < MAX_STRAYS {
-                    let generation = self.next_generation();
-                    let bytes = message.bytes().into();
-                    let plan = plan.clone();
-                    let stray = Stray { generation, flow, bytes, plan };
-                    let slot = self.strays.insert(stray) as u32;
-                    let token = Ticket::Stray(Id { slot, generation }).token();
+                if let Some(id) = self.hold_stray(message, flow, plan) {
+                    let token = Ticket::Stray(id).token();
                     self.out.push(Output::Resolve { token, question });
                 }
             }
@@ -154,11 +191,7 @@ impl<P: Policy> Engine<P> {
 
     /// The name a request waited for is known.
     pub(super) fn resume_stray(&mut self, id: Id, hops: &[Hop]) {
-        let slot = id.slot as usize;
-        if !self.strays.get(slot).is_some_and(|stray| id.is(stray.generation)) {
-            return;
-        }
-        let stray = self.strays.remove(slot);
+        let Some(stray) = self.take_stray(id) else { return };
         let Some(hop) = hops.first().copied() else { return };
         let mut run = self.take_run();
         if run.head.scan(&stray.bytes, &self.settings.bounds.message).is_ok() {

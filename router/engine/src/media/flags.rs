@@ -11,7 +11,7 @@ const MOST_BYTES: usize = 1024;
 const ALWAYS: [&str; 4] = ["trust-address", "symmetric", "strict-source", "ICE=remove"];
 
 /// How a description is relayed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MediaFlags {
     /// `SIP-source-address`: whoever wrote the description is where its SIP came from, whatever
     /// address it names.

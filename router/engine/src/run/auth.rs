@@ -182,7 +182,7 @@ impl Run {
     fn known(&self, auth: &Auth, account: &Account) -> Known {
         let answered = self.facts.iter().find_map(|fact| match fact {
             Fact::Credentials(about, secrets) if about == account => Some(secrets.clone()),
-            Fact::Credentials(..) | Fact::Http(..) => None,
+            _ => None,
         });
         match answered {
             Some(secrets) => secrets.map_or(Known::Nobody, Known::User),

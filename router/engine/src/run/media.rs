@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::Run;
-use crate::media::{Action, CallView, Media, MediaFlagError, MediaFlags, Order, Tags};
+use crate::hook::Phase;
+use crate::media::{Action, CallView, Media, MediaDialog, MediaFlagError, MediaFlags, Order, Tags};
+use crate::query::{Fact, Query};
 
 /// Why nothing is staged.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -18,6 +20,11 @@ pub enum MediaRefusal {
     #[error("the message has no session description")]
     NoDescription,
 }
+
+/// How media stand is not known here yet: the run ends, and is made again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not here yet")]
+pub struct MediaAsk;
 
 impl From<MediaFlagError> for MediaRefusal {
     fn from(error: MediaFlagError) -> MediaRefusal {
@@ -43,12 +50,30 @@ impl Run {
         Ok(())
     }
 
-    /// How the media of the message's dialog stand; `None`: they are not relayed.
-    pub fn media_query(&mut self) -> Option<CallView> {
-        let media = self.relay_of_media()?;
-        let call = media.query(self.now, tags_of(self.message()));
+    /// How the media of the message's dialog stand; `None`: they are not relayed. Where the relay is
+    /// elsewhere, a request's run asks it: the run ends then, and is made again with the answer. In
+    /// other phases it is told what is known here.
+    ///
+    /// # Errors
+    /// The relay has to be asked.
+    pub fn media_query(&mut self) -> Result<Option<CallView>, MediaAsk> {
+        let Some(media) = self.relay_of_media() else { return Ok(None) };
+        let tags = tags_of(self.message());
+        let told = self.facts.iter().find_map(|fact| match fact {
+            Fact::MediaCall(dialog, call) if dialog.tags() == tags => Some(call.clone()),
+            _ => None,
+        });
+        let call = match told {
+            Some(call) => call,
+            None if self.phase == Phase::Request && media.is_elsewhere(tags) => {
+                let dialog = Arc::new(MediaDialog::new(tags));
+                self.asked = Some(Query::MediaCall(dialog));
+                return Err(MediaAsk);
+            }
+            None => media.query(self.now, tags),
+        };
         self.note_media(call.as_ref());
-        call
+        Ok(call)
     }
 
     fn relay_of_media(&mut self) -> Option<Arc<dyn Media>> {

@@ -20,8 +20,8 @@ pub use edits::ReplyLines;
 pub use effects::{
     AddPathMode, EditFault, Effects, HeaderEdit, PathRefusal, StagedPath, StagedReply,
 };
-pub use media::MediaRefusal;
 pub(crate) use media::tags_of;
+pub use media::{MediaAsk, MediaRefusal};
 
 pub use replay::{AuthWitness, HttpWitness, RunInputs, Witness};
 

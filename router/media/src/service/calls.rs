@@ -80,13 +80,13 @@ impl Calls {
         early: bool,
     ) -> Option<(u64, Side)> {
         let dialogs = self.of(tags.call_id);
-        let known = dialogs.iter().find_map(|d| Some((d.id, d.requester(tags, false)?)));
+        let known = dialogs.iter().find_map(|d| Some((d.id, d.parties.requester(tags, false)?)));
         if known.is_some() || !early {
             return known;
         }
         let fitting = dialogs.iter().filter(|dialog| dialog.is_of_branch(branch));
         let mut fitting =
-            fitting.filter_map(|dialog| Some((dialog, dialog.requester(tags, true)?)));
+            fitting.filter_map(|dialog| Some((dialog, dialog.parties.requester(tags, true)?)));
         let own = fitting.clone().find(|(dialog, _)| dialog.has_branch());
         own.or_else(|| fitting.next()).map(|(dialog, side)| (dialog.id, side))
     }

@@ -7,23 +7,13 @@ use viaduct_message::Method;
 use super::dialog::{Begun, Dialog};
 use super::{Inner, ms};
 use crate::call::{Call, CallError, Pools, Said, Settings, Show, Side};
+use crate::dialog::{self, Exchange, Meaning};
 use crate::ports::PortError;
 use crate::sdp::body::Place;
 use crate::sdp::{Ice, Sdp};
 
 /// Other ports are tried so often where somebody else has taken those we chose.
 const TRIES: usize = 4;
-
-/// What a message means for its call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Meaning {
-    Offer,
-    Answer,
-    /// An INVITE without an offer: it is to come in a response.
-    Awaited,
-    Delete,
-    Nothing,
-}
 
 impl Inner {
     pub(super) fn handle(
@@ -68,41 +58,12 @@ impl Inner {
         found: Option<(u64, Side)>,
     ) -> Meaning {
         let call = found.and_then(|(id, side)| Some((&self.calls.get(id)?.call, side)));
-        // Whoever wrote it owes an answer, or has given one and says it again.
-        let owes = |call: &Call, side: Side| call.offered_by() == Some(side.other());
-        let is_new = message.tags.to.is_empty();
-        match action {
-            Action::Offer => return Meaning::Offer,
-            Action::Answer => return Meaning::Answer,
-            Action::Delete => return Meaning::Delete,
-            Action::Manage => {}
-        }
-        if message.status != 0 {
-            let may_have =
-                matches!(message.method, Method::Invite | Method::Update | Method::Prack);
-            let is_good = (101..300).contains(&message.status);
-            return match call {
-                Some((call, side)) if has_sdp && may_have && is_good => {
-                    if owes(call, side) {
-                        Meaning::Answer
-                    } else {
-                        Meaning::Offer
-                    }
-                }
-                _ => Meaning::Nothing,
-            };
-        }
-        match (message.method, call) {
-            (Method::Bye, _) => Meaning::Delete,
-            (Method::Invite, None) if is_new && has_sdp => Meaning::Offer,
-            (Method::Invite, None) if is_new => Meaning::Awaited,
-            (Method::Invite | Method::Update, Some(_)) if has_sdp => Meaning::Offer,
-            (Method::Prack, Some((call, side))) if has_sdp => {
-                if owes(call, side) && call.is_open() { Meaning::Answer } else { Meaning::Offer }
-            }
-            (Method::Ack, Some(_)) if has_sdp => Meaning::Answer,
-            _ => Meaning::Nothing,
-        }
+        let exchange = call.map(|(call, side)| Exchange {
+            side,
+            offered_by: call.offered_by(),
+            is_open: call.is_open(),
+        });
+        dialog::meaning(action, message, has_sdp, exchange)
     }
 
     /// A description with an address of ours has been here already: the message passes twice.
@@ -117,12 +78,12 @@ impl Inner {
             return;
         }
         let Some(dialog) = self.calls.get(id) else { return };
-        if !dialog.is_called_by(message.tags.from) {
+        if !dialog.parties.is_called_by(message.tags.from) {
             return;
         }
-        let is_new = dialog.note_callee(message.tags.to);
+        let is_new = dialog.parties.note_callee(message.tags.to);
         let is_taken = message.method == Method::Invite && (200..300).contains(&message.status);
-        let confirmed = is_taken && dialog.confirm(message.tags.to);
+        let confirmed = is_taken && dialog.parties.confirm(message.tags.to);
         if confirmed {
             // The other branches are cancelled now.
             self.end_unconfirmed(now, message.tags, None);
@@ -291,7 +252,8 @@ impl Inner {
     /// Ends what this caller's INVITE has begun and nobody has taken. `branch`: in it alone.
     fn end_unconfirmed(&mut self, now: Now, tags: Tags<'_>, branch: Option<u32>) {
         let dialogs = self.calls.of(tags.call_id).iter();
-        let open = dialogs.filter(|dialog| !dialog.confirmed && dialog.is_called_by(tags.from));
+        let open = dialogs
+            .filter(|dialog| !dialog.parties.confirmed && dialog.parties.is_called_by(tags.from));
         let in_branch =
             open.filter(|d| branch.is_none() || d.has_branch() && d.is_of_branch(branch));
         let ids: Vec<u64> = in_branch.map(|dialog| dialog.id).collect();

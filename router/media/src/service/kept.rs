@@ -12,6 +12,7 @@ use super::dialog::Dialog;
 use super::interfaces::Interfaces;
 use super::{Inner, age_ms, ms};
 use crate::call::Call;
+use crate::dialog::Parties;
 use crate::session::LegReport;
 
 /// The version this file writes.
@@ -70,7 +71,7 @@ pub trait Journal: Send + Sync {
 
 /// Why octets are of no use.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum KeptError {
+pub(crate) enum KeptError {
     #[error("unknown version {0} (this one reads {VERSION})")]
     Version(u8),
     #[error("damaged: {0}")]
@@ -142,10 +143,10 @@ impl KeptCall {
         let names = dialog.places.map(|places| places.map(|place| interfaces.name(place).into()));
         KeptCall {
             call_id: call_id.into(),
-            caller: dialog.caller.clone(),
-            callees: dialog.callees.clone(),
+            caller: dialog.parties.caller.clone(),
+            callees: dialog.parties.callees.clone(),
             branch: dialog.branch,
-            confirmed: dialog.confirmed,
+            confirmed: dialog.parties.confirmed,
             answered: dialog.answered,
             call: dialog.call.clone(),
             flags: dialog.flags.to_string(),
@@ -174,10 +175,12 @@ impl KeptCall {
         let kinds = sessions.into_iter().filter_map(|(kind, s)| Some((s.legs[0].local, kind?)));
         let mut dialog = Dialog {
             id,
-            caller: self.caller,
-            callees: self.callees,
+            parties: Parties {
+                caller: self.caller,
+                callees: self.callees,
+                confirmed: self.confirmed,
+            },
             branch: self.branch,
-            confirmed: self.confirmed,
             answered: self.answered,
             kinds: kinds.collect(),
             call: self.call,
@@ -194,12 +197,12 @@ impl KeptCall {
     }
 }
 
-pub(super) fn encode(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn encode(value: &impl Serialize) -> Vec<u8> {
     // Nothing here has a form that cannot be written; if it had, its reader says so.
     postcard::to_extend(value, vec![VERSION]).unwrap_or_default()
 }
 
-pub(super) fn decode<T: DeserializeOwned>(octets: &[u8]) -> Result<T, KeptError> {
+pub(crate) fn decode<T: DeserializeOwned>(octets: &[u8]) -> Result<T, KeptError> {
     let short = || KeptError::Damaged("it is empty".to_owned());
     let (version, rest) = octets.split_first().ok_or_else(short)?;
     if *version != VERSION {

@@ -8,7 +8,7 @@ mod calls;
 mod dialog;
 mod handle;
 mod interfaces;
-mod kept;
+pub(crate) mod kept;
 mod numbers;
 mod restore;
 mod standing;
@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use viaduct_engine::Now;
 use viaduct_engine::media::{
-    CallView, Media, MediaFault, MediaFlags, MediaMessage, MediaRecord, Order, Tags,
+    CallView, Handled, Media, MediaFault, MediaFlags, MediaMessage, MediaRecord, Order, Tags,
 };
 
 use self::calls::Calls;
@@ -203,8 +203,8 @@ impl Media for Service {
         now: Now,
         order: &Order,
         message: &MediaMessage<'_>,
-    ) -> Result<Option<Vec<u8>>, MediaFault> {
-        self.lock().handle(now, order, message)
+    ) -> Result<Handled, MediaFault> {
+        self.lock().handle(now, order, message).map(Handled::Done)
     }
 
     fn refused(&self, now: Now, tags: Tags<'_>, branch: Option<u32>) {
@@ -221,7 +221,7 @@ impl Media for Service {
 }
 
 /// Seeded by the system: what it makes of a number cannot be foreseen.
-fn system_draw() -> Draw {
+pub(crate) fn system_draw() -> Draw {
     let (random, mut drawn) = (RandomState::new(), 0u64);
     Box::new(move || {
         drawn = drawn.wrapping_add(1);

@@ -48,7 +48,7 @@ pub struct Numbers {
 }
 
 impl Numbers {
-    pub(super) fn ended(&mut self, reason: EndReason, streams: &[StreamView]) {
+    pub(crate) fn ended(&mut self, reason: EndReason, streams: &[StreamView]) {
         if let Some(count) = self.ended.get_mut(reason as usize) {
             *count += 1;
         }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 
 use viaduct_engine::Now;
 use viaduct_engine::media::{
-    Action, Media as _, MediaFault, MediaFlags, MediaMessage, MediaRecord, Order, Tags,
+    Action, Handled, Media as _, MediaFault, MediaFlags, MediaMessage, MediaRecord, Order, Tags,
 };
 use viaduct_message::Method;
 
@@ -169,7 +169,9 @@ impl Stand {
             content_type: m.content_type.as_bytes(),
             body: m.body.as_bytes(),
         };
-        let after = self.service.handle(self.now(), &order, &about)?;
+        let Handled::Done(after) = self.service.handle(self.now(), &order, &about)? else {
+            panic!("this relay asks nobody");
+        };
         Ok(after.map_or(m.body.clone(), |body| String::from_utf8(body).unwrap()))
     }
 

@@ -25,6 +25,8 @@ pub struct CallEntry {
     pub callee_tag: Box<str>,
     /// How its media stand.
     pub view: CallView,
+    /// The media node that has it; `None`: this router.
+    pub node: Option<SocketAddr>,
 }
 
 /// Streams that have ended before their call.
@@ -98,9 +100,10 @@ impl Inner {
         let dialog = self.calls.get(id)?;
         Some(CallEntry {
             call_id: text(call_id),
-            caller_tag: text(dialog.caller()),
-            callee_tag: text(dialog.callee()),
+            caller_tag: text(dialog.parties.caller()),
+            callee_tag: text(dialog.parties.callee()),
             view: call(now, dialog, executor),
+            node: None,
         })
     }
 }

@@ -48,8 +48,8 @@ impl Inner {
         self.numbers.ended(reason, &streams);
         (self.sink)(MediaRecord {
             call_id: text(&call_id),
-            caller_tag: text(dialog.caller()),
-            callee_tag: text(dialog.callee()),
+            caller_tag: text(dialog.parties.caller()),
+            callee_tag: text(dialog.parties.callee()),
             begun_unix_ms: dialog.begun_unix_ms,
             duration_ms: age_ms(now, &dialog),
             answered: dialog.answered,

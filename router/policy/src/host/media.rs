@@ -1,10 +1,10 @@
 //! The media relay.
 
 use viaduct_engine::media::{Action, CallView, LegView, StreamView};
-use viaduct_engine::run::MediaRefusal;
+use viaduct_engine::run::{MediaAsk, MediaRefusal};
 
 use crate::bindings::policy::viaduct::policy::media::{Call, Host, Leg, MediaError, Stream};
-use crate::guest::Guest;
+use crate::guest::{Guest, Refused};
 
 type Staged = wasmtime::Result<Result<(), MediaError>>;
 
@@ -26,7 +26,9 @@ impl Host for Guest {
     }
 
     fn query(&mut self) -> wasmtime::Result<Option<Call>> {
-        Ok(self.call("media.query", &[])?.media_query().map(call))
+        let known = self.call("media.query", &[])?.media_query();
+        // A question stops the guest.
+        Ok(known.map_err(|MediaAsk| Refused::Asked)?.map(call))
     }
 }
 

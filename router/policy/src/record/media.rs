@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 use viaduct_engine::Now;
-use viaduct_engine::media::{CallView, Media, MediaFault, MediaFlags, MediaMessage, Order, Tags};
+use viaduct_engine::media::{
+    CallView, Handled, Media, MediaFault, MediaFlags, MediaMessage, Order, Tags,
+};
 
 /// The media of a dialog.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,12 +30,7 @@ impl MediaFact {
 
 /// A relay that knows this one dialog, and takes no order: a replayed run has no effect.
 impl Media for MediaFact {
-    fn handle(
-        &self,
-        _: Now,
-        _: &Order,
-        _: &MediaMessage<'_>,
-    ) -> Result<Option<Vec<u8>>, MediaFault> {
+    fn handle(&self, _: Now, _: &Order, _: &MediaMessage<'_>) -> Result<Handled, MediaFault> {
         Err(MediaFault::Failed("a replay relays nothing".to_owned()))
     }
 

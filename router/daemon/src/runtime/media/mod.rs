@@ -1,6 +1,8 @@
-//! The media relay of a router: opened, looked after, asked.
+//! The media relay of a router: opened, looked after, asked. It is this machine's own, or nodes
+//! elsewhere.
 
 mod file;
+mod nodes;
 
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::{Arc, Weak};
@@ -13,14 +15,17 @@ use viaduct_engine::{Event, Now};
 use viaduct_media::executor::Carrying;
 use viaduct_media::fallback::{FallbackRelay, Module};
 use viaduct_media::kernel::{KernelRelay, Owner, Steering};
+use viaduct_media::ng::NgRelay;
 use viaduct_media::service::{CallEntry, Journal, Key, Numbers, Restored};
 use viaduct_media::userspace::UserspaceRelay;
 use viaduct_media::xdp::{self, XdpRelay};
 use viaduct_media::{Executor, Service};
 
 use self::file::{Kept, KeptFile};
+use self::nodes::Nodes;
 use crate::config::{Config, KernelUse, MediaConfig};
 use crate::control::{MediaCall, MediaLeg, MediaStream, Refusal};
+use crate::metrics::Metrics;
 use crate::privileges::Keeper;
 use crate::worker::core::Clock;
 
@@ -30,15 +35,22 @@ const TURN: Duration = Duration::from_secs(1);
 const MOST_LISTED: usize = 10_000;
 
 /// The relay of a router.
-pub(super) struct Media {
+pub(super) enum Media {
+    /// Of this machine.
+    Here(Here),
+    /// Nodes elsewhere.
+    Nodes(Nodes),
+}
+
+/// The relay of this machine.
+pub(super) struct Here {
     service: Arc<Service>,
     file: Arc<KeptFile>,
     kernel: KernelUse,
 }
 
 impl Media {
-    /// Opens the relay, goes on with the calls an earlier process has kept in the state folder, and
-    /// looks after them; `None`: the configuration has none. `keeper` may speak to the kernel module;
+    /// Opens the relay; `None`: the configuration has none. `keeper` may speak to the kernel module;
     /// with `table`, the program behind it has settled sessions.
     pub(super) fn open(
         whole: &Config,
@@ -47,6 +59,67 @@ impl Media {
         events: Sender<Event>,
         keeper: Keeper,
     ) -> anyhow::Result<Option<Media>> {
+        if let Some(config) = &whole.rtpengine {
+            let nodes = Nodes::open(config, &whole.state_dir, clock, events)?;
+            return Ok(Some(Media::Nodes(nodes)));
+        }
+        Ok(Here::open(whole, clock, table, events, keeper)?.map(Media::Here))
+    }
+
+    /// What the engine asks.
+    pub(super) fn relay(&self) -> Arc<dyn viaduct_engine::media::Media> {
+        match self {
+            Media::Here(here) => Arc::<Service>::clone(&here.service),
+            Media::Nodes(nodes) => Arc::<NgRelay>::clone(&nodes.relay),
+        }
+    }
+
+    /// Who asks nodes elsewhere.
+    pub(super) fn nodes(&self) -> Option<Arc<NgRelay>> {
+        match self {
+            Media::Here(_) => None,
+            Media::Nodes(nodes) => Some(Arc::clone(&nodes.relay)),
+        }
+    }
+
+    /// What relays, and how much: a line for people.
+    pub(super) fn words(&self) -> String {
+        match self {
+            Media::Here(here) => here.words(),
+            Media::Nodes(nodes) => nodes.words(),
+        }
+    }
+
+    /// Tells who knows the counters.
+    pub(super) fn watch(&self, metrics: &Metrics) {
+        match self {
+            Media::Here(here) => metrics.watch_media(here.numbers()),
+            Media::Nodes(nodes) => {
+                metrics.watch_media(nodes.numbers());
+                let relay = Arc::clone(&nodes.relay);
+                metrics.watch_media_nodes(move || relay.numbers());
+            }
+        }
+    }
+
+    /// The router ends. Calls wait for the next one; those of nodes go on there.
+    pub(super) fn close(&self, now: Now) {
+        match self {
+            Media::Here(here) => here.close(now),
+            Media::Nodes(nodes) => nodes.close(),
+        }
+    }
+}
+
+impl Here {
+    /// Goes on with the calls an earlier process has kept in the state folder, and looks after them.
+    fn open(
+        whole: &Config,
+        clock: &Arc<Clock>,
+        table: Option<xdp::Table>,
+        events: Sender<Event>,
+        keeper: Keeper,
+    ) -> anyhow::Result<Option<Here>> {
         let Some(config) = &whole.media else { return Ok(None) };
         for interface in &config.service.interfaces {
             // What cannot be bound now would fail call by call.
@@ -69,17 +142,12 @@ impl Media {
         module.apply(config.kernel, owner, &config.steering)?;
         let service = Arc::new(service);
         watch(&service, clock)?;
-        Ok(Some(Media { service, file, kernel: config.kernel }))
-    }
-
-    /// What the engine asks.
-    pub(super) fn relay(&self) -> Arc<dyn viaduct_engine::media::Media> {
-        Arc::clone(&self.service) as Arc<dyn viaduct_engine::media::Media>
+        Ok(Some(Here { service, file, kernel: config.kernel }))
     }
 
     /// `kernel module, 12 sessions`; `user space, 12 sessions: the kernel module is not loaded`;
     /// `XDP, 12 sessions; ...` where the program in front of the stack has some.
-    pub(super) fn words(&self) -> String {
+    fn words(&self) -> String {
         let Carrying { xdp, kernel, userspace, has_kernel, why, .. } = self.service.carrying();
         let others = match (self.kernel, has_kernel) {
             (KernelUse::Off, _) => format!("user space, {userspace} sessions: kernel = \"off\""),
@@ -93,13 +161,12 @@ impl Media {
     }
 
     /// Who knows the counters.
-    pub(super) fn numbers(&self) -> impl Fn() -> Numbers + Send + Sync + 'static {
+    fn numbers(&self) -> impl Fn() -> Numbers + Send + Sync + 'static {
         let (service, file) = (Arc::clone(&self.service), Arc::clone(&self.file));
         move || Numbers { kept: file.kept(), ..service.numbers() }
     }
 
-    /// The router ends. Calls wait for the next one.
-    pub(super) fn close(&self, now: Now) {
+    fn close(&self, now: Now) {
         self.service.close(now);
         self.file.close();
     }
@@ -202,7 +269,10 @@ fn watch(service: &Arc<Service>, clock: &Arc<Clock>) -> anyhow::Result<()> {
 }
 
 pub(super) fn list(media: Option<&Media>, clock: &Clock) -> Result<Vec<MediaCall>, Refusal> {
-    let calls = need(media)?.list(clock.now(), MOST_LISTED);
+    let calls = match need(media)? {
+        Media::Here(here) => here.service.list(clock.now(), MOST_LISTED),
+        Media::Nodes(nodes) => nodes.relay.list(MOST_LISTED),
+    };
     Ok(calls.iter().map(entry).collect())
 }
 
@@ -211,7 +281,10 @@ pub(super) fn show(
     clock: &Clock,
     call_id: &str,
 ) -> Result<Vec<MediaCall>, Refusal> {
-    let calls = need(media)?.show(clock.now(), call_id.as_bytes());
+    let calls = match need(media)? {
+        Media::Here(here) => here.service.show(clock.now(), call_id.as_bytes()),
+        Media::Nodes(nodes) => nodes.relay.show(call_id.as_bytes()),
+    };
     if calls.is_empty() {
         return Err(unknown(call_id));
     }
@@ -219,15 +292,16 @@ pub(super) fn show(
 }
 
 pub(super) fn kill(media: Option<&Media>, clock: &Clock, call_id: &str) -> Result<usize, Refusal> {
-    match need(media)?.kill(clock.now(), call_id.as_bytes()) {
-        0 => Err(unknown(call_id)),
-        ended => Ok(ended),
-    }
+    let ended = match need(media)? {
+        Media::Here(here) => here.service.kill(clock.now(), call_id.as_bytes()),
+        Media::Nodes(nodes) => nodes.relay.kill(call_id.as_bytes()),
+    };
+    if ended == 0 { Err(unknown(call_id)) } else { Ok(ended) }
 }
 
-fn need(media: Option<&Media>) -> Result<&Service, Refusal> {
-    let media = media.map(|media| &*media.service);
-    media.ok_or_else(|| Refusal::Conflict("the configuration has no [[media.address]]".to_owned()))
+fn need(media: Option<&Media>) -> Result<&Media, Refusal> {
+    let none = "the configuration has no [[media.address]] and no media nodes";
+    media.ok_or_else(|| Refusal::Conflict(none.to_owned()))
 }
 
 fn unknown(call_id: &str) -> Refusal {
@@ -241,6 +315,7 @@ fn entry(call: &CallEntry) -> MediaCall {
         callee_tag: call.callee_tag.to_string(),
         age_s: call.view.age_s,
         answered: call.view.answered,
+        node: call.node.map(|node| node.to_string()),
         streams: call.view.streams.iter().map(stream).collect(),
     }
 }
