@@ -12,7 +12,12 @@ case " $* " in
     # What runs while others are built has no libFuzzer to link with; questions are no builds.
     *" build_script_"* | *" proc-macro "* | *" --print"*) exec "$rustc" "$@" ;;
 esac
-exec "$rustc" "$@" -Copt-level=3 -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks \
+case ${CARGO_PKG_NAME-} in
+    # Large, and of them the configuration alone is run.
+    viaduct | viaduct-location | viaduct-transport) level=1 ;;
+    *) level=3 ;;
+esac
+exec "$rustc" "$@" -Copt-level=$level -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks \
     -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
