@@ -4,9 +4,10 @@
 # usage: fuzz.sh SECONDS [NAME...]      so long for each target; only the targets named, if any
 #
 # Stable Rust: the coverage instrumentation libFuzzer needs is switched on by compiler flags, so
-# neither nightly nor cargo-fuzz is asked for. What was found interesting is kept in
-# target/fuzz/corpus/NAME and used as the seed next time; a crash leaves its input there too, says
-# how to repeat it, and ends the run with an error.
+# neither nightly nor cargo-fuzz is asked for. Our own crates have it (fuzz-rustc.sh); those of others
+# are what `make test` has built of them, so that even the WebAssembly engine costs nothing here. What
+# was found interesting is kept in target/fuzz/corpus/NAME and used as the seed next time; a crash
+# leaves its input there too, says how to repeat it, and ends the run with an error.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -18,15 +19,12 @@ if ! command -v c++ >/dev/null; then
         | tee -a "${VIADUCT_SKIPPED:-/dev/null}" >&2
     exit 0
 fi
-host=$(rustc -vV | sed -n 's/^host: //p')
-work=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
-flags=(-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4
-       -Cllvm-args=-sanitizer-coverage-inline-8bit-counters
-       -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares
-       -Ccodegen-units=1 -Cdebug-assertions -Coverflow-checks --cfg=fuzzing)
+target=${CARGO_TARGET_DIR:-$PWD/target}
+work=$target/fuzz
 
-# Name and seeds of each target that is wanted.
+# Name and seeds of each target that is wanted, and how cargo is asked for it.
 programs=()
+wanted=()
 for manifest in router/*/fuzz/Cargo.toml; do
     [ -e "$manifest" ] || continue
     names=()
@@ -40,19 +38,23 @@ for manifest in router/*/fuzz/Cargo.toml; do
             | tee -a "${VIADUCT_SKIPPED:-/dev/null}" >&2
         continue
     fi
-    # --target keeps the flags away from build scripts and macros, which could not link with them.
-    CARGO_TARGET_DIR=$work RUSTFLAGS="${flags[*]}" \
-        cargo build --release --bins --manifest-path "$manifest" --target "$host"
-    for name in "${names[@]}"; do programs+=("$name $(dirname "$manifest")/seeds/$name"); done
+    wanted+=(--features "$(sed -n '0,/^name *= *"\(.*\)"/s//\1/p' "$manifest")/fuzz")
+    for name in "${names[@]}"; do
+        programs+=("$name $(dirname "$manifest")/seeds/$name")
+        wanted+=(--bin "$name")
+    done
 done
 [ ${#programs[@]} -gt 0 ] || { echo "fuzz: no such target: ${*:-none at all}" >&2; exit 1; }
+# The whole workspace, so that cargo gives other people's crates the features `make test` gave them.
+RUSTC_WORKSPACE_WRAPPER=$PWD/tests/setup/fuzz-rustc.sh CARGO_INCREMENTAL=0 \
+    cargo build --workspace "${wanted[@]}"
 
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 
 # One target; what it says comes as a whole when it is over.
 run() {
-    local name=$1 seeds=$2 corpus=$work/corpus/$1 program=$work/$host/release/$1
+    local name=$1 seeds=$2 corpus=$work/corpus/$1 program=$target/debug/$1
     mkdir -p "$corpus"
     # Where to begin from, kept in the source; libFuzzer writes to the first folder only.
     local folders=("$corpus")

@@ -399,6 +399,31 @@ fn rfc_3261_22_3_a_proxy_challenges_with_407_and_forwards_without_its_credential
     assert!(left[0].contains("other.example"));
 }
 
+/// Their removal is an edit that no bound counts.
+#[test]
+fn credentials_are_removed_once_however_often_they_are_checked() {
+    let settings = Settings { auth: Some(auth()), ..settings() };
+    let mut world = World::with(settings, &[Phase::Request], |_, run: &mut Run| {
+        for _ in 0..100 {
+            match run.check_auth(Role::Proxy, None) {
+                Ok(_) => {}
+                Err(AuthFault::Ask) => return Ok(Verdict::Ask { fallback: 503 }),
+                Err(_) => {
+                    run.challenge(Role::Proxy, None, false).unwrap();
+                    return Ok(Verdict::Answered);
+                }
+            }
+        }
+        Ok(Verdict::Reply { status: 200 + run.effects.edits.len() as u16, reason: "".into() })
+    });
+    world.users = vec![("alice", "example.com", "secret")];
+    let mut phone = phone();
+    let call = request("INVITE", "sip:bob@example.com", ALICE, "once1", "");
+    phone.challenged(&world.udp(ALICE, &call)[0]);
+    let sent = world.udp(ALICE, &phone.call("once2"));
+    assert_eq!(sent.last().unwrap().status(), 201, "one edit");
+}
+
 #[test]
 fn an_invite_is_never_taken_for_its_own_replay() {
     let mut world = world();

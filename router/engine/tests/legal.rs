@@ -6,20 +6,17 @@
 
 mod world;
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 use viaduct_engine::auth::{AuthFault, Role};
-use viaduct_engine::dispatcher::{DestinationConfig, Dispatcher, Thresholds};
 use viaduct_engine::http::{HttpFault, HttpMethod, HttpOrigin, HttpRequest, HttpResponse};
-use viaduct_engine::media::{Action, CallView, Handled, Media, MediaFault, MediaFlags};
-use viaduct_engine::media::{MediaMessage, MediaOrder, Order, Tags};
+use viaduct_engine::media::Action;
 use viaduct_engine::registrar::{BindingFilter, LookupFlags, SaveFlags};
 use viaduct_engine::run::{AddPathMode, ReplyLines, SelectBy};
-use viaduct_engine::{Now, Phase, PolicyFailure, Run, Settings, Shared, Verdict};
-use viaduct_message::{Head, HeaderName, Limits, Message};
-use world::{ALICE, BOB, CAROL, Sent, World, auth, settings};
+use viaduct_engine::{Phase, PolicyFailure, Run, Verdict};
+use world::furnished::furnished;
+use world::{ALICE, BOB, Sent, World, legal};
 
 /// One call of a host function: of every interface all that change something, or end the run.
 #[derive(Clone, Debug)]
@@ -161,47 +158,6 @@ fn edit(call: &Call, run: &mut Run) {
     }
 }
 
-/// A relay that makes every description longer; about every other one it has to be asked.
-#[derive(Default)]
-struct Relay(AtomicBool);
-
-impl Media for Relay {
-    fn handle(
-        &self,
-        _: Now,
-        order: &Order,
-        message: &MediaMessage<'_>,
-    ) -> Result<Handled, MediaFault> {
-        if order.action != Action::Delete && self.0.fetch_not(Ordering::Relaxed) {
-            return Ok(Handled::Ask(Arc::new(MediaOrder::new(order, message))));
-        }
-        Ok(Handled::Done(Some([message.body, b"a=relayed\r\n"].concat())))
-    }
-    fn refused(&self, _: Now, _: Tags<'_>, _: Option<u32>) {}
-    fn query(&self, _: Now, _: Tags<'_>) -> Option<CallView> {
-        None
-    }
-    fn check(&self, _: &MediaFlags) -> Result<(), String> {
-        Ok(())
-    }
-}
-
-/// A router that has all a policy can ask for.
-fn furnished() -> Settings {
-    let gateways = [BOB, CAROL].map(|address| DestinationConfig {
-        set: "gateways".into(),
-        uri: format!("sip:{address}").into(),
-        weight: 1,
-        priority: 0,
-        attributes: "".into(),
-    });
-    let media: Arc<dyn Media> = Arc::new(Relay::default());
-    let dispatcher = Dispatcher::new(gateways, Thresholds::default());
-    let shared =
-        Shared { media: Some(media), dispatcher: Arc::new(dispatcher), ..Shared::default() };
-    Settings { auth: Some(auth()), shared, ..settings() }
-}
-
 /// Texts that try to break out: controls, delimiters, half UTF-8 sequences of meaning.
 fn nasty() -> impl Strategy<Value = String> {
     prop_oneof![
@@ -309,83 +265,29 @@ fn request(method: &str, branch: u32) -> String {
 
 /// `text` as `rsip` can read it. Its tokenizer takes nothing but token characters in the parameters of
 /// a Request-URI (RFC 3261 25.1 has `[ ] / : & + $ ( )` too) and any other scheme for a SIP-URI with
-/// strange parameters. So the URI is looked at here, and what it misreads of one that is legal is
-/// masked. `Err` tells what is wrong with the URI.
-fn for_rsip(text: &str) -> Result<String, String> {
-    let (line, rest) = text.split_once("\r\n").ok_or("no first line")?;
-    let words: Vec<&str> = line.split(' ').collect();
-    let &[method, uri, version] = words.as_slice() else {
-        return if line.starts_with("SIP/2.0 ") {
-            Ok(text.to_owned())
-        } else {
-            Err(line.to_owned())
-        };
-    };
-    if method == "SIP/2.0" {
-        return Ok(text.to_owned());
-    }
-    // `#` is for service codes as phones dial them (`chars.rs` of the scanner).
-    let of_uri = |c: char| c.is_ascii_alphanumeric() || "-_.!~*'();/?:@&=+$,%[]#".contains(c);
-    let (scheme, after) = uri.split_once(':').ok_or("a Request-URI without a scheme")?;
-    if !uri.chars().all(of_uri) || after.is_empty() {
-        return Err(format!("Request-URI {uri:?}"));
-    }
+/// strange parameters. What it misreads of one that is legal is masked.
+fn for_rsip(text: &str) -> String {
+    let Some((method, uri, rest)) = legal::request_line(text) else { return text.to_owned() };
+    let scheme = uri.split(':').next().unwrap();
     let uri = if scheme.eq_ignore_ascii_case("sip") || scheme.eq_ignore_ascii_case("sips") {
         let (address, parameters) = uri.split_at(uri.find(';').unwrap_or(uri.len()));
         address.to_owned() + &parameters.replace(|c: char| "[]/:&+$()".contains(c), "x")
     } else {
         "sip:another.scheme".to_owned()
     };
-    Ok(format!("{method} {uri} {version}\r\n{rest}"))
+    format!("{method} {uri} {rest}")
 }
 
 /// Why a message is illegal.
 fn fault_of(sent: &Sent) -> Option<String> {
-    let bytes = sent.text.as_bytes();
-    let mut head = Head::new();
-    if let Err(fault) = head.scan(bytes, &Limits::default()) {
-        return Some(format!("our scanner: {fault}"));
-    }
-    let message = Message::new(bytes, &head);
-    match for_rsip(&sent.text) {
-        Err(fault) => return Some(fault),
-        Ok(text) => {
-            if let Err(error) = rsip::SipMessage::try_from(text.as_bytes()) {
-                return Some(format!("rsip: {error}"));
-            }
-        }
-    }
-    let (lines, body) = sent.text.split_once("\r\n\r\n")?;
-    for name in [
-        HeaderName::From,
-        HeaderName::To,
-        HeaderName::CallId,
-        HeaderName::CSeq,
-        HeaderName::ContentLength,
-    ] {
-        let count = message.lines_of(name).count();
-        if count != 1 {
-            return Some(format!("{count} lines of {name:?}"));
-        }
-    }
-    let told = message.lines_of(HeaderName::ContentLength).next()?.value.of(bytes);
-    if std::str::from_utf8(told).ok()?.trim().parse() != Ok(body.len()) {
-        return Some("Content-Length is another than the body's".to_owned());
-    }
-    if message.is_request() && message.lines_of(HeaderName::MaxForwards).count() != 1 {
-        return Some("Max-Forwards".to_owned());
+    if let Some(fault) = legal::fault_of(&sent.bytes) {
+        return Some(fault);
     }
     if !sent.headers("Injected").is_empty() {
         return Some("a header was injected".to_owned());
     }
-    let control = |c: char| c.is_control() && c != '\t';
-    if lines.split("\r\n").any(|line| line.contains(control)) {
-        return Some("a control character".to_owned());
-    }
-    if bytes.len() > 65_535 {
-        return Some("longer than any datagram".to_owned());
-    }
-    None
+    let error = rsip::SipMessage::try_from(for_rsip(&sent.text).as_bytes()).err()?;
+    Some(format!("rsip: {error}"))
 }
 
 fn check(sent: &[Sent]) {

@@ -5,8 +5,9 @@
 use std::path::Path;
 
 use viaduct_policy::manifest::Interface;
+use viaduct_policy::testing::host_functions;
 use viaduct_policy::{PolicyCatalog, package};
-use wit_parser::{Docs, Resolve, TypeDefKind};
+use wit_parser::{Docs, Resolve, TypeDefKind, WorldItem};
 
 fn contract() -> Resolve {
     let mut resolve = Resolve::default();
@@ -68,6 +69,24 @@ fn every_host_interface_can_be_granted_and_no_other() {
     imported.sort();
     granted.sort();
     assert_eq!(imported, granted);
+}
+
+/// What fuzz targets call is all that a guest can call.
+#[test]
+fn a_bare_guest_can_call_every_function_of_the_contract() {
+    let resolve = contract();
+    let (_, world) = resolve.worlds.iter().find(|(_, world)| world.name == "policy").unwrap();
+    let mut functions: Vec<String> = Vec::new();
+    for item in world.imports.values() {
+        let WorldItem::Interface { id, .. } = item else { panic!("{item:?}") };
+        let interface = &resolve.interfaces[*id];
+        let of = interface.name.as_deref().unwrap();
+        functions.extend(interface.functions.keys().map(|name| format!("{of}.{name}")));
+    }
+    let mut called: Vec<&str> = host_functions().collect();
+    functions.sort();
+    called.sort();
+    assert_eq!(called, functions);
 }
 
 /// A component as it was built when the contract was frozen: it imports every function there was, with

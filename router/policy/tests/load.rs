@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::{Guest, MAKES_RESOURCES, by_hand, core, manifest};
 use viaduct_policy::{CatalogError, LoadError, PackageError, PolicyCatalog, package};
 
@@ -181,4 +183,35 @@ fn a_module_that_does_not_fit_the_contract_is_not_built() {
     let bare = wat::parse_str("(module (import \"env\" \"puts\" (func)))").unwrap();
     let error = package::build(&bare, &manifest("")).unwrap_err().to_string();
     wanted(&error, "not a module of the policy contract");
+}
+
+/// What the fuzz target `components` begins from; VIADUCT_WRITE=1 writes it anew.
+#[test]
+fn seeds_of_the_fuzz_target_are_components_that_can_be_deployed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/components");
+    let imports = r#"(import "viaduct:policy/log@1.0.0" "write" (func $log (param i32 i32 i32)))
+        (import "viaduct:policy/routing@1.0.0" "add-target"
+          (func $target (param i32 i32 i32 i32)))"#;
+    let on_request = "(call $log (i32.const 2) (i32.const 200) (i32.const 5))
+        (call $target (i32.const 205) (i32.const 17) (i32.const 1000) (i32.const 16))
+        (drop (memory.grow (i32.const 1)))
+        (block (result i32) (i32.store8 (i32.const 0) (i32.const 0)) (i32.const 0))";
+    let rest = r#"(data (i32.const 200) "hellosip:bob@192.0.2.4")"#;
+    let calling = Guest { imports, on_request, rest, ..Guest::default() };
+    let grants = "phases = [\"on-request\", \"on-failure\"]\n[grants]\nlog = true\nrouting = true\n\
+                  [limits]\nfuel = 100_000\nmemory_bytes = 131_072\n[settings]\na = \"b\"\n";
+    for (name, component) in [
+        ("lean", Guest::default().build(&manifest(""))),
+        ("calling", calling.build(&manifest(grants))),
+    ] {
+        PolicyCatalog::in_memory().unwrap().deploy(&component).unwrap();
+        // What a fuzzer is given whole.
+        assert!(component.len() < 8192, "{name}: {} bytes", component.len());
+        let file = folder.join(name);
+        if std::env::var_os("VIADUCT_WRITE").is_some() {
+            std::fs::write(&file, &component).unwrap();
+        }
+        let seed = std::fs::read(&file).unwrap();
+        PolicyCatalog::in_memory().unwrap().deploy(&seed).unwrap_or_else(|e| panic!("{name}: {e}"));
+    }
 }

@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: file, line, key, problem, and what is allowed.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 /// One fault.
@@ -20,11 +20,28 @@ pub struct ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.key.is_empty() {
-            write!(out, "`{}` ", self.key)?;
+            write!(out, "`{}` ", OneLine(&self.key))?;
         }
-        out.write_str(&self.problem)?;
+        write!(out, "{}", OneLine(&self.problem))?;
         if !self.allowed.is_empty() {
-            write!(out, "; allowed: {}", self.allowed)?;
+            write!(out, "; allowed: {}", OneLine(&self.allowed))?;
+        }
+        Ok(())
+    }
+}
+
+/// A text whose control characters are written as escapes: a key in quotes can hold any, and a
+/// terminal would obey them.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for char in self.0.chars() {
+            if char.is_control() {
+                write!(out, "{}", char.escape_default())?;
+            } else {
+                out.write_char(char)?;
+            }
         }
         Ok(())
     }

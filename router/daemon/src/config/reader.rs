@@ -317,8 +317,8 @@ impl<'s, 'd> Section<'s, 'd> {
 fn written(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => quoted(text),
-        DeValue::Integer(number) => number.to_string(),
-        DeValue::Float(number) => number.to_string(),
+        DeValue::Integer(number) => cut(number.to_string()),
+        DeValue::Float(number) => cut(number.to_string()),
         DeValue::Boolean(flag) => flag.to_string(),
         DeValue::Datetime(date) => date.to_string(),
         DeValue::Array(_) => "a list".to_owned(),
@@ -328,13 +328,15 @@ fn written(value: &DeValue<'_>) -> String {
 
 /// A text in quotes, cut to what fits a line.
 pub(crate) fn quoted(text: &impl Display) -> String {
+    format!("{:?}", cut(text.to_string()))
+}
+
+fn cut(text: String) -> String {
     const LONGEST: usize = 60;
-    let text = text.to_string();
-    if text.chars().count() <= LONGEST {
-        return format!("{text:?}");
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
+        None => text,
     }
-    let head: String = text.chars().take(LONGEST).collect();
-    format!("{:?}", format!("{head}..."))
 }
 
 fn without_indexes(name: &str) -> String {

@@ -59,12 +59,24 @@ fn every_fault_names_file_line_key_and_what_is_allowed() {
         ("[log]\nformat = \"xml\"\n", "`log.format` is \"xml\"; allowed: \"text\", \"json\""),
         ("workers = 1\nworkers = 2\n", "v.toml:2: is no TOML: duplicate key"),
         ("workers = \n", "v.toml:1: is no TOML: "),
+        // What a terminal would obey, or what would look like a fault of its own.
+        ("\"a\\n\\u001b[2J\" = 1\n", "v.toml:1: `a\\n\\u{1b}[2J` is not a key here; allowed: "),
     ];
     for (text, expected) in table {
         let message = refusal(&format!("{text}{LISTEN}"));
         assert!(message.contains(expected), "{text}\ngave: {message}\nnot:  {expected}");
+        assert!(!message.contains(char::is_control), "{message:?}");
         assert!(message.starts_with("/etc/viaduct/v.toml:"), "{message}");
         assert_eq!(message.lines().count(), 1, "one fault, one line: {message}");
+    }
+}
+
+/// TOML says of a number only that it begins like one.
+#[test]
+fn a_number_of_any_length_with_anything_in_it_is_told_in_one_short_line() {
+    for number in ["9".repeat(10_000), format!("1{}", "\0".repeat(1000)), "1.5".repeat(500)] {
+        let message = refusal(&format!("workers = {number}\n{LISTEN}"));
+        assert!(message.len() < 1000 && !message.contains(char::is_control), "{message:?}");
     }
 }
 

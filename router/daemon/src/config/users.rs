@@ -49,7 +49,8 @@ pub fn load(file: &Path) -> Result<UserTable, ConfigErrors> {
     parse(&text).map_err(|errors| ConfigErrors::new(file, errors))
 }
 
-fn parse(text: &str) -> Result<UserTable, Vec<ConfigError>> {
+/// Reads and checks what such a file holds.
+pub fn parse(text: &str) -> Result<UserTable, Vec<ConfigError>> {
     let sheet = Sheet::new(text);
     let (document, faults) = DeTable::parse_recoverable(text);
     for fault in &faults {

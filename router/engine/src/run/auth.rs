@@ -260,8 +260,12 @@ impl Run {
         let message = Message::new(&self.bytes, &self.head);
         for line in message.lines_of(HeaderName::ProxyAuthorization).take(MOST_LINES) {
             let value = AuthParams::parse(line.value.of(message.bytes()));
-            if value.is_some_and(|value| is_for(&value, realm)) {
-                self.effects.edits.push(HeaderEdit::RemoveLine { whole: line.whole });
+            let edit = HeaderEdit::RemoveLine { whole: line.whole };
+            // Once, however often a policy checks: these count towards no bound.
+            if value.is_some_and(|value| is_for(&value, realm))
+                && !self.effects.edits.contains(&edit)
+            {
+                self.effects.edits.push(edit);
             }
         }
     }

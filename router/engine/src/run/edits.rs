@@ -36,7 +36,7 @@ impl Run {
     /// Stages a header of the forwarded message.
     pub fn add_header(&mut self, name: &str, value: &str) -> Result<(), EditFault> {
         check_header(name, value)?;
-        self.room_for(name.len().saturating_add(value.len()))?;
+        self.room_for(1, name.len().saturating_add(value.len()))?;
         let (name, value) = (name.as_bytes().into(), value.as_bytes().into());
         self.effects.edits.push(HeaderEdit::Add { name, value });
         Ok(())
@@ -45,7 +45,7 @@ impl Run {
     /// Stages the removal of a header from the forwarded message; how many lines it has.
     pub fn remove_header(&mut self, name: &str) -> Result<usize, EditFault> {
         check_header(name, "")?;
-        self.room_for(name.len())?;
+        self.room_for(1, name.len())?;
         let count = self.message().lines_by_label(name.as_bytes()).count();
         self.effects.edits.push(HeaderEdit::Remove { name: name.as_bytes().into() });
         Ok(count)
@@ -125,14 +125,16 @@ impl Run {
         Ok(())
     }
 
-    fn room_for(&self, more: usize) -> Result<(), EditFault> {
+    /// Is there room for so many more edits, and for so many bytes of them?
+    pub(super) fn room_for(&self, edits: usize, bytes: usize) -> Result<(), EditFault> {
         let used = self.effects.edits.iter().fold(0usize, |sum, edit| match edit {
             HeaderEdit::Add { name, value } => sum.saturating_add(name.len() + value.len()),
             HeaderEdit::Remove { name } => sum.saturating_add(name.len()),
             HeaderEdit::RemoveLine { .. } => sum,
         });
-        let fits = used.saturating_add(more) <= MAX_BYTES;
-        if fits && self.effects.edits.len() < MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }
+        let fits = used.saturating_add(bytes) <= MAX_BYTES;
+        let count = self.effects.edits.len().saturating_add(edits);
+        if fits && count <= MAX_EDITS { Ok(()) } else { Err(EditFault::TooLarge) }
     }
 }
 

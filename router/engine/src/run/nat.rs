@@ -67,6 +67,8 @@ impl Run {
     /// does. False where there is no single SIP URI, or it names that address already.
     pub fn fix_nat_contact(&mut self) -> Result<bool, EditFault> {
         let Some(value) = self.fixed_contact() else { return Ok(false) };
+        // Both or none: without the second the request would have no Contact.
+        self.room_for(2, value.len().saturating_add(2 * "Contact".len()))?;
         self.remove_header("Contact")?;
         self.effects.edits.push(HeaderEdit::Add { name: b"Contact"[..].into(), value });
         Ok(true)

@@ -5,7 +5,9 @@
 #![allow(clippy::indexing_slicing, clippy::type_complexity)]
 
 pub mod corpus;
+pub mod furnished;
 pub mod game;
+pub mod legal;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -33,7 +35,9 @@ pub const CAROL: &str = "192.0.2.13:5066";
 pub struct Sent {
     pub to: SocketAddr,
     pub transport: Transport,
+    /// Bytes that are no UTF-8 became U+FFFD.
     pub text: String,
+    pub bytes: Vec<u8>,
     pub token: Token,
     pub flow: Flow,
     pub may_open: bool,
@@ -127,8 +131,8 @@ impl Policy for Closure {
     }
 }
 
-pub struct World {
-    pub engine: Engine<Closure>,
+pub struct World<P: Policy = Closure> {
+    pub engine: Engine<P>,
     pub map: Arc<Map>,
     pub now: Now,
     pub names: HashMap<String, Vec<Hop>>,
@@ -206,9 +210,19 @@ impl World {
         phases: &[Phase],
         decide: impl FnMut(Phase, &mut Run) -> Result<Verdict, PolicyFailure> + Send + 'static,
     ) -> World {
+        World::of_policy(settings, Closure { phases: phases.to_vec(), decide: Box::new(decide) })
+    }
+
+    pub fn flow(from: &str, transport: Transport) -> Flow {
+        let conn = if transport == Transport::Udp { ConnId::NONE } else { ConnId::new(3, 77) };
+        Flow { transport, local: US.parse().unwrap(), remote: from.parse().unwrap(), conn }
+    }
+}
+
+impl<P: Policy> World<P> {
+    pub fn of_policy(settings: Settings, policy: P) -> World<P> {
         let map = Arc::new(Map::default());
         let location: Arc<dyn Location> = Arc::<Map>::clone(&map);
-        let policy = Closure { phases: phases.to_vec(), decide: Box::new(decide) };
         World {
             engine: Engine::new(Arc::new(settings), location, policy, 42),
             map,
@@ -222,11 +236,6 @@ impl World {
             http: Err(HttpFault::Unreachable),
             users: Vec::new(),
         }
-    }
-
-    pub fn flow(from: &str, transport: Transport) -> Flow {
-        let conn = if transport == Transport::Udp { ConnId::NONE } else { ConnId::new(3, 77) };
-        Flow { transport, local: US.parse().unwrap(), remote: from.parse().unwrap(), conn }
     }
 
     pub fn udp(&mut self, from: &str, text: &str) -> Vec<Sent> {
@@ -274,6 +283,7 @@ impl World {
                     to: flow.remote,
                     transport: flow.transport,
                     text: String::from_utf8_lossy(&buffer).into_owned(),
+                    bytes: buffer,
                     token,
                     flow,
                     may_open,

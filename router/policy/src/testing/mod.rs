@@ -3,11 +3,14 @@
 //!
 //! This module has the sandbox of the tests ([`TestRunner`]), the router's side as a trait
 //! ([`RouterUnderTest`]) that the daemon implements with a real engine, and [`Recording`], which
-//! notes what each run of the policy decided.
+//! notes what each run of the policy decided. [`BareGuest`] is for tests of the host itself.
 
+mod bare;
+mod calls;
 mod recording;
 mod runner;
 
+pub use bare::{Arguments, BareGuest, Script, host_functions};
 pub use recording::{Probe, RecordedRun, Recording};
 pub use runner::{Outcome, TestError, TestResult, TestRunner, selected};
 

@@ -54,26 +54,7 @@ impl Instance {
         let status = run.status();
         self.store.data_mut().begin(run);
         let result = self.guarded(phase, request, status);
-        let guest = self.store.data_mut();
-        let Some(mut run) = guest.end() else {
-            // `begin` has put it there, and host functions only borrow it.
-            unreachable!("the run is where it was put")
-        };
-        let result = match result {
-            // The host function has stopped the guest; the engine will run it again.
-            Err(_) if run.asked().is_some() => {
-                let fallback = guest.manifest.fallback.status_without_fact();
-                guest.restore_vars(&mut run);
-                return (run, Ok(Verdict::Ask { fallback }));
-            }
-            Ok(returned) => returned.check(&run).map_err(|garbage| Failure::garbage(&garbage)),
-            Err(error) => Err(Failure::of_call(&error, guest.memory.refused)),
-        };
-        if result.is_err() {
-            guest.restore_vars(&mut run);
-            run.discard();
-        }
-        (run, result)
+        settle(self.store.data_mut(), result)
     }
 
     fn guarded(
@@ -116,8 +97,35 @@ impl Instance {
     }
 }
 
+/// Takes the run back from a guest that has ended, and judges what it returned. Of a run that has
+/// failed, or asks for a fact, nothing is left.
+pub(crate) fn settle(
+    guest: &mut Guest,
+    result: Result<Returned, Error>,
+) -> (Box<Run>, Result<Verdict, Failure>) {
+    let Some(mut run) = guest.end() else {
+        // `begin` has put it there, and host functions only borrow it.
+        unreachable!("the run is where it was put")
+    };
+    let result = match result {
+        // The host function has stopped the guest; the engine will run it again.
+        Err(_) if run.asked().is_some() => {
+            let fallback = guest.manifest.fallback.status_without_fact();
+            guest.restore_vars(&mut run);
+            return (run, Ok(Verdict::Ask { fallback }));
+        }
+        Ok(returned) => returned.check(&run).map_err(|garbage| Failure::garbage(&garbage)),
+        Err(error) => Err(Failure::of_call(&error, guest.memory.refused)),
+    };
+    if result.is_err() {
+        guest.restore_vars(&mut run);
+        run.discard();
+    }
+    (run, result)
+}
+
 /// What came back, not judged yet.
-enum Returned {
+pub(crate) enum Returned {
     Request(crate::bindings::policy::exports::viaduct::policy::handler::Verdict),
     Branch(crate::bindings::policy::exports::viaduct::policy::handler::BranchVerdict),
     Reply(crate::bindings::policy::exports::viaduct::policy::handler::ReplyVerdict),

@@ -114,3 +114,14 @@ fn a_fixed_contact_names_the_source_and_keeps_the_rest() {
     let expected = "<sip:a@198.51.100.7:40000;transport=tcp>";
     assert_eq!(fixed(&mut stream).as_deref(), Some(expected));
 }
+
+/// Edits have a bound, and a request whose Contact were only removed would be illegal.
+#[test]
+fn a_contact_that_cannot_be_written_anew_stays() {
+    let mut run = run("192.0.2.9", "<sip:a@192.0.2.9>", "192.0.2.9");
+    for _ in 0..63 {
+        run.add_header("X-One", "1").unwrap();
+    }
+    assert_eq!(run.fix_nat_contact(), Err(EditFault::TooLarge));
+    assert_eq!(run.effects.edits.len(), 63);
+}
