@@ -93,14 +93,8 @@ pub(super) fn read(
     let kernel = s.choice("kernel", &uses, ("auto", KernelUse::Auto));
     let grace_s = small(s.number("grace_s", 1..=86_400, 60));
     let xdp = s.choice("xdp", &[("auto", true), ("off", false)], ("off", false));
-    let mut steering_section = s.section("steering");
-    let steering = steering::read(&mut steering_section, listeners);
-    steering_section.close();
-    let mut interfaces = Vec::new();
-    for mut address in s.sections("address", MOST_ADDRESSES) {
-        interfaces.extend(interface(&mut address));
-        address.close();
-    }
+    let steering = steering::read(s, listeners);
+    let interfaces = interfaces(s);
     let client = rtpengine(s);
     let service = Config {
         interfaces,
@@ -182,6 +176,15 @@ fn node_address(text: &str) -> Option<SocketAddr> {
     let address: SocketAddr = text.strip_prefix("udp:").unwrap_or(text).parse().ok()?;
     let ip = address.ip();
     (address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast()).then_some(address)
+}
+
+fn interfaces(media: &mut Section<'_, '_>) -> Vec<Interface> {
+    let mut interfaces = Vec::new();
+    for mut address in media.sections("address", MOST_ADDRESSES) {
+        interfaces.extend(interface(&mut address));
+        address.close();
+    }
+    interfaces
 }
 
 fn interface(s: &mut Section<'_, '_>) -> Option<Interface> {

@@ -12,7 +12,14 @@ const MOST_DEVICES: usize = 64;
 /// The number that stands for the kernel's choice.
 const ANY_QUEUE: u64 = 65_535;
 
-pub(super) fn read(s: &mut Section<'_, '_>, listeners: &[Listener]) -> Steering {
+pub(super) fn read(media: &mut Section<'_, '_>, listeners: &[Listener]) -> Steering {
+    let mut section = media.section("steering");
+    let steering = steering(&mut section, listeners);
+    section.close();
+    steering
+}
+
+fn steering(s: &mut Section<'_, '_>, listeners: &[Listener]) -> Steering {
     const DEVICES: &str = "names of network interfaces, each 1 to 15 bytes";
     let ingress: Vec<Box<str>> = s
         .texts("ingress", MOST_DEVICES, "[]", DEVICES)
