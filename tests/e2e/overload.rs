@@ -1,7 +1,7 @@
 //! A flood of calls beyond the configured bound: who is in a call or registered is served, who is
 //! new and no part of the flood too, and afterwards everybody is.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,11 +11,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use serde_json::Value;
 use viaduct_tests::or_skip;
 use viaduct_tests::support::net::{Transport, own_address};
-use viaduct_tests::support::place::router_address;
+use viaduct_tests::support::place::{are_routers_apart, router_address};
 use viaduct_tests::support::policy;
 use viaduct_tests::support::router::{self, Router, Setup};
 use viaduct_tests::support::sip_client::SipClient;
 use viaduct_tests::support::sip_text::{Received, Request, response};
+use viaduct_transport::Sieve;
 
 const DOMAIN: &str = "flood.example";
 /// Server transactions of the whole router.
@@ -45,6 +46,25 @@ fn register(phone: &mut SipClient, user: &str) -> Result<Received> {
 fn call(callee: &str) -> Request {
     let uri = format!("sip:{callee}@{DOMAIN}");
     Request::new("INVITE", &uri, "sip:caller@elsewhere.example", &uri)
+}
+
+/// Sends new calls as fast as it can, and reads no answer, until it is over.
+fn drown(server: SocketAddr, over: &AtomicBool) -> Result<()> {
+    let socket = UdpSocket::bind((own_address(), 0))?;
+    let from = socket.local_addr()?;
+    let mut number = 0_u64;
+    while !over.load(Ordering::SeqCst) {
+        number += 1;
+        let text = format!(
+            "INVITE sip:silent@{DOMAIN} SIP/2.0\r\nVia: SIP/2.0/UDP {from};branch=z9hG4bK{number}\r\n\
+             Max-Forwards: 70\r\nFrom: <sip:a@elsewhere.example>;tag=1\r\nTo: <sip:silent@{DOMAIN}>\r\n\
+             Call-ID: {number}-{from}\r\nCSeq: 1 INVITE\r\nContact: <sip:a@{from}>\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        // A full buffer on the way is what a flood is for.
+        socket.send_to(text.as_bytes(), server).ok();
+    }
+    Ok(())
 }
 
 /// New calls without end, from several sources.
@@ -167,5 +187,41 @@ fn a_flood_of_calls_takes_nothing_from_calls_and_phones_there_are_and_leaves_not
     let again = client(&router)?.transact(&call("nobody"))?;
     ensure!(again.status() != Some(503), "{}", again.text);
     println!("{refused} calls were refused with Retry-After");
+    router.check_alive()
+}
+
+#[test]
+fn a_worker_without_time_has_the_kernel_drop_new_calls_and_takes_all_again_afterwards() -> Result<()>
+{
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    or_skip!((!are_routers_apart()).then_some(()), "over AF_XDP the engine alone draws");
+    or_skip!(Sieve::load().ok(), "the kernel lets us load no socket filter");
+    let mut setup = Setup::new(router_address(), DOMAIN, policy::shipped("registrar")?);
+    setup.location = "memory";
+    setup.sections = "[limits]\nbacklog_ms = 1\n[timers]\nt1_ms = 200\n";
+    let router = Router::start(&setup)?;
+    let over = AtomicBool::new(false);
+    let sieved = thread::scope(|scope| {
+        let floods: Vec<_> =
+            (0..2).map(|_| scope.spawn(|| drown(router.listen(), &over))).collect();
+        let sieved = router.wait_for_metric("udp_sieved", 1_000);
+        over.store(true, Ordering::SeqCst);
+        floods
+            .into_iter()
+            .try_for_each(|flood| flood.join().map_err(|_| anyhow!("panicked"))?)?;
+        sieved
+    })?;
+    println!("the kernel has dropped {sieved} new calls");
+    // A phone tries again until there is time; then nobody is dropped any more.
+    let (mut phone, deadline) = (client(&router)?, Instant::now() + PATIENCE);
+    let mut answered_in_a_row = 0;
+    while answered_in_a_row < 20 {
+        ensure!(Instant::now() < deadline, "new calls are dropped still");
+        phone.send(&call("nobody"))?;
+        let is_final = |message: &Received| message.status().is_some_and(|status| status >= 200);
+        let answer = phone.expect("an answer", Duration::from_millis(500), is_final);
+        let is_served = answer.is_ok_and(|answer| answer.status() != Some(503));
+        answered_in_a_row = if is_served { answered_in_a_row + 1 } else { 0 };
+    }
     router.check_alive()
 }

@@ -154,10 +154,17 @@ impl Bench {
     fn module(&self, forwarding_ns: f64) -> Result<bool> {
         let owner = Owner { id: 77, grace_s: 1 };
         let mut relay = self.net.r.enter(|| Ok(KernelRelay::attach(owner)?))?;
-        let mut met = true;
+        let devices =
+            ["to-a", "to-b"].map(|device| self.net.r.enter(move || Ok(if_nametoindex(device)?)));
+        let [a, b] = devices;
+        let (devices, mut met) = ([a?, b?], true);
         for sessions in [1, MANY] {
             let ns = self.relay("module, PRE_ROUTING", &mut relay, sessions)?;
             met &= self.reaches(ns, forwarding_ns);
+            devices.into_iter().try_for_each(|index| relay.add_device(index))?;
+            let ns = self.relay("module, ingress", &mut relay, sessions)?;
+            met &= self.reaches(ns, forwarding_ns);
+            devices.into_iter().try_for_each(|index| relay.remove_device(index))?;
         }
         let rule = Rule {
             traffic: Traffic::Rtp,
@@ -167,19 +174,6 @@ impl Bench {
         };
         relay.add_rule(1, &rule)?;
         let ns = self.relay("module, a rule for RTP", &mut relay, MANY)?;
-        met &= self.reaches(ns, forwarding_ns);
-        relay.remove_rule(1)?;
-        for device in ["to-a", "to-b"] {
-            relay.add_device(self.net.r.enter(move || Ok(if_nametoindex(device)?))?)?;
-        }
-        let ns = self.relay("module, ingress", &mut relay, MANY)?;
-        met &= self.reaches(ns, forwarding_ns);
-        relay.detach()?;
-        let mut relay = self.net.r.enter(|| Ok(KernelRelay::attach(owner)?))?;
-        for device in ["to-a", "to-b"] {
-            relay.add_device(self.net.r.enter(move || Ok(if_nametoindex(device)?))?)?;
-        }
-        let ns = self.relay("module, ingress", &mut relay, 1)?;
         met &= self.reaches(ns, forwarding_ns);
         relay.detach()?;
         Ok(met)
@@ -191,6 +185,8 @@ impl Bench {
         println!("{}", if native { "XDP in the drivers" } else { "XDP in the kernel" });
         self.hop()?;
         let forwarding_ns = self.forwarding()?;
+        // That has taken leave to ask for routes away again.
+        self.net.ready_for_xdp(native)?;
         let legs = u32::try_from(2 * MANY)?;
         let loaded = self.net.r.enter(|| Ok(xdp::load(legs)))?;
         let (mut program, table) = loaded.context("the XDP program")?;

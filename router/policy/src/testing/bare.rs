@@ -72,9 +72,9 @@ fn returned(phase: Phase, script: &mut impl Script) -> Returned {
             2 => RequestVerdict::Answered,
             _ => RequestVerdict::Drop,
         }),
-        Phase::Branch if choice % 2 == 0 => Returned::Branch(BranchVerdict::Send),
+        Phase::Branch if choice.is_multiple_of(2) => Returned::Branch(BranchVerdict::Send),
         Phase::Branch => Returned::Branch(BranchVerdict::Skip),
-        Phase::Reply if choice % 2 == 0 => Returned::Reply(ReplyVerdict::Forward),
+        Phase::Reply if choice.is_multiple_of(2) => Returned::Reply(ReplyVerdict::Forward),
         Phase::Reply => Returned::Reply(ReplyVerdict::Drop),
         Phase::Failure => Returned::Failure(match choice % 3 {
             0 => FailureVerdict::Forward,
