@@ -71,7 +71,7 @@ impl Steered {
 fn number(owner: u64, place: u32) -> u32 {
     // Which bits are no matter: owners are random.
     let owner = u32::try_from(owner & 0xff_ffff).unwrap_or(0);
-    owner << PLACE_BITS | place
+    (owner << PLACE_BITS) | place
 }
 
 /// It was added before, and has been there since.

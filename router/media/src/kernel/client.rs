@@ -327,11 +327,7 @@ impl Executor for KernelRelay {
                 Err(error) if is_overrun(&error) => continue,
                 Err(error) => return Err(error.into()),
             }
-            for (_, message) in wire::messages(&datagram) {
-                if let Message::Data { command: CMD_EVENT, attrs, .. } = message {
-                    events.extend(decode::event(attrs));
-                }
-            }
+            events.extend(decode::heard(&datagram));
         }
     }
 }

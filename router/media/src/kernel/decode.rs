@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::names::*;
-use super::wire::Received;
+use super::wire::{self, Message, Received};
 use crate::executor::ExecutorError;
 use crate::session::{Carrier, Counter, Counters, Event, Events, LegReport, Report};
 
@@ -23,8 +23,18 @@ pub(super) fn owner(message: Received<'_>) -> Option<u64> {
     message.nested(A_SESSION)?.u64(S_OWNER)
 }
 
+/// The events of a datagram of the module's group; what is none, or is broken, is passed over.
+#[must_use]
+pub fn heard(datagram: &[u8]) -> Vec<Event> {
+    let events = wire::messages(datagram).filter_map(|(_, message)| match message {
+        Message::Data { command: CMD_EVENT, attrs, .. } => event(attrs),
+        _ => None,
+    });
+    events.collect()
+}
+
 /// The event of a message.
-pub(super) fn event(message: Received<'_>) -> Option<Event> {
+fn event(message: Received<'_>) -> Option<Event> {
     Some(Event {
         events: Events::from_bits_truncate(message.u32(A_EVENT)?),
         session: report(message).ok(),

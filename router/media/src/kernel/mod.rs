@@ -10,5 +10,6 @@ mod steering;
 pub(crate) mod wire;
 
 pub use client::{KernelRelay, Owner};
+pub use decode::heard;
 pub(crate) use families::{Announced, Families};
 pub use steering::{Cpus, CpusError, RULES_MAX, Rule, RuleReport, Steering, Traffic};

@@ -90,7 +90,7 @@ impl FromStr for Cpus {
 
 impl Cpus {
     fn contains(&self, cpu: u16) -> bool {
-        self.0.get(usize::from(cpu / 8)).is_some_and(|octet| octet & 1 << (cpu % 8) != 0)
+        self.0.get(usize::from(cpu / 8)).is_some_and(|octet| octet & (1 << (cpu % 8)) != 0)
     }
 
     /// Without what is 0 at the end, which a machine with fewer CPUs would refuse.
@@ -127,7 +127,7 @@ pub(super) fn encode(id: u32, rule: &Rule) -> Attrs {
     attrs.put_u32(R_ID, id);
     match &rule.traffic {
         Traffic::Sip { udp, tcp, address, ports } => {
-            let protocols = u32::from(*udp) * PROTO_UDP | u32::from(*tcp) * PROTO_TCP;
+            let protocols = (u32::from(*udp) * PROTO_UDP) | (u32::from(*tcp) * PROTO_TCP);
             attrs.put_u8(R_CLASS, STEER_SIP).put_u32(R_PROTOCOLS, protocols);
             attrs.put_u16(R_PORT_FIRST, *ports.start()).put_u16(R_PORT_LAST, *ports.end());
             match address {
