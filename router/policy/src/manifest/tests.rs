@@ -95,6 +95,16 @@ fn errors_name_line_key_and_what_is_allowed() {
 }
 
 #[test]
+fn a_fault_is_told_in_one_short_line_whatever_the_manifest_holds() {
+    let key = format!("\"a\\u001b[2J\\n{}\" = 1\n{WHOLE}", "x".repeat(5_000));
+    let number = with("log = false", &format!("log = 1\u{0}\u{1b}{}", "9".repeat(5_000)));
+    for text in [key, number] {
+        let error = error(&text);
+        assert!(!error.contains(char::is_control) && error.len() < 1_000, "{error:?}");
+    }
+}
+
+#[test]
 fn semver_texts() {
     for good in ["0.0.0", "1.2.3", "1.2.3-rc.1", "1.2.3+b-1", "1.2.3-a-b.c+d.e"] {
         assert!(is_semver(good), "{good}");
