@@ -57,7 +57,7 @@ help:
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies and relayed packets cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
-	@echo 'make kernel-debug  the kernel module on a kernel that finds leaks and lock faults, in QEMU'
+	@echo 'make kernel-debug  the kernel module on kernels that find leaks and lock faults, user-mode Linux and in QEMU'
 	@echo 'make sim      SEEDS=$(SEEDS) simulations with faults; one of them again: make sim SEED=7'
 	@echo 'make fuzz     each fuzz target for FUZZ_SECONDS=$(FUZZ_SECONDS)'
 	@echo 'make check    formatting and lints'
@@ -187,8 +187,8 @@ bench: bench-tool $(filter optimised,$(BUILD))
 	$(BENCHED)/examples/message_cost
 	$(MAKE) -C kmod qemu-bench
 
-# Builds the distribution's kernel with our configuration (kmod/tests/kernel-debug), once; then boots
-# it with the module and runs the module's tests.
+# Builds the distribution's kernel with our configuration (kmod/tests/kernel-debug) twice, once and for all;
+# then boots each with the module and runs the module's tests.
 kernel-debug:
 	$(MAKE) -C kmod kernel-debug
 
