@@ -8,6 +8,7 @@ use aya::maps::{HashMap as BpfHash, MapData, PerCpuArray};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
+use nix::errno::Errno;
 
 use super::features::Devices;
 use super::layout::{Device, OUTCOMES};
@@ -27,6 +28,14 @@ pub enum XdpFault {
     /// The object does not fit.
     #[error("the relay's program: {0}")]
     Object(String),
+}
+
+impl XdpFault {
+    /// May the same do in a while? The kernel makes entries of maps from memory it has set aside, and
+    /// many at a time may find none of it left.
+    pub(super) fn is_passing(&self) -> bool {
+        matches!(self, XdpFault::Kernel(_, error) if error.raw_os_error() == Some(Errno::ENOMEM as i32))
+    }
 }
 
 /// How the program runs on an interface.

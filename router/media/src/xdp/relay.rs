@@ -88,7 +88,7 @@ impl XdpRelay {
             // Half of it must not stay there; an entry that is not there is no error.
             self.withdraw(first).ok();
             if let Some(placement) = self.sessions.get_mut(&first) {
-                placement.state = State::Kept;
+                placement.state = if fault.is_passing() { State::Waiting } else { State::Kept };
             }
         }
     }

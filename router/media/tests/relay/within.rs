@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::thread;
 
 use nix::sched::{CloneFlags, setns};
+use viaduct_media::executor::Carrying;
 use viaduct_media::session::{Event, Leg, Report, Session};
 use viaduct_media::{Executor, ExecutorError};
 
@@ -40,6 +41,10 @@ impl<E: Executor> Executor for Within<E> {
 
     fn reports(&mut self) -> Result<Vec<Report>, ExecutorError> {
         self.relay.reports()
+    }
+
+    fn carrying(&mut self) -> Carrying {
+        self.relay.carrying()
     }
 
     fn events(&mut self) -> Result<Vec<Event>, ExecutorError> {
