@@ -47,6 +47,8 @@ struct Placement {
     slots: Option<[u32; 2]>,
     /// What the program had heard before signalling changed.
     before: [Heard; 2],
+    /// What the base takes for lost and is not.
+    gaps: [Gap; 2],
     since_ms: u64,
     idle_told: bool,
     idle_look_ms: u64,
@@ -58,6 +60,31 @@ struct Heard {
     quality: Quality,
     seen_ns: u64,
     ssrc: u32,
+}
+
+/// What the program carries the base does not hear: where it hears the stream again, that looks like
+/// loss, up to as many packets as have been carried.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gap {
+    /// Of earlier times.
+    past: u64,
+    /// What the base had lost, and the program had carried, when it was placed last.
+    lost: u64,
+    carried: u64,
+}
+
+impl Gap {
+    /// All so far.
+    fn packets(&self, base: &Quality, program: &Quality) -> u64 {
+        let lost = base.lost.saturating_sub(self.lost);
+        self.past.saturating_add(lost.min(program.received().saturating_sub(self.carried)))
+    }
+
+    /// It is placed now.
+    fn begin(&mut self, base: &Quality, program: &Quality) {
+        let past = self.packets(base, program);
+        *self = Gap { past, lost: base.lost, carried: program.received() };
+    }
 }
 
 impl XdpRelay {
@@ -81,6 +108,11 @@ impl XdpRelay {
         let Ok(report) = self.base.report(first) else { return };
         let Some(peers) = settled(&report) else { return };
         placement.state = State::Placed;
+        for ((gap, leg), before) in
+            placement.gaps.iter_mut().zip(&report.legs).zip(&placement.before)
+        {
+            gap.begin(&leg.quality.unwrap_or_default(), &before.quality);
+        }
         if !peers.iter().all(|peer| may_be_sent_to(*peer)) {
             placement.state = State::Kept;
         } else if let Err(fault) = self.write(first, peers, &report) {
@@ -148,18 +180,19 @@ impl XdpRelay {
         };
         let now_ns = now_ns();
         let is_placed = placement.state == State::Placed;
-        let share = |leg: LegReport, slot: u32, before: &Heard| {
+        let share = |leg: LegReport, slot: u32, before: &Heard, gap: &Gap| {
             let entry = is_placed.then(|| self.table.get(leg.local));
             let heard = entry.flatten().map_or(*before, |entry| before.and(&entry));
-            merged_leg(leg, &self.table.counters(slot), heard, now_ns)
+            merged_leg(leg, &self.table.counters(slot), heard, gap, now_ns)
         };
         let ([a, b], [slot_a, slot_b]) = (report.legs, slots);
         let [before_a, before_b] = &placement.before;
+        let [gap_a, gap_b] = &placement.gaps;
         let carrier = if is_placed { Carrier::Xdp } else { report.carrier };
         Report {
             id: report.id,
             carrier,
-            legs: [share(a, slot_a, before_a), share(b, slot_b, before_b)],
+            legs: [share(a, slot_a, before_a, gap_a), share(b, slot_b, before_b, gap_b)],
         }
     }
 
@@ -226,6 +259,7 @@ impl Placement {
             state: State::Waiting,
             slots: None,
             before: Default::default(),
+            gaps: Default::default(),
             since_ms: now_ms,
             idle_told: false,
             idle_look_ms: now_ms.saturating_add(u64::from(session.idle_s) * 1_000),
@@ -398,17 +432,26 @@ fn may_be_sent_to(peer: SocketAddr) -> bool {
     scope(peer) != Scope::Loopback && !is_link_local
 }
 
-fn merged_leg(base: LegReport, program: &Counters, heard: Heard, now_ns: u64) -> LegReport {
+fn merged_leg(
+    base: LegReport,
+    program: &Counters,
+    heard: Heard,
+    gap: &Gap,
+    now_ns: u64,
+) -> LegReport {
     let mut counters = base.counters;
     for counter in Counter::ALL {
         counters.add(counter, program.get(counter));
     }
     let seen = (heard.seen_ns != 0).then(|| now_ns.saturating_sub(heard.seen_ns) / 1_000_000);
     let has_heard = heard.quality.expected != 0;
-    let quality = base.quality.map(|own| Quality {
-        expected: own.expected.saturating_add(heard.quality.expected),
-        lost: own.lost.saturating_add(heard.quality.lost),
-        jitter_us: if has_heard { heard.quality.jitter_us } else { own.jitter_us },
+    let quality = base.quality.map(|own| {
+        let gap = gap.packets(&own, &heard.quality);
+        Quality {
+            expected: own.expected.saturating_sub(gap).saturating_add(heard.quality.expected),
+            lost: own.lost.saturating_sub(gap).saturating_add(heard.quality.lost),
+            jitter_us: if has_heard { heard.quality.jitter_us } else { own.jitter_us },
+        }
     });
     LegReport {
         seen_ms: [seen, base.seen_ms].into_iter().flatten().min(),
@@ -427,4 +470,27 @@ fn into_error(fault: XdpFault) -> ExecutorError {
 fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map(std::time::Duration::from);
     now.map_or(0, |now| u64::try_from(now.as_nanos()).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quality(expected: u64, lost: u64) -> Quality {
+        Quality { expected, lost, jitter_us: 0 }
+    }
+
+    #[test]
+    fn what_the_program_has_carried_is_not_lost_when_the_base_hears_the_stream_again() {
+        let mut gap = Gap::default();
+        // Two of the first hundred are lost.
+        gap.begin(&quality(100, 2), &quality(0, 0));
+        assert_eq!(gap.packets(&quality(100, 2), &quality(1_000, 5)), 0, "it is carried still");
+        // 995 of the next thousand were carried; the base takes all of them for lost.
+        assert_eq!(gap.packets(&quality(1_200, 1_002), &quality(1_000, 5)), 995);
+        // Placed again: the same is not taken off twice, and real loss stays.
+        gap.begin(&quality(1_200, 1_002), &quality(1_000, 5));
+        assert_eq!(gap.packets(&quality(1_200, 1_002), &quality(1_500, 5)), 995);
+        assert_eq!(gap.packets(&quality(1_800, 1_504), &quality(1_500, 5)), 995 + 500);
+    }
 }
