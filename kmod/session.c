@@ -176,6 +176,11 @@ int viaduct_session_insert(struct viaduct_session *session,
 			rhashtable_remove_fast(&vn->legs,
 					       &session->leg[i].node,
 					       leg_params);
+		/*
+		 * A packet may have found the first leg before the second one
+		 * was refused, and have queued the session to be told of.
+		 */
+		session->removed = true;
 		return err;
 	}
 	session->owner = owner;

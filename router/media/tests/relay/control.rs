@@ -1,6 +1,8 @@
 //! Orders, refusals, events, owners (R-M8, R-M9).
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
 use anyhow::Result;
 use viaduct_media::kernel::{KernelRelay, Owner};
@@ -70,6 +72,31 @@ fn r_m9_of_many_sessions_all_are_added_or_none() -> Result<()> {
     }
     assert!(stage.relay.reports()?.is_empty());
     Ok(())
+}
+
+/// Packets find the one leg before the other is refused.
+#[test]
+fn r_m9_an_addition_refused_under_traffic_leaves_nothing() -> Result<()> {
+    let mut stage = stage!(new);
+    let call = Call::up(&mut stage)?;
+    let first = Leg::new("10.0.1.254:30020".parse()?, Some(call.alice.address));
+    let taken = Leg::new(call.for_bob, Some("10.0.2.1:5009".parse()?));
+    let refused = Session { id: 9, idle_s: 0, legs: [first.clone(), taken] };
+    let (over, alice) = (AtomicBool::new(false), &call.alice);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                alice.send(first.local, &rtp(1)).ok();
+            }
+        });
+        let all_refused =
+            (0..1_000).all(|_| stage.relay.add(std::slice::from_ref(&refused)).is_err());
+        over.store(true, Ordering::Relaxed);
+        assert!(all_refused);
+    });
+    assert_eq!(stage.relay.reports()?.len(), 1);
+    call.alice_reaches_bob()?;
+    call.bob_reaches_alice()
 }
 
 #[test]
