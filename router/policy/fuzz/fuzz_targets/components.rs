@@ -8,19 +8,16 @@ use libfuzzer_sys::fuzz_target;
 use viaduct_engine::{Phase, Policy};
 use viaduct_policy::{PolicyCatalog, WorkerOptions, package};
 
-#[allow(unused_imports)]
-#[path = "../../tests/common/mod.rs"]
-mod common;
-
-use common::{Guest, invite, manifest};
+#[path = "../../tests/common/runs.rs"]
+mod runs;
 
 /// One for all inputs: an engine is dear. It keeps 16 versions.
 static CATALOG: LazyLock<Arc<PolicyCatalog>> = LazyLock::new(|| {
     let catalog = PolicyCatalog::in_memory().expect("a catalog");
-    catalog.deploy(&SAFE).expect("a policy that loads");
+    catalog.deploy(SAFE).expect("a policy that loads");
     catalog
 });
-static SAFE: LazyLock<Vec<u8>> = LazyLock::new(|| Guest::default().build(&manifest("")));
+const SAFE: &[u8] = include_bytes!("../seeds/components/lean");
 
 fuzz_target!(|bytes: &[u8]| {
     let _ = package::imports(bytes);
@@ -37,10 +34,10 @@ fuzz_target!(|bytes: &[u8]| {
             let mut host = CATALOG.worker(WorkerOptions::default()).expect("a worker");
             let version = host.current();
             for phase in [Phase::Request, Phase::Branch, Phase::Reply, Phase::Failure] {
-                let (run, verdict) = host.decide(&version, phase, invite());
+                let (run, verdict) = host.decide(&version, phase, runs::invite());
                 assert!(verdict.is_ok() || run.effects.edits.is_empty());
             }
-            CATALOG.deploy(&SAFE).expect("it has been live before");
+            CATALOG.deploy(SAFE).expect("it has been live before");
         }
     }
     assert!(CATALOG.list().len() <= 16);
