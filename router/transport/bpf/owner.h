@@ -9,8 +9,6 @@
 #ifndef VIADUCT_OWNER_H
 #define VIADUCT_OWNER_H
 
-#define SCRATCH_BYTES 2048
-#define SCRATCH_MASK (SCRATCH_BYTES - 1)
 /* Nobody is named; any worker will do. */
 #define NOBODY 0xffffffffU
 
@@ -24,8 +22,6 @@
 #define BRANCH_LEN 42
 #define BRANCH_VERSION_AT 7
 #define BRANCH_WORKER_AT 8
-
-#define EVERY_BYTE(c) (0x0101010101010101ULL * (c))
 
 enum wanted { CALL_ID, VIA };
 
@@ -47,52 +43,7 @@ struct search {
 	__u32 low;
 };
 
-/*
- * What a search has found so far is kept in a map, of whose values the verifier assumes nothing. That of
- * Linux 6.1 looks at one step of a loop only, and would take what one step leaves on the stack for what
- * all of them do.
- */
-struct scratch {
-	__u8 bytes[SCRATCH_BYTES];
-	__u8 past[8]; /* a step reads 8 bytes */
-	struct search search;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratch SEC(".maps");
-
-/*
- * The same length, of 1 to SCRATCH_BYTES, so that the kernel's verifier sees these bounds: that of
- * Linux 6.1 learns nothing from a comparison with 0.
- */
-static __always_inline __u32 within_scratch(__u32 length)
-{
-	length--;
-	asm volatile("" : "+r"(length));
-	return (length & SCRATCH_MASK) + 1;
-}
-
-static __always_inline const struct scratch *scratch_of(const struct search *s)
-{
-	return (const void *)s - __builtin_offsetof(struct scratch, search);
-}
-
-static __always_inline __u8 byte_at(const struct search *s, __u32 at)
-{
-	return scratch_of(s)->bytes[at & SCRATCH_MASK];
-}
-
-static __always_inline __u64 word_at(const struct search *s, __u32 at)
-{
-	__u64 word;
-
-	__builtin_memcpy(&word, &scratch_of(s)->bytes[at & SCRATCH_MASK], sizeof(word));
-	return word;
-}
+#include "scratch.h"
 
 static __always_inline int is_blank(__u8 c)
 {
@@ -242,19 +193,15 @@ static __always_inline __u32 label_length(const struct search *s, __u32 line)
 static long line_step(__u32 i, struct search **of)
 {
 	struct search *s = *of;
-	__u64 word, odd;
 	__u32 line, label;
 
 	if (s->at >= s->length || s->at >= SCRATCH_BYTES)
 		return 1;
-	word = word_at(s, s->at) ^ EVERY_BYTE('\n');
-	odd = (word - EVERY_BYTE(0x01)) & ~word & EVERY_BYTE(0x80);
-	if (!odd) {
+	line = line_behind(s, s->at);
+	if (!line) {
 		s->at += 8;
 		return 0;
 	}
-	/* The lowest mark is the first line feed. */
-	line = s->at + ((((odd & -odd) >> 7) * 0x0001020304050607ULL) >> 56) + 1;
 	if (line >= s->length || line >= SCRATCH_BYTES)
 		return 1;
 	s->at = line;

@@ -10,12 +10,9 @@
 #include <bpf/bpf_helpers.h>
 
 #define UDP_HEADER sizeof(struct udphdr)
-#define SCRATCH_BYTES 2048
-#define SCRATCH_MASK (SCRATCH_BYTES - 1)
 /* Header lines that are looked at for To. */
 #define MOST_LINES 32
 #define KEEP 0xffffffffU
-#define EVERY_BYTE(c) (0x0101010101010101ULL * (c))
 
 enum phase { LINES, LABEL, VALUE };
 
@@ -29,19 +26,7 @@ struct search {
 	__u32 is_new;
 };
 
-/* As for `owner.h`, the verifier of Linux 6.1 wants a search to be kept in a map. */
-struct scratch {
-	__u8 bytes[SCRATCH_BYTES];
-	__u8 past[8]; /* a step reads 8 bytes */
-	struct search search;
-};
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratch SEC(".maps");
+#include "scratch.h"
 
 /* Of 2^32 new requests so many are kept. */
 struct {
@@ -58,24 +43,6 @@ struct {
 	__type(value, __u64);
 } dropped SEC(".maps");
 
-static __always_inline const struct scratch *scratch_of(const struct search *s)
-{
-	return (const void *)s - __builtin_offsetof(struct scratch, search);
-}
-
-static __always_inline __u8 byte_at(const struct search *s, __u32 at)
-{
-	return scratch_of(s)->bytes[at & SCRATCH_MASK];
-}
-
-static __always_inline __u64 word_at(const struct search *s, __u32 at)
-{
-	__u64 word;
-
-	__builtin_memcpy(&word, &scratch_of(s)->bytes[at & SCRATCH_MASK], sizeof(word));
-	return word;
-}
-
 static __always_inline int is_blank(__u8 c)
 {
 	return c == ' ' || c == '\t';
@@ -84,16 +51,12 @@ static __always_inline int is_blank(__u8 c)
 /* Eight bytes: goes on to the next line feed, and looks at the line behind it. */
 static __always_inline long lines_step(struct search *s)
 {
-	__u64 word = word_at(s, s->at) ^ EVERY_BYTE('\n');
-	__u64 odd = (word - EVERY_BYTE(0x01)) & ~word & EVERY_BYTE(0x80);
-	__u32 line;
+	__u32 line = line_behind(s, s->at);
 
-	if (!odd) {
+	if (!line) {
 		s->at += 8;
 		return 0;
 	}
-	/* The lowest mark is the first line feed. */
-	line = s->at + ((((odd & -odd) >> 7) * 0x0001020304050607ULL) >> 56) + 1;
 	if (line >= s->length || line >= SCRATCH_BYTES || s->lines++ >= MOST_LINES)
 		return 1;
 	s->at = line;
@@ -197,9 +160,7 @@ int sieve(struct __sk_buff *skb)
 		return KEEP;
 	if (bpf_get_prandom_u32() < *keep)
 		return KEEP;
-	length--;
-	asm volatile("" : "+r"(length));
-	length = (length & SCRATCH_MASK) + 1;
+	length = within_scratch(length);
 	if (bpf_skb_load_bytes(skb, UDP_HEADER, found->bytes, length))
 		return KEEP;
 	s = &found->search;

@@ -1,15 +1,18 @@
 //! The sieve in the kernel: which datagrams it throws away, and that the engine's rule is the same.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "support/loaded.rs"]
+mod loaded;
+
 use std::net::UdpSocket;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
+use loaded::loaded;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use viaduct_engine::begins_new;
 use viaduct_transport::Sieve;
-use viaduct_transport::xdp::ProgramFault;
 
 /// Longest that what must come is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -26,20 +29,7 @@ struct Rig {
 impl Rig {
     /// `None` with the reason printed.
     fn open() -> Option<Rig> {
-        let sieve = match Sieve::load() {
-            Ok(sieve) => sieve,
-            Err(ProgramFault::Kernel(what, error))
-                if error.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                eprintln!("skipped: the kernel lets us load no BPF program: {what}: {error}");
-                return None;
-            }
-            Err(ProgramFault::Absent) => {
-                eprintln!("skipped: {}", ProgramFault::Absent);
-                return None;
-            }
-            Err(fault) => panic!("{fault}"),
-        };
+        let sieve = loaded(Sieve::load())?;
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let peer = UdpSocket::bind("127.0.0.1:0").unwrap();

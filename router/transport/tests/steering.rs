@@ -3,6 +3,8 @@
 
 #[path = "support/frame.rs"]
 mod frame;
+#[path = "support/loaded.rs"]
+mod loaded;
 #[path = "steering/messages.rs"]
 mod messages;
 #[path = "steering/table.rs"]
@@ -14,9 +16,10 @@ use std::net::SocketAddr;
 
 use aya::programs::ProgramFd;
 use frame::{Frame, MAC};
+use loaded::loaded;
 use viaduct_engine::shard;
+use viaduct_transport::xdp::Program;
 use viaduct_transport::xdp::layout::{Settings, VERDICTS};
-use viaduct_transport::xdp::{Program, ProgramFault};
 
 const WORKERS: u32 = 4;
 const XDP_DROP: u32 = 1;
@@ -34,20 +37,7 @@ struct Rig {
 impl Rig {
     /// The programs in the kernel, or `None` with the reason printed.
     fn open(change: impl FnOnce(&mut Settings)) -> Option<Rig> {
-        let mut program = match Program::load() {
-            Ok(program) => program,
-            Err(ProgramFault::Kernel(what, error))
-                if error.kind() == std::io::ErrorKind::PermissionDenied =>
-            {
-                eprintln!("skipped: the kernel lets us load no BPF program: {what}: {error}");
-                return None;
-            }
-            Err(ProgramFault::Absent) => {
-                eprintln!("skipped: {}", ProgramFault::Absent);
-                return None;
-            }
-            Err(fault) => panic!("{fault}"),
-        };
+        let mut program = loaded(Program::load())?;
         let mut settings =
             Settings { workers: WORKERS, longest_frame: 1_792, mac: MAC, ..Settings::default() };
         change(&mut settings);

@@ -1,5 +1,5 @@
 //! Under pressure the kernel throws away a share of what begins something new, before it is queued:
-//! `bpf/sieve.bpf.c`. What is read and thrown away costs a third of what is answered.
+//! `bpf/sieve.bpf.c`. So the time of those who are served is not spent on reading the others.
 
 use std::os::fd::BorrowedFd;
 
