@@ -9,7 +9,7 @@ trap 'rm -rf "$copy"' EXIT
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/target/sim-mutants}
 export RUST_BACKTRACE=0
 
-git ls-files -z | xargs -0 cp --parents -t "$copy"
+git ls-files -z | xargs -0 cp -d --parents -t "$copy"
 # The policies as they have been built: a mutant is a broken router, not a broken policy.
 cp --parents policies/*/*.wasm "$copy"
 found=0 missed=0

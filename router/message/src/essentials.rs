@@ -45,15 +45,21 @@ impl<'a> Essentials<'a> {
         };
         let from = message.from()?;
         let to = message.to()?;
+        let from_uri = from.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
+        // A phone that registers is sender and subject.
+        let to_uri = match to.uri == from.uri {
+            true => from_uri,
+            false => to.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?,
+        };
         Ok(Essentials {
             uri,
             via,
             more_vias: vias.next().is_some(),
             from,
-            from_uri: from.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?,
+            from_uri,
             from_tag: from.tag(),
             to,
-            to_uri: to.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?,
+            to_uri,
             to_tag: to.tag(),
             call_id: message.call_id()?,
             cseq: message.cseq()?,

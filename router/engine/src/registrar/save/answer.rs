@@ -88,37 +88,33 @@ fn write_outbound(input: &SaveInput<'_>, by_flow: bool, out: &mut Vec<u8>) {
     }
 }
 
-/// Appends a Date line in GMT, the only zone SIP has (RFC 3261 20.17).
+/// Appends a Date line in GMT, the only zone SIP has (RFC 3261 20.17); right until the year 9999.
 fn write_date(unix_s: u64, out: &mut Vec<u8>) {
-    const DAYS: [&[u8]; 7] = [b"Thu", b"Fri", b"Sat", b"Sun", b"Mon", b"Tue", b"Wed"];
-    const MONTHS: [&[u8]; 12] = [
-        b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov",
-        b"Dec",
+    const DAYS: [[u8; 3]; 7] = [*b"Thu", *b"Fri", *b"Sat", *b"Sun", *b"Mon", *b"Tue", *b"Wed"];
+    const MONTHS: [[u8; 3]; 12] = [
+        *b"Jan", *b"Feb", *b"Mar", *b"Apr", *b"May", *b"Jun", *b"Jul", *b"Aug", *b"Sep", *b"Oct",
+        *b"Nov", *b"Dec",
     ];
     let (days, second) = (unix_s / 86_400, unix_s % 86_400);
     let (year, month, day) = civil(days);
-    let name = |names: &[&'static [u8]], index: u64| {
-        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or(b"")
+    let name = |names: &[[u8; 3]], index: u64| {
+        usize::try_from(index).ok().and_then(|index| names.get(index).copied()).unwrap_or_default()
     };
-    let two = |number: u64, out: &mut Vec<u8>| {
-        out.extend_from_slice(&[b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]);
-    };
-    out.extend_from_slice(b"Date: ");
     // 1970-01-01 was a Thursday.
-    out.extend_from_slice(name(&DAYS, days % 7));
-    out.extend_from_slice(b", ");
-    two(day, out);
-    out.push(b' ');
-    out.extend_from_slice(name(&MONTHS, month - 1));
-    out.push(b' ');
-    write_decimal(year, out);
-    for (separator, number) in
-        [(b' ', second / 3600), (b':', second / 60 % 60), (b':', second % 60)]
-    {
-        out.push(separator);
-        two(number, out);
-    }
-    out.extend_from_slice(b" GMT\r\n");
+    let ([w, e, k], [m, o, n]) = (name(&DAYS, days % 7), name(&MONTHS, month - 1));
+    let ([c, v], [y, z]) = (two(year / 100), two(year));
+    let [d, f] = two(day);
+    let ([g, h], [i, j], [s, t]) = (two(second / 3600), two(second / 60 % 60), two(second % 60));
+    // In one piece: appended part by part it costs three times as much.
+    out.extend_from_slice(&[
+        b'D', b'a', b't', b'e', b':', b' ', w, e, k, b',', b' ', d, f, b' ', m, o, n, b' ', c, v,
+        y, z, b' ', g, h, b':', i, j, b':', s, t, b' ', b'G', b'M', b'T', b'\r', b'\n',
+    ]);
+}
+
+/// The last two decimal digits.
+fn two(number: u64) -> [u8; 2] {
+    [b'0' + (number / 10 % 10) as u8, b'0' + (number % 10) as u8]
 }
 
 /// Year, month (1 to 12) and day (1 to 31) of a day counted from 1970-01-01, by the Gregorian rule:

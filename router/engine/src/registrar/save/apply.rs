@@ -32,7 +32,6 @@ pub(super) struct Entry {
 /// One Contact value, read.
 struct Contact<'a> {
     uri: &'a [u8],
-    parsed: Uri<'a>,
     params: SmallVec<[u8; 128]>,
     instance: &'a [u8],
     /// 0: none.
@@ -111,18 +110,18 @@ impl<'a> Contact<'a> {
     ) -> Result<Contact<'a>, SaveRefusal> {
         let bad = |_| SaveRefusal::new(400, "Bad Contact");
         let address = NameAddr::parse(value).map_err(bad)?;
-        let parsed = address.parse_uri().map_err(bad)?;
+        // Reading a URI is a good part of what a refresh costs, and this one was read when it was
+        // bound first.
+        let known = input.current.into_iter().flat_map(|set| &*set.bindings);
+        if !known.into_iter().any(|binding| binding.contact() == address.uri) {
+            acceptable(&address.parse_uri().map_err(bad)?, input)?;
+        }
         let limit = usize::from(input.registrar.max_contact_bytes);
         if address.uri.len() > limit {
             return Err(SaveRefusal::new(400, "Contact Too Long"));
         }
-        if parsed.param(b"gr").is_some() && super::super::gruu::is_of(&parsed, input) {
-            // RFC 5627 5.1: a contact that is a GRUU of its own AoR leads to itself.
-            return Err(SaveRefusal::new(403, "Contact Is A GRUU"));
-        }
         let mut contact = Contact {
             uri: address.uri,
-            parsed,
             params: SmallVec::new(),
             instance: b"",
             reg_id: 0,
@@ -181,6 +180,14 @@ impl<'a> Contact<'a> {
         self.params.extend_from_slice(&unfold(text));
         Ok(())
     }
+}
+
+/// RFC 5627 5.1: a contact that is a GRUU of its own AoR leads to itself.
+fn acceptable(contact: &Uri<'_>, input: &SaveInput<'_>) -> Result<(), SaveRefusal> {
+    if contact.param(b"gr").is_some() && super::super::gruu::is_of(contact, input) {
+        return Err(SaveRefusal::new(403, "Contact Is A GRUU"));
+    }
+    Ok(())
 }
 
 fn unquote(value: &[u8]) -> &[u8] {
@@ -283,11 +290,11 @@ impl Sheet<'_> {
                 entry.binding.fields().call_id == self.request.call_id && same()
             }
             Matching::Param(name) => {
-                let value = |uri: &Uri<'_>| {
-                    uri.param(name.as_bytes()).map(Option::unwrap_or_default).map(<[u8]>::to_vec)
+                let value = |text| {
+                    let uri = Uri::parse(text).ok()?;
+                    uri.param(name.as_bytes()).map(Option::unwrap_or_default)
                 };
-                let of_bound = Uri::parse(bound).ok().and_then(|uri| value(&uri));
-                match (of_bound, value(&contact.parsed)) {
+                match (value(bound), value(contact.uri)) {
                     (Some(a), Some(b)) => a == b,
                     _ => same(),
                 }
