@@ -9,6 +9,7 @@ mod arrows;
 mod behaviour;
 mod content;
 mod map;
+mod patches;
 mod sizes;
 mod tree;
 mod unsafe_code;
@@ -77,6 +78,17 @@ fn unsafe_code_stands_only_where_it_is_listed_and_says_why() {
     let uses = |path: &str| tree.text(path).is_some_and(unsafe_code::is_used);
     findings.extend(unsafe_code::stale(uses));
     report("unsafe", &findings);
+}
+
+#[test]
+fn the_mutants_of_the_simulation_fit_the_source() {
+    let tree = Tree::read();
+    let patches = || tree.all().filter(|(path, _)| path.starts_with("tests/sim/mutants/"));
+    assert!(patches().count() >= 8, "the walk has lost the mutants");
+    let findings: Vec<String> = patches()
+        .flat_map(|(path, patch)| patches::findings(path, patch, |file| tree.text(file)))
+        .collect();
+    report("patches that do not apply", &findings);
 }
 
 #[test]

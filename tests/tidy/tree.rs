@@ -7,9 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Folders that hold nothing of ours.
-const SKIPPED: [&str; 4] = ["target", ".git", "node_modules", "run"];
+const SKIPPED: [&str; 3] = ["target", ".git", "node_modules"];
+/// What `make run` keeps, at the root only: the engine has a folder of that name.
+const KEPT_BY_RUN: &str = "run";
 /// Kinds of file that are read.
-const KINDS: [&str; 10] = ["rs", "toml", "md", "wit", "sh", "c", "h", "xml", "cfg", "sql"];
+const KINDS: [&str; 11] = ["rs", "toml", "md", "wit", "sh", "c", "h", "xml", "cfg", "sql", "patch"];
 
 /// Relative path to content, in the order of paths.
 pub(crate) struct Tree {
@@ -33,7 +35,8 @@ impl Tree {
             let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
             let kind = entry.file_type().unwrap();
             if kind.is_dir() {
-                if !SKIPPED.contains(&name.as_str()) {
+                let kept_by_run = folder == self.root && name == KEPT_BY_RUN;
+                if !kept_by_run && !SKIPPED.contains(&name.as_str()) {
                     self.walk(&path);
                 }
                 continue;
