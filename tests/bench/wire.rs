@@ -25,8 +25,9 @@ pub(crate) struct Wire {
     callee: UdpSocket,
 }
 
-/// Kernel receive buffer of each socket in octets: all that 64 calls can have in flight, twice.
-const RECEIVE_BUFFER: usize = 1 << 20;
+/// Kernel buffers of each socket in octets: all that 64 calls can have in flight, twice. On a cable
+/// what is sent counts as the sender's until the server's core has taken it.
+const BUFFER: usize = 1 << 20;
 /// Longest wait for a datagram before late answers are looked for, milliseconds.
 const LOOK_MS: u16 = 20;
 
@@ -70,7 +71,8 @@ impl Wire {
 /// A socket at `local` that talks to `server` and never blocks.
 pub(crate) fn connected(local: SocketAddr, server: SocketAddr) -> Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(local), Type::DGRAM, None)?;
-    socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
+    socket.set_recv_buffer_size(BUFFER)?;
+    socket.set_send_buffer_size(BUFFER)?;
     socket.set_nonblocking(true)?;
     socket.bind(&local.into()).with_context(|| format!("binding {local}"))?;
     socket.connect(&server.into())?;
