@@ -58,6 +58,10 @@ static noinline struct dst_entry *find_route_v6(struct net *net,
 		dst_release(dst);
 		return NULL;
 	}
+	/* For IPv4 the routing itself asks IPsec's policies. */
+	dst = xfrm_lookup_route(net, dst, flowi6_to_flowi(&fl6), NULL, 0);
+	if (IS_ERR(dst))
+		return NULL;
 	dst_cache_set_ip6(cache, dst, &fl6.saddr);
 	return dst;
 }

@@ -136,6 +136,24 @@ fn r_m2_a_route_that_changes_is_followed() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn r_m1_policies_of_ipsec_are_obeyed() -> Result<()> {
+    or_skip!(module(), "only with the kernel module");
+    let (mut bare, v6) = at_ingress()?;
+    or_skip!(bare.net.r.ip("xfrm policy show\n").ok(), "this kernel has no IPsec");
+    for number in [0, 1] {
+        let call = if number == 0 { &bare.call } else { &v6 };
+        let bits = if number == 0 { 32 } else { 128 };
+        let policy = format!("dir out dst {}/{bits}", call.bob.address.ip());
+        call.alice_reaches_bob()?;
+        bare.net.r.ip(&format!("xfrm policy add {policy} action block\n"))?;
+        none_leaves(&mut bare.relay, call)?;
+        bare.net.r.ip(&format!("xfrm policy delete {policy}\n"))?;
+        call.alice_reaches_bob()?;
+    }
+    Ok(())
+}
+
 /// The phone's end takes no more than a device of the way out would.
 #[test]
 fn r_m2_what_is_too_large_for_the_way_out_arrives_in_fragments() -> Result<()> {
