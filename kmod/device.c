@@ -77,6 +77,7 @@ static int hook(struct viaduct_net *vn, struct viaduct_device *device,
 		struct net_device *dev)
 {
 	device->ops.hook = hook_ingress;
+	device->ops.priv = vn;
 	device->ops.pf = NFPROTO_NETDEV;
 	device->ops.hooknum = NF_NETDEV_INGRESS;
 	device->ops.dev = dev;

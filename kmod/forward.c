@@ -139,6 +139,7 @@ static void note_relayed(struct viaduct_leg *leg, struct viaduct_terms *terms,
 			 const struct viaduct_received *rx,
 			 const struct viaduct_facts *facts)
 {
+	struct viaduct_counters *here = this_cpu_ptr(leg->counters);
 	unsigned long now = jiffies;
 
 	/* Written only when they change: their cache line is shared. */
@@ -150,13 +151,16 @@ static void note_relayed(struct viaduct_leg *leg, struct viaduct_terms *terms,
 		if (READ_ONCE(leg->ssrc) != facts->ssrc)
 			WRITE_ONCE(leg->ssrc, facts->ssrc);
 		viaduct_latch_heard(&terms->latch, facts->ssrc, facts->seq);
-		viaduct_count(leg->counters, VIADUCT_C_RTP, 1);
-	} else if (facts->class == VIADUCT_CLASS_RTCP) {
-		viaduct_count(leg->counters, VIADUCT_C_RTCP, 1);
 	}
-	viaduct_count(leg->counters, VIADUCT_C_PACKETS, 1);
-	viaduct_count(leg->counters, VIADUCT_C_OCTETS,
+	u64_stats_update_begin(&here->sync);
+	if (facts->class == VIADUCT_CLASS_RTP)
+		u64_stats_inc(&here->value[VIADUCT_C_RTP]);
+	else if (facts->class == VIADUCT_CLASS_RTCP)
+		u64_stats_inc(&here->value[VIADUCT_C_RTCP]);
+	u64_stats_inc(&here->value[VIADUCT_C_PACKETS]);
+	u64_stats_add(&here->value[VIADUCT_C_OCTETS],
 		      rx->udp_len - sizeof(struct udphdr));
+	u64_stats_update_end(&here->sync);
 	if (unlikely(!READ_ONCE(leg->heard))) {
 		WRITE_ONCE(leg->heard, true);
 		viaduct_event(viaduct_leg_session(leg), VIADUCT_EVENT_FIRST);
@@ -263,10 +267,10 @@ static unsigned int steer(struct viaduct_net *vn, const struct viaduct_leg *leg,
 }
 
 /* UDP or TCP at rx->udp_at of a packet to this host. Both addresses are filled in. */
-static unsigned int receive(const struct nf_hook_state *state,
+static unsigned int receive(struct viaduct_net *vn,
+			    const struct nf_hook_state *state,
 			    struct sk_buff *skb, struct viaduct_received *rx)
 {
-	struct viaduct_net *vn = viaduct_net(state->net);
 	struct viaduct_leg *leg = NULL;
 	unsigned int verdict;
 	const __be16 *ports;
@@ -290,12 +294,11 @@ static unsigned int receive(const struct nf_hook_state *state,
 }
 
 /* One of VIADUCT_PROTO_*; 0 where no rule and no session has to do with it. */
-static u32 protocol_of(const struct nf_hook_state *state, u8 protocol)
+static u32 protocol_of(const struct viaduct_net *vn, u8 protocol)
 {
 	if (protocol == IPPROTO_UDP)
 		return VIADUCT_PROTO_UDP;
-	if (protocol == IPPROTO_TCP &&
-	    !list_empty(&viaduct_net(state->net)->rules))
+	if (protocol == IPPROTO_TCP && !list_empty(&vn->rules))
 		return VIADUCT_PROTO_TCP;
 	return 0;
 }
@@ -306,22 +309,19 @@ static u32 protocol_of(const struct nf_hook_state *state, u8 protocol)
  */
 static bool is_martian(const struct sk_buff *skb, const struct viaduct_addr *src)
 {
-	struct viaduct_addr any_port = *src;
-	enum viaduct_scope scope;
+	enum viaduct_scope scope = viaduct_ip_scope(src);
 
-	any_port.port = htons(1);
-	scope = viaduct_addr_scope(&any_port);
 	return scope == VIADUCT_SCOPE_UNUSABLE ||
 	       (scope == VIADUCT_SCOPE_LOOPBACK &&
 		!(skb->dev && skb->dev->flags & IFF_LOOPBACK));
 }
 
-static unsigned int take_v4(struct sk_buff *skb,
+static unsigned int take_v4(struct viaduct_net *vn, struct sk_buff *skb,
 			    const struct nf_hook_state *state, bool moved)
 {
 	const struct iphdr *ip = ip_hdr(skb);
 	struct viaduct_received rx = {
-		.protocol = protocol_of(state, ip->protocol),
+		.protocol = protocol_of(vn, ip->protocol),
 		.moved = moved,
 	};
 
@@ -338,15 +338,15 @@ static unsigned int take_v4(struct sk_buff *skb,
 	rx.hop.tclass = ip->tos;
 	rx.hop.ttl = ip->ttl;
 	rx.hop.dont_fragment = ip->frag_off & htons(IP_DF);
-	return receive(state, skb, &rx);
+	return receive(vn, state, skb, &rx);
 }
 
-static unsigned int take_v6(struct sk_buff *skb,
+static unsigned int take_v6(struct viaduct_net *vn, struct sk_buff *skb,
 			    const struct nf_hook_state *state, bool moved)
 {
 	const struct ipv6hdr *ip = ipv6_hdr(skb);
 	struct viaduct_received rx = {
-		.protocol = protocol_of(state, ip->nexthdr),
+		.protocol = protocol_of(vn, ip->nexthdr),
 		.moved = moved,
 	};
 
@@ -362,26 +362,26 @@ static unsigned int take_v6(struct sk_buff *skb,
 	rx.udp_at = sizeof(*ip);
 	rx.hop.tclass = ipv6_get_dsfield(ip);
 	rx.hop.ttl = ip->hop_limit;
-	return receive(state, skb, &rx);
+	return receive(vn, state, skb, &rx);
 }
 
 unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
 			     const struct nf_hook_state *state)
 {
-	return take_v4(skb, state, false);
+	return take_v4(priv ?: viaduct_net(state->net), skb, state, false);
 }
 
 unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,
 			     const struct nf_hook_state *state)
 {
-	return take_v6(skb, state, false);
+	return take_v6(priv ?: viaduct_net(state->net), skb, state, false);
 }
 
-unsigned int viaduct_take_moved(struct sk_buff *skb,
+unsigned int viaduct_take_moved(struct viaduct_net *vn, struct sk_buff *skb,
 				const struct nf_hook_state *state)
 {
-	return state->pf == NFPROTO_IPV4 ? take_v4(skb, state, true) :
-					   take_v6(skb, state, true);
+	return state->pf == NFPROTO_IPV4 ? take_v4(vn, skb, state, true) :
+					   take_v6(vn, skb, state, true);
 }
 
 bool viaduct_is_our_hook(nf_hookfn *hook)

@@ -19,10 +19,13 @@ void viaduct_unhook(struct viaduct_net *vn);
 bool viaduct_is_our_hook(nf_hookfn *hook);
 
 /* A packet that was steered from another CPU, at PRE_ROUTING as it was there. */
-unsigned int viaduct_take_moved(struct sk_buff *skb,
+unsigned int viaduct_take_moved(struct viaduct_net *vn, struct sk_buff *skb,
 				const struct nf_hook_state *state);
 
-/* Hooks, for packets whose IP header is sound and at skb->data. */
+/*
+ * Hooks, for packets whose IP header is sound and at skb->data. @priv: the namespace, where it is known
+ * without a search, or NULL.
+ */
 unsigned int viaduct_take_v4(void *priv, struct sk_buff *skb,
 			     const struct nf_hook_state *state);
 unsigned int viaduct_take_v6(void *priv, struct sk_buff *skb,

@@ -93,7 +93,7 @@ static void deliver(struct viaduct_net *vn, struct sk_buff *skb)
 		kfree_skb(skb);
 		goto out;
 	}
-	verdict = viaduct_take_moved(skb, &state);
+	verdict = viaduct_take_moved(vn, skb, &state);
 	if (verdict == NF_ACCEPT)
 		go_on(vn->net, skb, &state);
 	else if (verdict == NF_DROP)

@@ -10,11 +10,13 @@
 #include <net/route.h>
 #include <net/udp.h>
 
+#include "direct.h"
 #include "transmit.h"
 
-static struct dst_entry *route_v4(struct net *net, struct dst_cache *cache,
-				  const struct viaduct_addr *from,
-				  const struct viaduct_addr *to)
+static noinline struct dst_entry *find_route_v4(struct net *net,
+						struct dst_cache *cache,
+						const struct viaduct_addr *from,
+						const struct viaduct_addr *to)
 {
 	struct flowi4 fl4 = {
 		.daddr = to->ip[0],
@@ -24,11 +26,7 @@ static struct dst_entry *route_v4(struct net *net, struct dst_cache *cache,
 		.fl4_dport = to->port,
 	};
 	struct rtable *rt;
-	__be32 saddr;
 
-	rt = dst_cache_get_ip4(cache, &saddr);
-	if (rt)
-		return &rt->dst;
 	rt = ip_route_output_key(net, &fl4);
 	if (IS_ERR(rt))
 		return NULL;
@@ -41,21 +39,18 @@ static struct dst_entry *route_v4(struct net *net, struct dst_cache *cache,
 	return &rt->dst;
 }
 
-static struct dst_entry *route_v6(struct net *net, struct dst_cache *cache,
-				  const struct viaduct_addr *from,
-				  const struct viaduct_addr *to)
+static noinline struct dst_entry *find_route_v6(struct net *net,
+						struct dst_cache *cache,
+						const struct viaduct_addr *from,
+						const struct viaduct_addr *to)
 {
 	struct flowi6 fl6 = {
 		.flowi6_proto = IPPROTO_UDP,
 		.fl6_sport = from->port,
 		.fl6_dport = to->port,
 	};
-	struct in6_addr saddr;
 	struct dst_entry *dst;
 
-	dst = dst_cache_get_ip6(cache, &saddr);
-	if (dst)
-		return dst;
 	memcpy(&fl6.daddr, to->ip, sizeof(fl6.daddr));
 	memcpy(&fl6.saddr, from->ip, sizeof(fl6.saddr));
 	dst = ip6_route_output(net, NULL, &fl6);
@@ -63,8 +58,29 @@ static struct dst_entry *route_v6(struct net *net, struct dst_cache *cache,
 		dst_release(dst);
 		return NULL;
 	}
+	/* For IPv4 the routing itself asks IPsec's policies. */
+	dst = xfrm_lookup_route(net, dst, flowi6_to_flowi(&fl6), NULL, 0);
+	if (IS_ERR(dst))
+		return NULL;
 	dst_cache_set_ip6(cache, dst, &fl6.saddr);
 	return dst;
+}
+
+static struct dst_entry *route_to(struct net *net, struct dst_cache *cache,
+				  const struct viaduct_addr *from,
+				  const struct viaduct_addr *to)
+{
+	struct dst_entry *dst;
+	struct in6_addr saddr6;
+	struct rtable *rt;
+	__be32 saddr;
+
+	if (to->family == VIADUCT_V6) {
+		dst = dst_cache_get_ip6(cache, &saddr6);
+		return dst ?: find_route_v6(net, cache, from, to);
+	}
+	rt = dst_cache_get_ip4(cache, &saddr);
+	return rt ? &rt->dst : find_route_v4(net, cache, from, to);
 }
 
 /* The checksum for other addresses; @udp has its new ports already. */
@@ -143,20 +159,31 @@ static void write_udp(struct sk_buff *skb, const struct viaduct_received *rx,
 	set_check(skb, udp, rx, from, to);
 }
 
+/* Another one for each packet that may be fragmented on its way (RFC 6864 4). */
+static void select_ident(struct net *net, struct iphdr *ip)
+{
+	__ip_select_ident(net, ip, 1);
+	ip_send_check(ip);
+}
+
 static void send_v4(struct net *net, struct sk_buff *skb, struct dst_entry *dst,
 		    const struct viaduct_received *rx,
 		    const struct viaduct_addr *from,
 		    const struct viaduct_addr *to, struct viaduct_hop *hop)
 {
+	bool fits;
+
 	__skb_push(skb, VIADUCT_IPV4_SIZE);
 	skb_reset_network_header(skb);
 	skb->protocol = htons(ETH_P_IP);
-	hop->dont_fragment = rx->hop.dont_fragment && skb->len <= dst_mtu(dst);
+	fits = skb->len <= dst_mtu(dst);
+	hop->dont_fragment = rx->hop.dont_fragment && fits;
 	viaduct_write_ipv4(skb->data, from, to, hop, rx->udp_len, 0);
 	skb_dst_set(skb, dst);
 	if (!hop->dont_fragment)
-		__ip_select_ident(net, ip_hdr(skb), 1);
-	ip_local_out(net, NULL, skb);	/* sums the header */
+		select_ident(net, ip_hdr(skb));
+	if (!rx->at_ingress || !fits || !viaduct_send_direct_v4(skb))
+		ip_local_out(net, NULL, skb);
 }
 
 static void send_v6(struct net *net, struct sk_buff *skb, struct dst_entry *dst,
@@ -169,7 +196,9 @@ static void send_v6(struct net *net, struct sk_buff *skb, struct dst_entry *dst,
 	skb->protocol = htons(ETH_P_IPV6);
 	viaduct_write_ipv6(skb->data, from, to, hop, rx->udp_len);
 	skb_dst_set(skb, dst);
-	ip6_local_out(net, NULL, skb);
+	if (!rx->at_ingress || skb->len > dst_mtu(dst) ||
+	    !viaduct_send_direct_v6(skb))
+		ip6_local_out(net, NULL, skb);
 }
 
 enum viaduct_counter viaduct_transmit(struct net *net, struct sk_buff *skb,
@@ -191,8 +220,7 @@ enum viaduct_counter viaduct_transmit(struct net *net, struct sk_buff *skb,
 	if (rx->hop.ttl <= 1)
 		return VIADUCT_C_HOPS;
 	v6 = to->family == VIADUCT_V6;
-	dst = v6 ? route_v6(net, &terms->route[slot], from, to) :
-		   route_v4(net, &terms->route[slot], from, to);
+	dst = route_to(net, &terms->route[slot], from, to);
 	if (!dst)
 		return VIADUCT_C_NO_ROUTE;
 	/* The new header takes the place of the old one, which may be shorter. */

@@ -35,17 +35,20 @@ static enum viaduct_scope scope_v6(const u8 *ip)
 	return VIADUCT_SCOPE_GLOBAL;
 }
 
-enum viaduct_scope viaduct_addr_scope(const struct viaduct_addr *a)
+enum viaduct_scope viaduct_ip_scope(const struct viaduct_addr *a)
 {
 	const u8 *ip = (const u8 *)a->ip;
 
-	if (a->port == 0)
-		return VIADUCT_SCOPE_UNUSABLE;
 	if (a->family == VIADUCT_V4)
 		return scope_v4(ip);
 	if (a->family == VIADUCT_V6)
 		return scope_v6(ip);
 	return VIADUCT_SCOPE_UNUSABLE;
+}
+
+enum viaduct_scope viaduct_addr_scope(const struct viaduct_addr *a)
+{
+	return a->port ? viaduct_ip_scope(a) : VIADUCT_SCOPE_UNUSABLE;
 }
 
 void viaduct_addr_prefix(const struct viaduct_addr *a, u32 ip[2])

@@ -45,7 +45,10 @@ enum viaduct_scope {
 	VIADUCT_SCOPE_GLOBAL,
 };
 
+/* VIADUCT_SCOPE_UNUSABLE without a port, too. */
 enum viaduct_scope viaduct_addr_scope(const struct viaduct_addr *a);
+/* Whatever its port. */
+enum viaduct_scope viaduct_ip_scope(const struct viaduct_addr *a);
 
 /* The prefix that shares one budget: /24 of IPv4, /64 of IPv6. Fills @ip. */
 void viaduct_addr_prefix(const struct viaduct_addr *a, u32 ip[2]);

@@ -49,19 +49,6 @@ u8 viaduct_latch_rank(const struct viaduct_latch *latch,
 	return VIADUCT_RANK_ANY;
 }
 
-enum viaduct_source viaduct_latch_check(const struct viaduct_latch *latch,
-					const struct viaduct_addr *src)
-{
-	u8 active;
-
-	if (!smp_load_acquire(&latch->locked))
-		return VIADUCT_SOURCE_UNSETTLED;
-	active = smp_load_acquire(&latch->active);
-	return viaduct_addr_equal(src, &latch->slot[active]) ?
-		       VIADUCT_SOURCE_PEER :
-		       VIADUCT_SOURCE_FOREIGN;
-}
-
 static u64 lock_at(const struct viaduct_latch *latch)
 {
 	u64 settled;

@@ -72,8 +72,19 @@ u8 viaduct_latch_rank(const struct viaduct_latch *latch,
 		      const struct viaduct_addr *src);
 
 /* Needs no serialisation: the answer of a locked latch, else UNSETTLED. */
-enum viaduct_source viaduct_latch_check(const struct viaduct_latch *latch,
-					const struct viaduct_addr *src);
+static inline enum viaduct_source
+viaduct_latch_check(const struct viaduct_latch *latch,
+		    const struct viaduct_addr *src)
+{
+	u8 active;
+
+	if (!smp_load_acquire(&latch->locked))
+		return VIADUCT_SOURCE_UNSETTLED;
+	active = smp_load_acquire(&latch->active);
+	return viaduct_addr_equal(src, &latch->slot[active]) ?
+		       VIADUCT_SOURCE_PEER :
+		       VIADUCT_SOURCE_FOREIGN;
+}
 
 /* Needs no serialisation: whether viaduct_latch_settle() has something to do. */
 bool viaduct_latch_due(const struct viaduct_latch *latch, u64 now_ms);

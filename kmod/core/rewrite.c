@@ -3,32 +3,34 @@
 
 #define PROTOCOL_UDP 17
 
-u8 viaduct_tclass(u8 received, u8 dscp)
-{
-	if (dscp == VIADUCT_DSCP_COPY)
-		return received;
-	return (u8)((dscp << 2) | (received & 3));
-}
-
 static void put_be16(u8 *to, u16 value)
 {
 	to[0] = (u8)(value >> 8);
 	to[1] = (u8)value;
 }
 
-/* Ones' complement sum of @len octets, an even number (RFC 1071). */
-static u32 sum_octets(const void *data, u32 len, u32 sum)
+/*
+ * Ones' complement sum of so many times four octets, as this machine reads them: the order of octets
+ * changes nothing but the order of the sum's own (RFC 1071 2), and four at once are fewer steps.
+ */
+static u64 sum_words(const void *data, u32 words, u64 sum)
 {
 	const u8 *p = data;
-	u32 i;
+	u32 word, i;
 
-	for (i = 0; i + 1 < len; i += 2)
-		sum += viaduct_be16(p + i);
+	/* For an IPv4 header the loop itself would be more than the sum. */
+#pragma GCC unroll 5
+	for (i = 0; i < words; i++) {
+		memcpy(&word, p + 4 * i, sizeof(word));
+		sum += word;
+	}
 	return sum;
 }
 
-static u16 fold(u32 sum)
+/* Of less than 2^16 words: the first fold leaves 2^32 at most by less than 2^16, so two more do. */
+static u16 fold(u64 sum)
 {
+	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return (u16)sum;
@@ -38,6 +40,8 @@ void viaduct_write_ipv4(u8 *to, const struct viaduct_addr *src,
 			const struct viaduct_addr *dst,
 			const struct viaduct_hop *hop, u16 udp_len, u16 id)
 {
+	u16 check;
+
 	to[0] = 0x45;
 	to[1] = hop->tclass;
 	put_be16(to + 2, VIADUCT_IPV4_SIZE + udp_len);
@@ -48,7 +52,8 @@ void viaduct_write_ipv4(u8 *to, const struct viaduct_addr *src,
 	put_be16(to + 10, 0);
 	memcpy(to + 12, src->ip, 4);
 	memcpy(to + 16, dst->ip, 4);
-	put_be16(to + 10, (u16)~fold(sum_octets(to, VIADUCT_IPV4_SIZE, 0)));
+	check = (u16)~fold(sum_words(to, VIADUCT_IPV4_SIZE / 4, 0));
+	memcpy(to + 10, &check, sizeof(check));
 }
 
 void viaduct_write_ipv6(u8 *to, const struct viaduct_addr *src,
@@ -66,10 +71,13 @@ void viaduct_write_ipv6(u8 *to, const struct viaduct_addr *src,
 	memcpy(to + 24, dst->ip, 16);
 }
 
-static u32 sum_addr(const struct viaduct_addr *a, u32 sum)
+/* What IPv4 does not use is zero. */
+static u64 sum_addr(const struct viaduct_addr *a, u64 sum)
 {
-	sum = sum_octets(a->ip, a->family == VIADUCT_V4 ? 4 : 16, sum);
-	return sum_octets(&a->port, 2, sum);
+	u16 port;
+
+	memcpy(&port, &a->port, sizeof(port));
+	return sum_words(a->ip, 4, sum) + port;
 }
 
 __be16 viaduct_udp_check(__be16 check, const struct viaduct_addr *old_src,
@@ -79,12 +87,13 @@ __be16 viaduct_udp_check(__be16 check, const struct viaduct_addr *old_src,
 {
 	u16 old = fold(sum_addr(old_dst, sum_addr(old_src, 0)));
 	u16 new = fold(sum_addr(dst, sum_addr(src, 0)));
-	u16 value = viaduct_be16((const u8 *)&check);
-	__be16 result;
+	u16 value;
 
+	memcpy(&value, &check, sizeof(value));
 	/* RFC 1624, equation 3; length and protocol are the same in both. */
-	value = (u16)~fold((u32)(u16)~value + (u16)~old + new);
+	value = (u16)~fold((u64)(u16)~value + (u16)~old + new);
 	/* 0 would say that there is no checksum (RFC 768). */
-	put_be16((u8 *)&result, value ? value : 0xffff);
-	return result;
+	value = value ? value : 0xffff;
+	memcpy(&check, &value, sizeof(check));
+	return check;
 }

@@ -17,7 +17,12 @@ struct viaduct_hop {
 };
 
 /* DSCP by the leg's wish, ECN as it came (RFC 3168: both ends must see it). */
-u8 viaduct_tclass(u8 received, u8 dscp);
+static inline u8 viaduct_tclass(u8 received, u8 dscp)
+{
+	if (dscp == VIADUCT_DSCP_COPY)
+		return received;
+	return (u8)((dscp << 2) | (received & 3));
+}
 
 /*
  * Writes a whole new header into @to, so that nothing of the received one gets

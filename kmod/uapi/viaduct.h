@@ -85,10 +85,10 @@
  * PRIORITY and MARK are the packet's own. On SIP they are set as it is received: mark
  * is for routing rules, netfilter and sockets (SO_RCVMARK), priority for netfilter, BPF
  * and, where the kernel has it, SO_RCVPRIORITY. On RTP they are set as it leaves, for
- * LOCAL_OUT, POST_ROUTING and the queueing discipline; a leg with a PRIORITY keeps it,
- * and the route does not depend on the mark. QUEUE is for RTP only: it is recorded as
- * the receive queue, of which the kernel makes the transmit queue, modulo the device's
- * count, unless XPS or the driver chooses another.
+ * LOCAL_OUT and POST_ROUTING, where it passes them (see DEVICE_ADD), and the queueing
+ * discipline; a leg with a PRIORITY keeps it, and the route does not depend on the mark.
+ * QUEUE is for RTP only: it is recorded as the receive queue, of which the kernel makes
+ * the transmit queue, modulo the device's count, unless XPS or the driver chooses another.
  *
  * CPUS is a set. One of it is chosen by a hash of addresses, ports and protocol, with a
  * seed of this boot, so all packets of one flow come to one CPU. If that is another than
@@ -132,7 +132,12 @@
  *                       where an owner is gone.
  * VIADUCT_CMD_DEVICE_ADD  DEVICE. Its packets are taken at its ingress, before the
  *                       IP layer and PRE_ROUTING, where those of other devices are
- *                       taken, and so are those that a tap sees too. The device
+ *                       taken, and so are those that a tap sees too. What is relayed
+ *                       there leaves, as from the kernel's flow tables, past LOCAL_OUT,
+ *                       POST_ROUTING and the IP layer's counters, but through the
+ *                       queueing discipline; the IP layer sends it only where there is
+ *                       more to do: a packet larger than the MTU, a neighbour that has
+ *                       to be asked for, a tunnel, IPsec, a VRF, this host. The device
  *                       belongs to the sender's owner and goes with it, or when it
  *                       leaves the namespace. ENODEV; EEXIST; ENOSPC: 64 are there;
  *                       EOPNOTSUPP: this kernel has no netdev ingress.

@@ -7,7 +7,8 @@
 #                            `netlink`, `steer` and `churn` in it; for `router` see router-files.sh; `vlan`
 #                            has no need of the module, but of a kernel with VLANs; `bench` counts
 #                            instructions; for the last three see kernel-debug/run.sh
-# env:   ARGS                to the relay suite, such as part of a test's name; to `vlan`: such a part
+# env:   ARGS                to the relay suite, such as part of a test's name; to `vlan`: such a part;
+#                            to `bench`: what is measured, such as `module`
 #        VIADUCT_BIN         the router for `router` and `vlan`, target/release/viaduct else
 #        ROUNDS              how often `churn` loads and unloads, 20 else
 #        MESSAGES SEED       of the netlink fuzzer, 20000 and 1 else

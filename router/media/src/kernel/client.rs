@@ -96,7 +96,7 @@ impl KernelRelay {
     }
 
     /// Takes the packets of an interface at its ingress, before the IP layer, for as long as the owner
-    /// and the interface are there.
+    /// and the interface are there. What is relayed from it leaves past the IP layer and its firewall too.
     ///
     /// # Errors
     /// There is no interface of this index, it has been added already, or the kernel cannot.

@@ -17,14 +17,14 @@ use crate::stage::{Call, OWNER};
 const PACKETS: u16 = 10;
 
 /// A call through the module, whose devices are the test's own business.
-struct Bare {
-    net: Net,
-    relay: KernelRelay,
-    call: Call,
+pub(crate) struct Bare {
+    pub(crate) net: Net,
+    pub(crate) relay: KernelRelay,
+    pub(crate) call: Call,
 }
 
 impl Bare {
-    fn up() -> Result<Self> {
+    pub(crate) fn up() -> Result<Self> {
         let net = Net::new()?;
         let mut relay = net.r.enter(|| Ok(KernelRelay::attach(OWNER)?))?;
         let call = Call {
@@ -37,16 +37,21 @@ impl Bare {
         Ok(Self { net, relay, call })
     }
 
-    fn index(&self, device: &'static str) -> Result<u32> {
+    pub(crate) fn index(&self, device: &'static str) -> Result<u32> {
         self.net.r.enter(move || Ok(if_nametoindex(device)?))
     }
 
     /// IP packets the relay's namespace has received.
     fn received(&self) -> Result<u64> {
+        self.ip_counter("InReceives")
+    }
+
+    /// One of the counters of the IP layer in the relay's namespace.
+    pub(crate) fn ip_counter(&self, counter: &str) -> Result<u64> {
         let snmp = self.net.r.enter(|| Ok(fs::read_to_string("/proc/thread-self/net/snmp")?))?;
         let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Ip: "));
         let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
-        let at = names.split(' ').position(|name| name == "InReceives").context("InReceives")?;
+        let at = names.split(' ').position(|name| name == counter).context("a counter")?;
         Ok(values.split(' ').nth(at).context("a value")?.parse()?)
     }
 
@@ -67,7 +72,7 @@ impl Bare {
     }
 }
 
-fn module() -> Option<()> {
+pub(crate) fn module() -> Option<()> {
     std::env::var("VIADUCT_RELAY").is_ok_and(|subject| subject == "module").then_some(())
 }
 

@@ -7,6 +7,7 @@
 
 mod churn;
 mod control;
+mod direct;
 mod fallback;
 mod filter;
 mod forward;
