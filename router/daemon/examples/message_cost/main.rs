@@ -5,9 +5,9 @@
 //! `... -- policies/registrar/registrar.wasm [PART [ROUNDS]]` one of them, where PART is part of the
 //! names of the works to measure (`REGISTER`, `REGISTER kept`). `make bench` runs it.
 //!
-//! For each work it prints nanoseconds a message, the low decile of many rounds. `kept` keeps the
-//! instance from run to run, as the router does; `fresh` makes one for each run, as `isolation =
-//! "message"` does.
+//! For each work it prints nanoseconds a message, the mean of the tenth of many rounds that cost least.
+//! `kept` keeps the instance from run to run, as the router does; `fresh` makes one for each run, as
+//! `isolation = "message"` does.
 // A measuring program stops at what it did not expect.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -119,21 +119,20 @@ fn host(component: &[u8], max_runs: u32) -> PolicyHost {
     catalog.worker(WorkerOptions { max_runs, ..WorkerOptions::default() }).expect("a worker")
 }
 
-/// Low deciles of rounds that take turns, after one that counts for nothing: who shares the machine
-/// disturbs all alike.
+/// Rounds take turns, after one that counts for nothing, and those count in which all together cost
+/// least: who shares the machine disturbs all alike, and is left out for all alike. The mean of each.
 fn costs(mut benches: Vec<&mut dyn Measured>, work: Work, choice: &Choice) -> Vec<Cost> {
-    let mut rounds = vec![Vec::new(); benches.len()];
-    for round in 0..=choice.rounds {
-        for (bench, costs) in benches.iter_mut().zip(&mut rounds) {
-            let cost = bench.measure(work, choice.turns);
-            if round > 0 {
-                costs.push(cost);
-            }
-        }
-    }
-    let low_decile = |mut costs: Vec<Cost>| {
-        costs.sort_by(|a, b| a.all_ns.total_cmp(&b.all_ns));
-        costs[choice.rounds / 10]
+    let mut round = || -> Vec<Cost> {
+        benches.iter_mut().map(|bench| bench.measure(work, choice.turns)).collect()
     };
-    rounds.into_iter().map(low_decile).collect()
+    round();
+    let mut rounds: Vec<_> = (0..choice.rounds).map(|_| round()).collect();
+    let sum = |costs: &[Cost]| costs.iter().map(|cost| cost.all_ns).sum::<f64>();
+    rounds.sort_by(|a, b| sum(a).total_cmp(&sum(b)));
+    rounds.truncate(choice.rounds.div_ceil(10));
+    let mean = |at: usize, ns: fn(&Cost) -> f64| {
+        rounds.iter().map(|costs| ns(&costs[at])).sum::<f64>() / rounds.len() as f64
+    };
+    let cost = |at| Cost { all_ns: mean(at, |c| c.all_ns), policy_ns: mean(at, |c| c.policy_ns) };
+    (0..rounds[0].len()).map(cost).collect()
 }

@@ -3,7 +3,7 @@
 use viaduct_engine::auth::Role;
 use viaduct_engine::media::Action;
 use viaduct_engine::registrar::{LookupFault, LookupFlags, SaveFlags};
-use viaduct_engine::run::{EditFault, MediaRefusal, SelectBy};
+use viaduct_engine::run::{EditFault, Guarded, MediaRefusal, SelectBy};
 use viaduct_engine::{Phase, Run, Verdict};
 use viaduct_message::Method;
 
@@ -86,19 +86,16 @@ impl DefaultScript {
     }
 
     fn floods(&self, run: &mut Run) -> bool {
-        let source = source_ip(run);
-        let trusted = run.traits().trusted;
-        if trusted || run.table_get("banned", &source).is_some() {
-            return !trusted;
+        if run.traits().trusted {
+            return false;
         }
-        let hits = run.table_hit("hits", &source, 1).unwrap_or(0);
-        let floods = hits > self.hits_per_s;
-        if floods {
-            let _ = run.table_set("banned", &source, Some(""), self.ban_s);
+        let guarded = run.table_guard(("hits", "banned"), self.hits_per_s, 1, self.ban_s);
+        if let Ok(Guarded::Over(hits)) = guarded {
+            let source = source_ip(run);
             let line = format!("{source} is not heard for a while: {hits} requests in a second");
             run.log(level::WARN, &line);
         }
-        floods
+        matches!(guarded, Ok(Guarded::Over(_) | Guarded::Banned))
     }
 
     fn register(&self, run: &mut Run) -> Result<Verdict, Verdict> {

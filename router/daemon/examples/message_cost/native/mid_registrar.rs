@@ -55,7 +55,7 @@ impl MidRegistrar {
 
     fn keep(&self, run: &mut Run) {
         run.fix_nat_register();
-        let restarted = self.one_call_id && is_restarted(run);
+        let restarted = self.one_call_id && was_restarted(run);
         let flags = if restarted { &self.save_anew } else { &self.save };
         if let Err(error) = run.save(TABLE, flags, None) {
             let line = format!("not saved: {} {}", error.status, error.reason);
@@ -133,7 +133,7 @@ impl Decide for MidRegistrar {
 }
 
 /// Are there contacts, and none of this Call-ID?
-fn is_restarted(run: &Run) -> bool {
+fn was_restarted(run: &Run) -> bool {
     let aor = format!("{}@{}", to_user(run), to_host(run));
     let call_id = run.message().call_id().ok();
     let of_this_call = BindingFilter { call_id, ..BindingFilter::default() };
