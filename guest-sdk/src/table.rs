@@ -17,7 +17,7 @@
 
 use crate::bindings::viaduct::policy::table as host;
 
-pub use host::TableError;
+pub use host::{Guarded, TableError};
 
 /// What stands under a key.
 pub fn get(table: &str, key: &str) -> Option<String> {
@@ -48,4 +48,28 @@ pub fn add(table: &str, key: &str, by: i64, expires_s: u32) -> Result<i64, Table
 /// Counts a hit; how many there were in the last `window_s` seconds, this one included.
 pub fn hit(table: &str, key: &str, window_s: u32) -> Result<u32, TableError> {
     host::hit(table, key, window_s)
+}
+
+/// Guards against floods: [`hit`]s `hits` under the address the message came from, and puts the
+/// address into `banned` for `ban_s` seconds where there were more than `most` in the last
+/// `window_s` seconds. One call to the router instead of four. Needs `"write"` for both tables.
+///
+/// ```no_run
+/// # use viaduct_guest::prelude::*;
+/// # use viaduct_guest::table::Guarded;
+/// fn floods() -> bool {
+///     match table::guard("hits", "banned", 32, 1, 300) {
+///         Ok(Guarded::Over(_) | Guarded::Banned) => true,
+///         Ok(Guarded::Within) | Err(_) => false,
+///     }
+/// }
+/// ```
+pub fn guard(
+    hits: &str,
+    banned: &str,
+    most: u32,
+    window_s: u32,
+    ban_s: u32,
+) -> Result<Guarded, TableError> {
+    host::guard(hits, banned, most, window_s, ban_s)
 }

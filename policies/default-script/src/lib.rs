@@ -6,6 +6,7 @@ mod tests;
 use viaduct_guest::METHODS;
 use viaduct_guest::auth::Role;
 use viaduct_guest::prelude::*;
+use viaduct_guest::table::Guarded;
 
 struct DefaultScript;
 
@@ -94,17 +95,17 @@ fn is_nated(request: &Request) -> bool {
 
 /// Too many requests a second from one address: it is not heard for a while.
 fn floods(request: &Request) -> bool {
-    let source = request.source_ip();
-    if request.trusted() || table::get("banned", &source).is_some() {
-        return !request.trusted();
+    if request.trusted() {
+        return false;
     }
-    let hits = table::hit("hits", &source, 1).unwrap_or(0);
-    let floods = hits > settings::number_or("hits_per_s", 32);
-    if floods {
-        let _ = table::set("banned", &source, "", settings::number_or("ban_s", 300));
+    let most = settings::number_or("hits_per_s", 32);
+    let ban_s = settings::number_or("ban_s", 300);
+    let guarded = table::guard("hits", "banned", most, 1, ban_s);
+    if let Ok(Guarded::Over(hits)) = guarded {
+        let source = request.source_ip();
         log::warn!("{source} is not heard for a while: {hits} requests in a second");
     }
-    floods
+    matches!(guarded, Ok(Guarded::Over(_) | Guarded::Banned))
 }
 
 fn within_dialog(request: &Request) -> Verdict {

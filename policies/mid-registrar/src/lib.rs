@@ -66,19 +66,22 @@ fn keep(response: &Response) {
 /// A phone that was restarted comes back with another Call-ID, and leaves its old contact behind
 /// unless the new one pushes it out.
 fn save_flags(response: &Response) -> &'static str {
+    if settings::flag_or("one_call_id", false) && was_restarted(response) {
+        "path-lazy, max-contacts=1, force-registration"
+    } else {
+        "path-lazy"
+    }
+}
+
+/// Are there contacts, and none of this Call-ID?
+fn was_restarted(response: &Response) -> bool {
     let aor = aor(response);
     let of_this_call = usrloc::Filter {
         call_id: Some(response.call_id()),
         ..usrloc::any()
     };
-    let restarted = settings::flag_or("one_call_id", false)
-        && !usrloc::bindings(TABLE, &aor).is_empty()
-        && !usrloc::is_registered_where(TABLE, &aor, &of_this_call);
-    if restarted {
-        "path-lazy, max-contacts=1, force-registration"
-    } else {
-        "path-lazy"
-    }
+    !usrloc::bindings(TABLE, &aor).is_empty()
+        && !usrloc::is_registered_where(TABLE, &aor, &of_this_call)
 }
 
 fn aor(response: &Response) -> String {

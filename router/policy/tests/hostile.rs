@@ -210,6 +210,27 @@ fn a_table_that_is_not_granted_ends_the_run_by_name() {
 }
 
 #[test]
+fn a_guard_needs_both_its_tables() {
+    let imports = r#"(import "viaduct:policy/table@1.0.0" "guard"
+        (func $guard (param i32 i32 i32 i32 i32 i32 i32 i32)))"#;
+    let texts = r#"(data (i32.const 200) "hitsbanned")"#;
+    let guard = "(call $guard (i32.const 200) (i32.const 4) (i32.const 204) (i32.const 6)
+        (i32.const 32) (i32.const 1) (i32.const 300) (i32.const 400))";
+    let grants = |tables: &str| format!("fallback = \"503\"\n[grants]\ntable = {{ {tables} }}\n");
+    for (granted, missing) in [("hits", "banned"), ("banned", "hits")] {
+        let grants = grants(&format!("{granted} = \"write\", {missing} = \"read\""));
+        let mut host = misbehaving(guard, imports, texts, &grants);
+        ends_as(&mut host, FailureKind::Trap);
+        let failure = host.current().last_failure().unwrap();
+        let wanted = format!("may not write `{missing}` of `table`");
+        assert!(failure.contains(&wanted), "{failure}");
+    }
+    let grants = grants("hits = \"write\", banned = \"write\"");
+    let mut host = misbehaving(guard, imports, texts, &grants);
+    assert_eq!(ask(&mut host, invite()).1, Ok(Verdict::Relay));
+}
+
+#[test]
 fn failures_are_counted_by_kind() {
     let mut host = misbehaving("(unreachable)", "", "", FALLBACK);
     ends_as(&mut host, FailureKind::Trap);

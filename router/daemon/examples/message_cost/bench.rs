@@ -1,5 +1,6 @@
 //! An engine with a policy, driven message by message, and the time both take.
 
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -13,7 +14,7 @@ use viaduct_engine::{
 use viaduct_location::{Config, LocationService};
 
 use super::Work;
-use super::messages::{AORS, in_dialog, invite, ok, options, phone, register};
+use super::messages::{AORS, in_dialog, invite, options, phone, register, response};
 
 /// After which bindings are refreshed: they live for an hour.
 const REFRESH_US: u64 = 1_800_000_000;
@@ -83,7 +84,7 @@ pub(crate) struct Bench<P: Policy> {
     decided: Vec<(Token, Result<(), CommitFault>)>,
 }
 
-fn settings() -> Settings {
+pub(crate) fn settings() -> Settings {
     let addr = ([192, 0, 2, 1], 5060).into();
     let listener =
         Listener { transport: Transport::Udp, addr, host: "192.0.2.1".into(), port: 5060 };
@@ -116,7 +117,7 @@ impl<P: Policy> Measured for Bench<P> {
     fn measure(&mut self, work: Work, turns: u32) -> Cost {
         if self.now.mono_us >= self.refresh_us {
             // Calls need somebody to be called.
-            (0..AORS).for_each(|_| self.turn(Work::Register));
+            (0..AORS).for_each(|_| drop(self.turn(Work::Register)));
             self.refresh_us = self.now.mono_us + REFRESH_US;
         }
         self.round(work, turns)
@@ -124,13 +125,13 @@ impl<P: Policy> Measured for Bench<P> {
 }
 
 impl<P: Policy> Bench<P> {
-    pub(crate) fn new(policy: P) -> Bench<P> {
+    pub(crate) fn new(settings: Settings, policy: P) -> Bench<P> {
         let location = Arc::new(LocationService::open(&Config::default(), 0).unwrap());
         let shared: Arc<dyn Location> = Arc::<LocationService>::clone(&location);
         let spent = Arc::<Spent>::default();
         let policy = Timed { inner: policy, spent: Arc::clone(&spent) };
         Bench {
-            engine: Engine::new(Arc::new(settings()), shared, policy, 1),
+            engine: Engine::new(Arc::new(settings), shared, policy, 1),
             spent,
             now: Now { mono_us: 0, unix_ms: 1_800_000_000_000 },
             all_ns: 0,
@@ -147,7 +148,7 @@ impl<P: Policy> Bench<P> {
     /// One round of a work.
     fn round(&mut self, work: Work, turns: u32) -> Cost {
         let before = (self.all_ns, self.messages, self.policy(), self.inputs);
-        (0..turns).for_each(|_| self.turn(work));
+        (0..turns).for_each(|_| drop(self.turn(work)));
         let (ns, runs) = self.policy();
         let messages = (self.messages - before.1) as f64;
         let runs = (runs - before.2.1) as f64;
@@ -162,42 +163,53 @@ impl<P: Policy> Bench<P> {
         (self.spent.ns.load(Ordering::Relaxed), self.spent.runs.load(Ordering::Relaxed))
     }
 
-    /// One request with its response, or one call.
-    fn turn(&mut self, work: Work) {
+    /// One request with its response, or one call; all that was sent.
+    pub(crate) fn turn(&mut self, work: Work) -> Vec<String> {
         self.serial += 1;
         let n = self.serial;
         // So that transactions end as time goes by.
-        self.now.mono_us += 50_000;
-        self.now.unix_ms += 50;
-        self.input(Input::Tick);
+        let mut sent = self.wait(50);
         match work {
-            Work::Options => drop(self.request(&options(n))),
-            Work::Register => drop(self.request(&register(n))),
+            Work::Options => sent.extend(self.request(&options(n))),
+            Work::Register => sent.extend(self.request(&register(n))),
             Work::Call => {
-                let answer = self.request(&invite(n));
-                let forwarded = self.receive(&in_dialog("ACK", 1, n, &answer));
+                let answered = self.request(&invite(n));
+                let answer = answered.iter().find(|message| is_ok(message)).unwrap().clone();
+                sent.extend(answered);
+                let forwarded = self.receive(phone(n), &in_dialog("ACK", 1, n, &answer));
                 assert!(forwarded.iter().any(|sent| sent.starts_with("ACK")), "{forwarded:?}");
-                self.request(&in_dialog("BYE", 2, n, &answer));
+                sent.extend(forwarded);
+                sent.extend(self.request(&in_dialog("BYE", 2, n, &answer)));
             }
         }
+        sent
+    }
+
+    /// Time goes by; what is sent because of it.
+    pub(crate) fn wait(&mut self, ms: u64) -> Vec<String> {
+        self.now.mono_us += ms * 1000;
+        self.now.unix_ms += ms;
+        self.input(Input::Tick)
     }
 
     /// A request, a 200 of whoever it is forwarded to, and the 200 that comes back.
-    fn request(&mut self, request: &str) -> String {
-        let mut sent = self.receive(request);
+    fn request(&mut self, request: &str) -> Vec<String> {
+        let source = phone(self.serial);
+        let mut sent = self.receive(source, request);
         let is_request = |message: &&String| !message.starts_with("SIP/2.0");
         if let Some(forwarded) = sent.iter().find(is_request).cloned() {
-            sent.extend(self.receive(&ok(&forwarded)));
+            sent.extend(self.receive(source, &response(&forwarded, 200)));
         }
-        let answer = sent.iter().find(|message| message.starts_with("SIP/2.0 200"));
-        answer.unwrap_or_else(|| panic!("no 200 to {request}: {sent:#?}")).clone()
+        assert!(sent.iter().any(|sent| is_ok(sent)), "no 200 to {request}: {sent:#?}");
+        sent
     }
 
-    fn receive(&mut self, message: &str) -> Vec<String> {
+    /// A message that comes in, and what is sent because of it.
+    pub(crate) fn receive(&mut self, source: Ipv4Addr, message: &str) -> Vec<String> {
         let flow = Flow {
             transport: Transport::Udp,
             local: ([192, 0, 2, 1], 5060).into(),
-            remote: (phone(self.serial), 5062).into(),
+            remote: (source, 5062).into(),
             conn: ConnId::NONE,
         };
         self.messages += 1;
@@ -244,6 +256,10 @@ impl<P: Policy> Bench<P> {
         }
         sent
     }
+}
+
+fn is_ok(message: &str) -> bool {
+    message.starts_with("SIP/2.0 200")
 }
 
 /// What reading the clock twice costs, ns.

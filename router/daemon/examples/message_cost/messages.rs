@@ -2,6 +2,8 @@
 
 use std::net::Ipv4Addr;
 
+use viaduct_message::response::reason_phrase;
+
 /// AoRs in use.
 pub(crate) const AORS: u32 = 1_000;
 /// Phones in use: so many that none of them floods, as the default script counts it.
@@ -72,9 +74,9 @@ pub(crate) fn in_dialog(method: &str, cseq: u32, n: u32, ok: &str) -> String {
     )
 }
 
-/// The 200 of whoever got a request.
-pub(crate) fn ok(request: &str) -> String {
-    let mut out = "SIP/2.0 200 OK\r\n".to_owned();
+/// The response of whoever got a request.
+pub(crate) fn response(request: &str, status: u16) -> String {
+    let mut out = format!("SIP/2.0 {status} {}\r\n", reason_phrase(status));
     for name in ["Via", "Record-Route", "From", "To", "Call-ID", "CSeq", "Path"] {
         for value in lines(request, name) {
             let tag = if name == "To" && !value.contains("tag=") { ";tag=callee" } else { "" };

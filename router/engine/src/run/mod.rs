@@ -22,6 +22,7 @@ pub use effects::{
 };
 pub(crate) use media::tags_of;
 pub use media::{MediaAsk, MediaRefusal};
+pub use table::Guarded;
 
 pub use replay::{AuthWitness, HttpWitness, RunInputs, Witness};
 

@@ -9,6 +9,17 @@ use crate::table::{
 /// Changes of one run.
 const MOST_CHANGES: usize = 32;
 
+/// What became of a guarded hit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guarded {
+    /// The sender is within what it may send.
+    Within,
+    /// It is not, with this hit, of which there were so many: it is banned from here on.
+    Over(u32),
+    /// It is banned, and was not hit.
+    Banned,
+}
+
 impl Run {
     /// What stands under a key, this run's own changes included. A rate is no text: `None`.
     pub fn table_get(&mut self, table: &str, key: &str) -> Option<Box<str>> {
@@ -66,6 +77,28 @@ impl Run {
         Ok(hits)
     }
 
+    /// Stages a hit of the address the message came from, and bans it where there were more than
+    /// `most` in the last `window_s` seconds. Who is banned is not hit.
+    pub fn table_guard(
+        &mut self,
+        (hits, banned): (&str, &str),
+        most: u32,
+        window_s: u32,
+        ban_s: u32,
+    ) -> Result<Guarded, TableFault> {
+        let source = self.flow.remote.ip().to_canonical().to_string();
+        if self.table_get(banned, &source).is_some() {
+            return Ok(Guarded::Banned);
+        }
+        let count = self.table_hit(hits, &source, window_s)?;
+        if count <= most {
+            return Ok(Guarded::Within);
+        }
+        // Where the table is full, each of its messages is found to be too many.
+        let _ = self.table_set(banned, &source, Some(""), ban_s);
+        Ok(Guarded::Over(count))
+    }
+
     fn table_value(&mut self, table: &str, key: &str) -> Option<Value> {
         self.note_table(table, key);
         let shared = &self.settings.shared.tables;
@@ -98,3 +131,6 @@ fn life_ms(seconds: u32) -> Result<u64, TableFault> {
     }
     Ok(u64::from(seconds).saturating_mul(1000))
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 //! Tables all workers share. Each call needs a grant for its table.
 
+use viaduct_engine::run::Guarded as Found;
 use viaduct_engine::table::TableFault;
 
 use super::or_empty;
-use crate::bindings::policy::viaduct::policy::table::{Host, TableError};
+use crate::bindings::policy::viaduct::policy::table::{Guarded, Host, TableError};
 use crate::guest::Guest;
 use crate::manifest::{Access, Interface};
 
@@ -54,6 +55,27 @@ impl Host for Guest {
             self.call_table("table.hit", Interface::Table, &table, Access::Write, &texts)?;
         let staged = run.table_hit(&table, &key, window_s);
         Ok(lower(self, "table.hit", staged))
+    }
+
+    fn guard(
+        &mut self,
+        hits: String,
+        banned: String,
+        most: u32,
+        window_s: u32,
+        ban_s: u32,
+    ) -> wasmtime::Result<Result<Guarded, TableError>> {
+        let texts = [&*hits, &*banned];
+        self.call_table("table.guard", Interface::Table, &hits, Access::Write, &texts)?;
+        let (run, _) =
+            self.call_table("table.guard", Interface::Table, &banned, Access::Write, &[])?;
+        let guarded = run.table_guard((&hits, &banned), most, window_s, ban_s);
+        let guarded = guarded.map(|guarded| match guarded {
+            Found::Within => Guarded::Within,
+            Found::Over(count) => Guarded::Over(count),
+            Found::Banned => Guarded::Banned,
+        });
+        Ok(lower(self, "table.guard", guarded))
     }
 }
 

@@ -79,6 +79,11 @@ pub(super) const CALLS: &[(&str, Call)] = &[
         table::Host::add(g, table, key, by, whole(a.number())).map(drop)
     }),
     ("table.hit", |g, a| table::Host::hit(g, a.text(), a.text(), whole(a.number())).map(drop)),
+    ("table.guard", |g, a| {
+        let (hits, banned, most) = (a.text(), a.text(), whole(a.number()));
+        let (window_s, ban_s) = (whole(a.number()), whole(a.number()));
+        table::Host::guard(g, hits, banned, most, window_s, ban_s).map(drop)
+    }),
     ("media.manage", |g, a| media::Host::manage(g, a.text()).map(drop)),
     ("media.offer", |g, a| media::Host::offer(g, a.text()).map(drop)),
     ("media.answer", |g, a| media::Host::answer(g, a.text()).map(drop)),
