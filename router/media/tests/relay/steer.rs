@@ -59,7 +59,9 @@ fn a_router_has_its_rules_in_the_module_and_those_of_the_process_before_are_gone
     let places: Vec<u32> = rules(&mut relay).iter().map(|rule| rule.id).collect();
     assert_eq!(places, [0, 1]);
     // Until the module has the session its packets are no RTP to it.
+    let deadline = Instant::now() + PATIENCE;
     while relay.carrying().kernel == 0 {
+        ensure!(Instant::now() < deadline, "the module has no session");
         thread::sleep(Duration::from_millis(2));
     }
     call.alice_reaches_bob()?;
