@@ -54,8 +54,9 @@ impl LegState {
     pub(super) fn adopt(&mut self, stands: &LegReport) {
         self.counters.add_all(&stands.counters);
         self.ssrc = self.ssrc.or(stands.ssrc);
-        if let Some(quality) = stands.quality {
-            self.heard.adopt(quality);
+        match stands.quality {
+            Some(quality) => self.heard.adopt(quality),
+            None => self.heard.skip(stands.counters.get(Counter::Rtp)),
         }
     }
 

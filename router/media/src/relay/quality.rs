@@ -68,6 +68,21 @@ impl Heard {
         self.jitter_us = self.jitter_us.max(before.jitter_us);
     }
 
+    /// So many packets of the stream went elsewhere unheard: none of them is lost. What comes is heard
+    /// as a stream that begins; where the first of it has come already, all that were carried look lost.
+    pub(super) fn skip(&mut self, carried: u64) {
+        if carried == 0 {
+            return;
+        }
+        let mut so_far = self.quality();
+        let looks_lost = self.now.map_or(0, |now| now.expected.saturating_sub(now.received));
+        if looks_lost >= carried {
+            so_far.lost = so_far.lost.saturating_sub(carried);
+            so_far.expected = so_far.expected.saturating_sub(carried);
+        }
+        (self.past, self.now) = (so_far, None);
+    }
+
     pub(super) fn quality(&self) -> Quality {
         let (expected, received) = self.now.map_or((0, 0), |now| (now.expected, now.received));
         Quality {
@@ -134,6 +149,23 @@ mod tests {
         let all = 65_500u64..65_600;
         let quality = heard(all.filter(|n| n % 10 != 5).map(|n| (n, n * 20)));
         assert_eq!(quality, Quality { expected: 100, lost: 10, jitter_us: 0 });
+    }
+
+    #[test]
+    fn what_was_carried_elsewhere_is_not_lost_whenever_that_is_told() {
+        // Of a thousand 200 were carried by somebody else; one is lost before, two are after that.
+        let is_ours = |n: &u64| !(300..500).contains(n) && ![100, 600, 700].contains(n);
+        for told_at in [500, 501, 550] {
+            let mut heard = Heard::default();
+            for number in (0..1_000).filter(is_ours) {
+                if number == told_at {
+                    heard.skip(200);
+                }
+                heard.note(number * 20 * MS, stamp(number), 8_000);
+            }
+            let quality = heard.quality();
+            assert_eq!((quality.expected, quality.lost), (800, 3), "told before {told_at}");
+        }
     }
 
     #[test]
