@@ -66,7 +66,7 @@ impl OutboundProxy {
         Verdict::Relay
     }
 
-    fn from_phone(&self, run: &mut Run) -> Verdict {
+    fn sent_by_phone(&self, run: &mut Run) -> Verdict {
         if let Err(verdict) = sender_is_proven(run, Role::Proxy) {
             return verdict;
         }
@@ -119,7 +119,7 @@ impl Decide for OutboundProxy {
             Method::Register => self.register(run),
             Method::Options if traits.uri_is_router => self.options.give(run),
             _ if from_inside(run) => self.to_phone(run),
-            _ => self.from_phone(run),
+            _ => self.sent_by_phone(run),
         }
     }
 }

@@ -30,7 +30,7 @@ impl Registrar {
         }
     }
 
-    fn from_caller(&self, run: &mut Run) -> Verdict {
+    fn sent_by_caller(&self, run: &mut Run) -> Verdict {
         if let Err(verdict) = self.caller_is_proven(run) {
             return verdict;
         }
@@ -140,10 +140,10 @@ impl Decide for Registrar {
         }
         match run.method() {
             Method::Register => self.register(run),
-            _ if traits.preloaded_route => self.from_caller(run),
+            _ if traits.preloaded_route => self.sent_by_caller(run),
             Method::Options if traits.uri_is_router => self.options.give(run),
             _ if traits.uri_is_router => method_not_allowed(run, "OPTIONS, REGISTER"),
-            _ => self.from_caller(run),
+            _ => self.sent_by_caller(run),
         }
     }
 }
