@@ -92,11 +92,12 @@ boot_qemu() {
     if [ ! -e "$initrd" ] || [ "$here/mkinitrd.sh" -nt "$initrd" ]; then
         "$here/mkinitrd.sh" "$version" "$kernel" "$initrd"
     fi
-    # On a busy machine its timer may not come in time for the kernel to believe in it.
+    # On a busy machine its timer may not come in time for the kernel to believe in it, and a CPU may wait
+    # for its turn so long that the other takes it for locked up: two minutes it may, what hangs does longer.
     "${limit[@]}" qemu-system-x86_64 -M q35 "${cpu[@]}" -m 2G \
         -nographic -no-reboot -nodefaults -serial stdio \
         -kernel "$kernel/boot/vmlinuz-$version" -initrd "$initrd" \
-        -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off no_timer_check quiet" \
+        -append "console=ttyS0 panic=-1 panic_on_warn=0 mitigations=off no_timer_check watchdog_thresh=60 quiet" \
         -virtfs "local,path=/,mount_tag=rootfs,security_model=none,readonly=on,multidevs=remap" \
         -virtfs "local,path=$share,mount_tag=share,security_model=none,multidevs=remap" </dev/null
 }
