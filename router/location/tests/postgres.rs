@@ -357,6 +357,32 @@ fn after_numbers_have_gone_back_everything_is_read_again() {
 }
 
 #[test]
+fn numbers_that_have_gone_back_are_noticed_by_all_though_one_has_moved_them_on() {
+    let Some(server) = server() else { return };
+    // One reads everything again whenever it connects, the other looks rarely.
+    let open = |node, keep_removed, poll_interval| {
+        let postgres = PostgresConfig { keep_removed, poll_interval, ..postgres(&server, node) };
+        let mode = Mode::WriteThrough(Backend::Postgres(Box::new(postgres)));
+        LocationService::open(&Config { mode, ..Config::default() }, now_ms()).unwrap()
+    };
+    let a = open("a", Duration::ZERO, Duration::from_millis(100));
+    let b = open("b", Duration::from_secs(3600), Duration::from_secs(2));
+    put(&a, "u@x", live(&["sip:1"])).unwrap();
+    eventually("b sees it", || contacts(&b, "u@x") == ["sip:1"]);
+    server
+        .sql(
+            "BEGIN; UPDATE location_clock SET seq = 0; UPDATE location_aor SET seq = 0; \
+             UPDATE location SET contact = 'sip:old'; \
+             SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+             WHERE application_name = 'viaduct a'; COMMIT",
+        )
+        .unwrap();
+    for service in [&a, &b] {
+        eventually("the database counts", || contacts(service, "u@x") == ["sip:old"]);
+    }
+}
+
+#[test]
 fn who_was_away_for_longer_than_the_log_reaches_reads_everything_again() {
     let Some(server) = server() else { return };
     let (a, b) = (open(&server, "a"), open(&server, "b"));
@@ -384,15 +410,11 @@ fn old_tombstones_and_what_is_left_of_the_log_are_deleted() {
     }
     put(&a, "u@x", Arc::default()).unwrap();
     // As if that had been long ago.
-    server
-        .sql(
-            "UPDATE location_aor SET expires_ms = 1 WHERE bindings = 0; \
-             INSERT INTO location_log SELECT seq, 1, 1, '{location}', '{u@x}' FROM location_clock; \
-             UPDATE location_clock SET seq = seq + 1",
-        )
-        .unwrap();
     let is = |text: &str| server.sql(text).unwrap();
-    let cut_at = is("SELECT seq FROM location_log WHERE at_ms = 1");
+    let cut_at = is("WITH aged AS (UPDATE location_aor SET expires_ms = 1 WHERE bindings = 0), \
+         ticked AS (UPDATE location_clock SET seq = seq + 1 RETURNING seq - 1 AS seq), \
+         logged AS (INSERT INTO location_log SELECT seq, 1, 1, '{location}', '{u@x}' FROM ticked) \
+         SELECT seq FROM ticked");
     let b = open(&server, "b");
     eventually("the tombstone is gone", || is("SELECT count(*) FROM location_aor") == "1");
     let old = "SELECT count(*) FROM location_log WHERE at_ms = 1";

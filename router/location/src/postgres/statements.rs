@@ -20,8 +20,10 @@ pub(super) const TAKE_OVER: &str =
 /// Ends the era `$1`, if nobody has.
 pub(super) const END_ERA: &str = "UPDATE location_clock SET era = era + 1 WHERE era = $1";
 
-/// Numbers go on behind `$1`, the newest ever seen.
-pub(super) const ADVANCE: &str = "UPDATE location_clock SET seq = $1 + 1 WHERE seq <= $1";
+/// Numbers go on behind `$1`, the newest ever seen. Where they are before it they have gone back, and
+/// the era ends: who has seen no more than `$1` could not tell from the numbers any more.
+pub(super) const ADVANCE: &str = "UPDATE location_clock \
+     SET era = era + CASE WHEN seq < $1 THEN 1 ELSE 0 END, seq = $1 + 1 WHERE seq <= $1";
 
 /// Says that the router `$1` lives, in its start `$2`.
 pub(super) const BEAT: &str = "INSERT INTO location_node (node, boot, seen) VALUES ($1, $2, now()) \

@@ -62,28 +62,34 @@ struct Heard {
     ssrc: u32,
 }
 
-/// What the program carries the base does not hear: where it hears the stream again, that looks like
-/// loss, up to as many packets as have been carried.
+/// What one carries the other does not hear: where it hears the stream again, that looks like loss, up
+/// to as many packets as have been carried. The base hears it when the program is taken away, the
+/// program when it is back meanwhile.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gap {
     /// Of earlier times.
     past: u64,
-    /// What the base had lost, and the program had carried, when it was placed last.
-    lost: u64,
-    carried: u64,
+    /// What both had heard when it was placed last.
+    base: Quality,
+    program: Quality,
 }
 
 impl Gap {
     /// All so far.
     fn packets(&self, base: &Quality, program: &Quality) -> u64 {
-        let lost = base.lost.saturating_sub(self.lost);
-        self.past.saturating_add(lost.min(program.received().saturating_sub(self.carried)))
+        let missed = |by: &Quality, then: &Quality, other: &Quality, other_then: &Quality| {
+            let carried = other.received().saturating_sub(other_then.received());
+            by.lost.saturating_sub(then.lost).min(carried)
+        };
+        let by_base = missed(base, &self.base, program, &self.program);
+        let by_program = missed(program, &self.program, base, &self.base);
+        self.past.saturating_add(by_base).saturating_add(by_program)
     }
 
     /// It is placed now.
     fn begin(&mut self, base: &Quality, program: &Quality) {
         let past = self.packets(base, program);
-        *self = Gap { past, lost: base.lost, carried: program.received() };
+        *self = Gap { past, base: *base, program: *program };
     }
 }
 
@@ -487,10 +493,22 @@ mod tests {
         gap.begin(&quality(100, 2), &quality(0, 0));
         assert_eq!(gap.packets(&quality(100, 2), &quality(1_000, 5)), 0, "it is carried still");
         // 995 of the next thousand were carried; the base takes all of them for lost.
-        assert_eq!(gap.packets(&quality(1_200, 1_002), &quality(1_000, 5)), 995);
+        assert_eq!(gap.packets(&quality(1_101, 1_002), &quality(1_000, 5)), 995 + 1);
         // Placed again: the same is not taken off twice, and real loss stays.
-        gap.begin(&quality(1_200, 1_002), &quality(1_000, 5));
-        assert_eq!(gap.packets(&quality(1_200, 1_002), &quality(1_500, 5)), 995);
-        assert_eq!(gap.packets(&quality(1_800, 1_504), &quality(1_500, 5)), 995 + 500);
+        gap.begin(&quality(1_101, 1_002), &quality(1_000, 5));
+        assert_eq!(gap.packets(&quality(1_101, 1_002), &quality(1_500, 5)), 996);
+        assert_eq!(gap.packets(&quality(1_602, 1_502), &quality(1_500, 5)), 996 + 500);
+    }
+
+    #[test]
+    fn what_the_base_has_carried_is_not_lost_when_the_program_is_back() {
+        let mut gap = Gap::default();
+        gap.begin(&quality(50, 0), &quality(0, 0));
+        // The program carries a hundred, is away for twelve, and carries a hundred more.
+        let base = quality(50 + 100 + 12, 100);
+        assert_eq!(gap.packets(&base, &quality(100, 0)), 100);
+        assert_eq!(gap.packets(&base, &quality(212, 12)), 100 + 12);
+        // Beyond that it is loss.
+        assert_eq!(gap.packets(&base, &quality(312, 42)), 100 + 12);
     }
 }
