@@ -69,27 +69,43 @@ struct Heard {
 struct Gap {
     /// Of earlier times.
     past: u64,
-    /// What both had heard when it was placed last.
-    base: Quality,
-    program: Quality,
+    /// What both had done when it was placed last.
+    base: Share,
+    program: Share,
+}
+
+/// What one of them has carried of RTP, and misses by its numbers. Numbers alone do not tell what was
+/// carried: a phone may begin with the same ones again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    carried: u64,
+    lost: u64,
+}
+
+impl Share {
+    fn of(counters: &Counters, quality: &Quality) -> Self {
+        Self { carried: counters.get(Counter::Rtp), lost: quality.lost }
+    }
+
+    /// Of what it takes for lost since `then`, that which `other` has carried since.
+    fn missed(self, then: Self, other: Self, other_then: Self) -> u64 {
+        let carried = other.carried.saturating_sub(other_then.carried);
+        self.lost.saturating_sub(then.lost).min(carried)
+    }
 }
 
 impl Gap {
     /// All so far.
-    fn packets(&self, base: &Quality, program: &Quality) -> u64 {
-        let missed = |by: &Quality, then: &Quality, other: &Quality, other_then: &Quality| {
-            let carried = other.received().saturating_sub(other_then.received());
-            by.lost.saturating_sub(then.lost).min(carried)
-        };
-        let by_base = missed(base, &self.base, program, &self.program);
-        let by_program = missed(program, &self.program, base, &self.base);
+    fn packets(&self, base: Share, program: Share) -> u64 {
+        let by_base = base.missed(self.base, program, self.program);
+        let by_program = program.missed(self.program, base, self.base);
         self.past.saturating_add(by_base).saturating_add(by_program)
     }
 
     /// It is placed now.
-    fn begin(&mut self, base: &Quality, program: &Quality) {
+    fn begin(&mut self, base: Share, program: Share) {
         let past = self.packets(base, program);
-        *self = Gap { past, base: *base, program: *program };
+        *self = Gap { past, base, program };
     }
 }
 
@@ -114,10 +130,16 @@ impl XdpRelay {
         let Ok(report) = self.base.report(first) else { return };
         let Some(peers) = settled(&report) else { return };
         placement.state = State::Placed;
-        for ((gap, leg), before) in
-            placement.gaps.iter_mut().zip(&report.legs).zip(&placement.before)
+        let carried = placement.slots.map(|slots| slots.map(|slot| self.table.counters(slot)));
+        for (((gap, leg), before), carried) in placement
+            .gaps
+            .iter_mut()
+            .zip(&report.legs)
+            .zip(&placement.before)
+            .zip(carried.unwrap_or_default())
         {
-            gap.begin(&leg.quality.unwrap_or_default(), &before.quality);
+            let base = Share::of(&leg.counters, &leg.quality.unwrap_or_default());
+            gap.begin(base, Share::of(&carried, &before.quality));
         }
         if !peers.iter().all(|peer| may_be_sent_to(*peer)) {
             placement.state = State::Kept;
@@ -452,7 +474,7 @@ fn merged_leg(
     let seen = (heard.seen_ns != 0).then(|| now_ns.saturating_sub(heard.seen_ns) / 1_000_000);
     let has_heard = heard.quality.expected != 0;
     let quality = base.quality.map(|own| {
-        let gap = gap.packets(&own, &heard.quality);
+        let gap = gap.packets(Share::of(&base.counters, &own), Share::of(program, &heard.quality));
         Quality {
             expected: own.expected.saturating_sub(gap).saturating_add(heard.quality.expected),
             lost: own.lost.saturating_sub(gap).saturating_add(heard.quality.lost),
@@ -482,33 +504,34 @@ fn now_ns() -> u64 {
 mod tests {
     use super::*;
 
-    fn quality(expected: u64, lost: u64) -> Quality {
-        Quality { expected, lost, jitter_us: 0 }
+    fn share(carried: u64, lost: u64) -> Share {
+        Share { carried, lost }
     }
 
     #[test]
     fn what_the_program_has_carried_is_not_lost_when_the_base_hears_the_stream_again() {
         let mut gap = Gap::default();
         // Two of the first hundred are lost.
-        gap.begin(&quality(100, 2), &quality(0, 0));
-        assert_eq!(gap.packets(&quality(100, 2), &quality(1_000, 5)), 0, "it is carried still");
+        gap.begin(share(98, 2), share(0, 0));
+        assert_eq!(gap.packets(share(98, 2), share(995, 5)), 0, "it is carried still");
         // 995 of the next thousand were carried; the base takes all of them for lost.
-        assert_eq!(gap.packets(&quality(1_101, 1_002), &quality(1_000, 5)), 995 + 1);
+        assert_eq!(gap.packets(share(98, 1_002), share(995, 5)), 995);
         // Placed again: the same is not taken off twice, and real loss stays.
-        gap.begin(&quality(1_101, 1_002), &quality(1_000, 5));
-        assert_eq!(gap.packets(&quality(1_101, 1_002), &quality(1_500, 5)), 996);
-        assert_eq!(gap.packets(&quality(1_602, 1_502), &quality(1_500, 5)), 996 + 500);
+        gap.begin(share(198, 1_002), share(995, 5));
+        assert_eq!(gap.packets(share(198, 1_002), share(1_495, 5)), 995 + 5);
+        assert_eq!(gap.packets(share(298, 1_504), share(1_495, 5)), 995 + 5 + 500);
     }
 
     #[test]
     fn what_the_base_has_carried_is_not_lost_when_the_program_is_back() {
         let mut gap = Gap::default();
-        gap.begin(&quality(50, 0), &quality(0, 0));
+        gap.begin(share(50, 0), share(0, 0));
         // The program carries a hundred, is away for twelve, and carries a hundred more.
-        let base = quality(50 + 100 + 12, 100);
-        assert_eq!(gap.packets(&base, &quality(100, 0)), 100);
-        assert_eq!(gap.packets(&base, &quality(212, 12)), 100 + 12);
+        assert_eq!(gap.packets(share(62, 100), share(100, 0)), 100);
+        assert_eq!(gap.packets(share(62, 100), share(200, 12)), 100 + 12);
         // Beyond that it is loss.
-        assert_eq!(gap.packets(&base, &quality(312, 42)), 100 + 12);
+        assert_eq!(gap.packets(share(62, 100), share(300, 42)), 100 + 12);
+        // Where the phone has begun with the same numbers again, the base misses none.
+        assert_eq!(gap.packets(share(62, 0), share(200, 12)), 12);
     }
 }
