@@ -67,11 +67,8 @@ struct Heard {
 /// program when it is back meanwhile.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gap {
-    /// Of earlier times.
-    past: u64,
-    /// What both had done when it was placed last.
-    base: Share,
-    program: Share,
+    by_base: Missed,
+    by_program: Missed,
 }
 
 /// What one of them has carried of RTP, and misses by its numbers. Numbers alone do not tell what was
@@ -86,26 +83,53 @@ impl Share {
     fn of(counters: &Counters, quality: &Quality) -> Self {
         Self { carried: counters.get(Counter::Rtp), lost: quality.lost }
     }
+}
 
-    /// Of what it takes for lost since `then`, that which `other` has carried since.
-    fn missed(self, then: Self, other: Self, other_then: Self) -> u64 {
-        let carried = other.carried.saturating_sub(other_then.carried);
-        self.lost.saturating_sub(then.lost).min(carried)
+/// What one of them takes for lost and the other has carried.
+#[derive(Clone, Copy, Debug, Default)]
+struct Missed {
+    /// Of earlier times.
+    past: u64,
+    /// Carried in earlier times, and not found to be missing until now: where a session is placed again
+    /// at once, the stream has not been heard meanwhile.
+    owed: u64,
+    /// What it had lost, and the other had carried, when the session was placed last.
+    lost: u64,
+    carried: u64,
+}
+
+impl Missed {
+    /// Since the session was placed, and how many the other has carried beyond that.
+    fn since(&self, by: Share, other: Share) -> (u64, u64) {
+        let carried = other.carried.saturating_sub(self.carried).saturating_add(self.owed);
+        let missed = by.lost.saturating_sub(self.lost).min(carried);
+        (missed, carried - missed)
+    }
+
+    fn packets(&self, by: Share, other: Share) -> u64 {
+        self.past.saturating_add(self.since(by, other).0)
+    }
+
+    fn begin(&mut self, by: Share, other: Share) {
+        let (missed, owed) = self.since(by, other);
+        let past = self.past.saturating_add(missed);
+        *self = Missed { past, owed, lost: by.lost, carried: other.carried };
     }
 }
 
 impl Gap {
     /// All so far.
     fn packets(&self, base: Share, program: Share) -> u64 {
-        let by_base = base.missed(self.base, program, self.program);
-        let by_program = program.missed(self.program, base, self.base);
-        self.past.saturating_add(by_base).saturating_add(by_program)
+        let by_program = self.by_program.packets(program, base);
+        self.by_base.packets(base, program).saturating_add(by_program)
     }
 
     /// It is placed now.
     fn begin(&mut self, base: Share, program: Share) {
-        let past = self.packets(base, program);
-        *self = Gap { past, base, program };
+        self.by_base.begin(base, program);
+        self.by_program.begin(program, base);
+        // What the base heard before the program did was heard before its stream began.
+        self.by_program.owed = 0;
     }
 }
 
@@ -476,8 +500,8 @@ fn merged_leg(
     let quality = base.quality.map(|own| {
         let gap = gap.packets(Share::of(&base.counters, &own), Share::of(program, &heard.quality));
         Quality {
-            expected: own.expected.saturating_sub(gap).saturating_add(heard.quality.expected),
-            lost: own.lost.saturating_sub(gap).saturating_add(heard.quality.lost),
+            expected: own.expected.saturating_add(heard.quality.expected).saturating_sub(gap),
+            lost: own.lost.saturating_add(heard.quality.lost).saturating_sub(gap),
             jitter_us: if has_heard { heard.quality.jitter_us } else { own.jitter_us },
         }
     });
@@ -520,6 +544,40 @@ mod tests {
         gap.begin(share(198, 1_002), share(995, 5));
         assert_eq!(gap.packets(share(198, 1_002), share(1_495, 5)), 995 + 5);
         assert_eq!(gap.packets(share(298, 1_504), share(1_495, 5)), 995 + 5 + 500);
+    }
+
+    #[test]
+    fn what_was_carried_before_a_session_is_placed_again_is_not_lost_when_that_is_heard_later() {
+        let mut gap = Gap::default();
+        gap.begin(share(10, 0), share(0, 0));
+        // Signalling changes when 70 were carried, and the base hears nothing in between.
+        gap.begin(share(10, 0), share(70, 0));
+        assert_eq!(gap.packets(share(10, 0), share(100, 0)), 0);
+        assert_eq!(gap.packets(share(20, 90 + 3), share(90, 0)), 90);
+    }
+
+    #[test]
+    fn a_report_of_both_has_no_loss_where_each_carried_what_the_other_missed() {
+        let mut counters = [Counters::default(), Counters::default()];
+        counters[0].add(Counter::Rtp, 171);
+        counters[1].add(Counter::Rtp, 29);
+        let [base, program] = counters;
+        let mut gap = Gap::default();
+        gap.begin(share(100, 0), share(0, 0));
+        // The phone has begun with the same numbers again, and the program was away for 71.
+        let base = LegReport {
+            local: ([192, 0, 2, 1], 30_000).into(),
+            peer: None,
+            learned: None,
+            locked: true,
+            seen_ms: None,
+            ssrc: None,
+            counters: base,
+            quality: Some(Quality { expected: 100, lost: 0, jitter_us: 0 }),
+        };
+        let quality = Quality { expected: 100, lost: 71, jitter_us: 0 };
+        let merged = merged_leg(base, &program, Heard { quality, ..Heard::default() }, &gap, 0);
+        assert_eq!(merged.quality, Some(Quality { expected: 129, lost: 0, jitter_us: 0 }));
     }
 
     #[test]
