@@ -66,3 +66,20 @@ pub trait Location: Send + Sync {
         None
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// Where nobody is registered.
+    pub(crate) struct Nobody;
+
+    impl Location for Nobody {
+        fn get(&self, _: &str, _: &[u8]) -> Option<Arc<BindingSet>> {
+            None
+        }
+        fn latest(&self, _: &str, _: &[u8]) -> Snapshot {
+            Snapshot::default()
+        }
+    }
+}

@@ -250,14 +250,6 @@ pub struct Quality {
     pub jitter_us: u32,
 }
 
-impl Quality {
-    /// Packets that came of those expected.
-    #[must_use]
-    pub fn received(&self) -> u64 {
-        self.expected.saturating_sub(self.lost)
-    }
-}
-
 /// How a leg stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LegReport {

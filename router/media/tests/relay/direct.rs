@@ -1,5 +1,6 @@
 //! Packets the module takes at a device's ingress and sends past the IP layer, and those it must not.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
@@ -68,6 +69,21 @@ fn none_leaves(relay: &mut KernelRelay, call: &Call) -> Result<()> {
     Ok(())
 }
 
+/// What forbids the way to bob is obeyed with the next packet, in both families, and so is its end.
+/// `orders`: to forbid, and to allow again.
+fn is_obeyed(mut bare: Bare, v6: &Call, orders: impl Fn(IpAddr) -> [String; 2]) -> Result<()> {
+    for is_v6 in [false, true] {
+        let call = if is_v6 { v6 } else { &bare.call };
+        let [forbid, allow] = orders(call.bob.address.ip());
+        call.alice_reaches_bob()?;
+        bare.net.r.ip(&forbid)?;
+        none_leaves(&mut bare.relay, call)?;
+        bare.net.r.ip(&allow)?;
+        call.alice_reaches_bob()?;
+    }
+    Ok(())
+}
+
 #[test]
 fn r_m2_what_is_taken_at_ingress_leaves_past_the_ip_layer() -> Result<()> {
     or_skip!(module(), "only with the kernel module");
@@ -123,35 +139,24 @@ fn r_m2_a_neighbour_with_another_address_is_followed() -> Result<()> {
 #[test]
 fn r_m2_a_route_that_changes_is_followed() -> Result<()> {
     or_skip!(module(), "only with the kernel module");
-    let (mut bare, v6) = at_ingress()?;
-    for number in [0, 1] {
-        let call = if number == 0 { &bare.call } else { &v6 };
-        let bob = call.bob.address.ip();
-        call.alice_reaches_bob()?;
-        bare.net.r.ip(&format!("route add unreachable {bob}\n"))?;
-        none_leaves(&mut bare.relay, call)?;
-        bare.net.r.ip(&format!("route del unreachable {bob}\n"))?;
-        call.alice_reaches_bob()?;
-    }
-    Ok(())
+    let (bare, v6) = at_ingress()?;
+    is_obeyed(bare, &v6, |bob| {
+        [format!("route add unreachable {bob}\n"), format!("route del unreachable {bob}\n")]
+    })
 }
 
 #[test]
 fn r_m1_policies_of_ipsec_are_obeyed() -> Result<()> {
     or_skip!(module(), "only with the kernel module");
-    let (mut bare, v6) = at_ingress()?;
+    let (bare, v6) = at_ingress()?;
     or_skip!(bare.net.r.ip("xfrm policy show\n").ok(), "this kernel has no IPsec");
-    for number in [0, 1] {
-        let call = if number == 0 { &bare.call } else { &v6 };
-        let bits = if number == 0 { 32 } else { 128 };
-        let policy = format!("dir out dst {}/{bits}", call.bob.address.ip());
-        call.alice_reaches_bob()?;
-        bare.net.r.ip(&format!("xfrm policy add {policy} action block\n"))?;
-        none_leaves(&mut bare.relay, call)?;
-        bare.net.r.ip(&format!("xfrm policy delete {policy}\n"))?;
-        call.alice_reaches_bob()?;
-    }
-    Ok(())
+    is_obeyed(bare, &v6, |bob| {
+        let policy = format!("dir out dst {bob}/{}", if bob.is_ipv4() { 32 } else { 128 });
+        [
+            format!("xfrm policy add {policy} action block\n"),
+            format!("xfrm policy delete {policy}\n"),
+        ]
+    })
 }
 
 /// The phone's end takes no more than a device of the way out would.

@@ -4,6 +4,8 @@ use viaduct_engine::auth::{Identity, Role};
 use viaduct_engine::run::ReplyLines;
 use viaduct_engine::{AuthFault, Run, Verdict};
 
+use super::request::level;
+
 /// Methods the router forwards, as a value of Allow.
 pub(super) const METHODS: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, REGISTER, SUBSCRIBE, NOTIFY, REFER, \
                                   MESSAGE, INFO, PRACK, UPDATE, PUBLISH";
@@ -31,6 +33,13 @@ impl OptionsAnswer {
 pub(super) fn method_not_allowed(run: &mut Run, allow: &str) -> Verdict {
     let _ = run.add_reply_header("Allow", allow);
     reply(405, "")
+}
+
+/// 403 to a user who gives an address that is not his.
+pub(super) fn not_own_address(run: &mut Run, line: &str) -> Verdict {
+    run.count("not_own_address", 1);
+    run.log(level::INFO, line);
+    reply(403, "Not Your Address")
 }
 
 /// The user, `None` where the router has no users, or what to answer with.

@@ -6,7 +6,7 @@ use viaduct_engine::{Phase, Run, Verdict};
 use viaduct_message::Method;
 
 use super::Decide;
-use super::answers::{OptionsAnswer, demand, reply};
+use super::answers::{OptionsAnswer, demand, not_own_address, reply};
 use super::request::{forms_dialog, from_uri, level, method_name, to_uri};
 
 pub(super) struct OutboundProxy {
@@ -142,9 +142,7 @@ fn sender_is_proven(run: &mut Run, role: Role) -> Result<(), Verdict> {
     if own {
         return Ok(());
     }
-    run.count("not_own_address", 1);
     let (method, from, to) = (method_name(run), from_uri(run), to_uri(run));
     let line = format!("{method} of {from} to {to} refused: the user is {}", user.user);
-    run.log(level::INFO, &line);
-    Err(reply(403, "Not Your Address"))
+    Err(not_own_address(run, &line))
 }

@@ -6,7 +6,7 @@ use viaduct_engine::{Phase, Run, Verdict};
 use viaduct_message::Method;
 
 use super::Decide;
-use super::answers::{METHODS, OptionsAnswer, demand, method_not_allowed, reply};
+use super::answers::{METHODS, OptionsAnswer, demand, method_not_allowed, not_own_address, reply};
 use super::request::{forms_dialog, from_uri, level, method_name, request_user, to_uri, to_user};
 
 const TABLE: &str = "location";
@@ -149,11 +149,9 @@ impl Decide for Registrar {
 }
 
 fn not_his(run: &mut Run, address: &str, user: &str) -> Verdict {
-    run.count("not_own_address", 1);
     let method = method_name(run);
     let line = format!("{method} refused: {address} is not the address of user {user}");
-    run.log(level::INFO, &line);
-    reply(403, "Not Your Address")
+    not_own_address(run, &line)
 }
 
 fn to_elsewhere(run: &mut Run) -> Verdict {

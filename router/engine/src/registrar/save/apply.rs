@@ -112,8 +112,8 @@ impl<'a> Contact<'a> {
         let address = NameAddr::parse(value).map_err(bad)?;
         // Reading a URI is a good part of what a refresh costs, and this one was read when it was
         // bound first.
-        let known = input.current.into_iter().flat_map(|set| &*set.bindings);
-        if !known.into_iter().any(|binding| binding.contact() == address.uri) {
+        let mut known = input.current.into_iter().flat_map(|set| &*set.bindings);
+        if !known.any(|binding| binding.contact() == address.uri) {
             acceptable(&address.parse_uri().map_err(bad)?, input)?;
         }
         let limit = usize::from(input.registrar.max_contact_bytes);

@@ -2,20 +2,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::flow::{ConnId, Flow};
-use crate::location::{Location, Snapshot};
-use crate::registrar::BindingSet;
+use crate::location::tests::Nobody;
 use crate::time::Now;
-
-struct Nobody;
-
-impl Location for Nobody {
-    fn get(&self, _: &str, _: &[u8]) -> Option<Arc<BindingSet>> {
-        None
-    }
-    fn latest(&self, _: &str, _: &[u8]) -> Snapshot {
-        Snapshot::default()
-    }
-}
 
 /// A request that came from 198.51.100.7:40000 by UDP.
 fn run(via: &str, contact: &str, sdp_ip: &str) -> Box<Run> {
