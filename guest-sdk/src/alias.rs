@@ -41,6 +41,9 @@ pub(crate) fn add(contact: &str, ip: &str, port: u16, transport: Transport) -> O
 /// The URI without its alias, and the next hop the alias names. `None` where it has none that
 /// reads.
 pub(crate) fn take(uri: &str) -> Option<(String, String)> {
+    if !uri.as_bytes().contains(&b'~') {
+        return None; // most have none, and are not read further
+    }
     let (_, end) = host_of(uri)?;
     let (address, rest) = uri.split_at_checked(end)?;
     let (params, headers) = rest.split_at_checked(cut(rest, b"?"))?;

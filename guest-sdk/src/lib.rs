@@ -56,6 +56,8 @@ mod arena;
 pub mod auth;
 #[doc(hidden)]
 pub mod bindings;
+#[cfg(any(test, target_arch = "wasm32"))]
+mod compare;
 #[doc(hidden)]
 pub mod component;
 pub mod dispatcher;
@@ -94,7 +96,7 @@ pub mod prelude {
     pub use crate::path::Mode;
     pub use crate::{
         BranchVerdict, FailureVerdict, Method, Policy, ReplyVerdict, Request, Response, Transport,
-        Verdict, answer_options, auth, dispatcher, http, log, media, method_not_allowed, metrics, nat,
-        path, relay, reply, routing, settings, table, usrloc, vars, viaduct,
+        Verdict, answer_options, auth, dispatcher, http, log, media, method_not_allowed, metrics,
+        nat, path, relay, reply, routing, settings, table, usrloc, vars, viaduct,
     };
 }

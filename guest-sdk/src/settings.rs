@@ -7,26 +7,40 @@ use crate::bindings::viaduct::policy::settings as host;
 /// Names remembered; a policy has a handful.
 const REMEMBERED: usize = 32;
 
+/// What the host has said of a name.
+struct Known {
+    name: String,
+    text: Option<String>,
+    /// The text as a number, where it is one.
+    number: Option<u32>,
+}
+
 thread_local! {
-    /// What the host has said. A setting is the same for every run of an instance, so each is asked
-    /// for once: the call would cost more than most of what is done with the answer.
-    static KNOWN: RefCell<Vec<(String, Option<String>)>> = const { RefCell::new(Vec::new()) };
+    /// A setting is the same for every run of an instance, so each is asked for and read once: the call
+    /// would cost more than most of what is done with the answer.
+    static KNOWN: RefCell<Vec<Known>> = const { RefCell::new(Vec::new()) };
 }
 
 /// A setting; `None` where the manifest has none of that name.
 pub fn get(name: &str) -> Option<String> {
-    with(name, |value| value.map(str::to_owned))
+    with(name, |known| known.text.clone())
 }
 
-fn with<T>(name: &str, read: impl FnOnce(Option<&str>) -> T) -> T {
-    KNOWN.with_borrow_mut(|known| {
-        if let Some((_, value)) = known.iter().find(|(known, _)| known == name) {
-            return read(value.as_deref());
+fn with<T>(name: &str, read: impl FnOnce(&Known) -> T) -> T {
+    KNOWN.with_borrow_mut(|all| {
+        if let Some(known) = all.iter().find(|known| known.name == name) {
+            return read(known);
         }
-        let value = host::get(name);
-        let result = read(value.as_deref());
-        if known.len() < REMEMBERED {
-            known.push((name.to_owned(), value));
+        let text = host::get(name);
+        let number = text.as_deref().and_then(|text| text.parse().ok());
+        let known = Known {
+            name: name.to_owned(),
+            text,
+            number,
+        };
+        let result = read(&known);
+        if all.len() < REMEMBERED {
+            all.push(known);
         }
         result
     })
@@ -34,13 +48,15 @@ fn with<T>(name: &str, read: impl FnOnce(Option<&str>) -> T) -> T {
 
 /// A setting, or what counts where the manifest has none.
 pub fn get_or(name: &str, default: &str) -> String {
-    with(name, |value| value.unwrap_or(default).to_owned())
+    with(name, |known| {
+        known.text.as_deref().unwrap_or(default).to_owned()
+    })
 }
 
 /// A setting that is `true` or `false`; anything else counts as `default` and is logged as an
 /// error.
 pub fn flag_or(name: &str, default: bool) -> bool {
-    with(name, |value| match value {
+    with(name, |known| match known.text.as_deref() {
         None => default,
         Some("true") => true,
         Some("false") => false,
@@ -54,11 +70,11 @@ pub fn flag_or(name: &str, default: bool) -> bool {
 /// A setting that is a whole number from 0 to 2^32 - 1; anything else counts as `default` and is logged
 /// as an error.
 pub fn number_or(name: &str, default: u32) -> u32 {
-    with(name, |value| match value.map(str::parse) {
-        None => default,
-        Some(Ok(number)) => number,
-        Some(Err(error)) => {
-            crate::log::error!("setting {name} is no whole number: {error}");
+    with(name, |known| match (known.number, &known.text) {
+        (Some(number), _) => number,
+        (None, None) => default,
+        (None, Some(text)) => {
+            crate::log::error!("setting {name} = \"{text}\" is no whole number");
             default
         }
     })
@@ -66,8 +82,9 @@ pub fn number_or(name: &str, default: u32) -> u32 {
 
 /// The parts of a setting that lists several, separated by commas; blanks around them are removed.
 pub fn list(name: &str) -> Vec<String> {
-    with(name, |value| {
-        let parts = value.unwrap_or_default().split(',').map(str::trim);
+    with(name, |known| {
+        let parts = known.text.as_deref().unwrap_or_default();
+        let parts = parts.split(',').map(str::trim);
         parts
             .filter(|part| !part.is_empty())
             .map(str::to_owned)

@@ -69,8 +69,10 @@ fn decide(request: &Request) -> Result<Verdict, Verdict> {
         Method::Publish | Method::Subscribe => reply(404, "Not Here"),
         Method::Options if request.uri_is_router() => answer_options("path"),
         _ if request.uri_is_router() => reply(484, ""),
-        _ if is_pstn(&request.request_user()) => to_pstn(request),
-        _ => to_user(request),
+        _ => match request.request_user() {
+            number if is_pstn(&number) => to_pstn(request),
+            callee => to_user(request, callee),
+        },
     })
 }
 
@@ -154,12 +156,15 @@ fn to_pstn(request: &Request) -> Verdict {
         .map_or_else(|_| reply(503, "No Gateway"), |_| relay())
 }
 
-fn to_user(request: &Request) -> Verdict {
-    let _ = vars::set("callee", &request.request_user());
+fn to_user(request: &Request, callee: String) -> Verdict {
+    if settings::get("voicemail").is_some() {
+        // The URI may be another one when it has failed.
+        let _ = vars::set("callee", &callee);
+    }
     match usrloc::lookup("aliases", "").or_else(|_| usrloc::lookup("location", "m")) {
         Ok(_) => relay(),
         Err(usrloc::LookupError::MethodNotAllowed) => method_not_allowed(METHODS),
-        Err(_) if to_voicemail(request, &Some(request.request_user())) => relay(),
+        Err(_) if to_voicemail(request, &Some(callee)) => relay(),
         Err(_) => reply(404, "Not Found"),
     }
 }

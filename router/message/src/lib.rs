@@ -32,7 +32,7 @@ pub use header::{CSeq, Contacts, NameAddr, Param, Params, Via};
 pub use message::Message;
 pub use method::Method;
 pub use name::{HeaderName, same_label};
-pub use number::write_decimal;
+pub use number::{ip_text, write_decimal};
 pub use scan::{Head, Limits, Line, Start};
 pub use span::Span;
 pub use uri::{Host, Scheme, Uri};

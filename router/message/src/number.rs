@@ -1,5 +1,7 @@
 //! Decimal numbers as text, without the formatting machinery: a message has a dozen of them.
 
+use std::net::IpAddr;
+
 /// Appends the number in decimal digits, without leading zeros.
 pub fn write_decimal(number: u64, out: &mut Vec<u8>) {
     if number < 10 {
@@ -19,10 +21,25 @@ pub fn write_decimal(number: u64, out: &mut Vec<u8>) {
     out.extend_from_slice(digits.get(start..).unwrap_or_default());
 }
 
+/// An address as its `Display` writes it.
+#[must_use]
+pub fn ip_text(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip else { return ip.to_string() };
+    let mut text = Vec::with_capacity("255.255.255.255".len());
+    for (at, octet) in ip.octets().into_iter().enumerate() {
+        if at > 0 {
+            text.push(b'.');
+        }
+        write_decimal(octet.into(), &mut text);
+    }
+    String::from_utf8(text).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::write_decimal;
+    use super::{ip_text, write_decimal};
     use proptest::prelude::*;
+    use std::net::IpAddr;
 
     proptest! {
         #[test]
@@ -32,6 +49,11 @@ mod tests {
                 write_decimal(number, &mut out);
                 prop_assert_eq!(out, format!("x{number}").into_bytes());
             }
+        }
+
+        #[test]
+        fn addresses_are_written_as_the_standard_library_does(ip: IpAddr) {
+            prop_assert_eq!(ip_text(ip), ip.to_string());
         }
     }
 }

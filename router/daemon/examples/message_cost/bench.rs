@@ -24,6 +24,8 @@ const REFRESH_US: u64 = 1_800_000_000;
 pub(crate) struct Cost {
     pub(crate) all_ns: f64,
     pub(crate) policy_ns: f64,
+    /// Messages sent for each that is received.
+    pub(crate) sent: f64,
 }
 
 /// Adds up the time of a policy's runs.
@@ -72,10 +74,11 @@ pub(crate) struct Bench<P: Policy> {
     engine: Engine<Timed<P>>,
     spent: Arc<Spent>,
     now: Now,
-    /// Time in the engine, inputs it was read around, and messages among those.
+    /// Time in the engine, inputs it was read around, messages among those, and messages sent.
     all_ns: u64,
     inputs: u64,
     messages: u64,
+    sent: u64,
     serial: u32,
     refresh_us: u64,
     clock_ns: f64,
@@ -137,6 +140,7 @@ impl<P: Policy> Bench<P> {
             all_ns: 0,
             inputs: 0,
             messages: 0,
+            sent: 0,
             serial: 0,
             refresh_us: 0,
             clock_ns: clock_ns(),
@@ -148,6 +152,7 @@ impl<P: Policy> Bench<P> {
     /// One round of a work.
     fn round(&mut self, work: Work, turns: u32) -> Cost {
         let before = (self.all_ns, self.messages, self.policy(), self.inputs);
+        let sent_before = self.sent;
         (0..turns).for_each(|_| drop(self.turn(work)));
         let (ns, runs) = self.policy();
         let messages = (self.messages - before.1) as f64;
@@ -156,7 +161,8 @@ impl<P: Policy> Bench<P> {
         // The clock is read around each input and, wholly within that, around each run.
         let clocks = (self.inputs - before.3) as f64 + 2.0 * runs;
         let all_ns = (self.all_ns - before.0) as f64 - clocks * self.clock_ns;
-        Cost { all_ns: all_ns / messages, policy_ns: policy_ns / messages }
+        let sent = (self.sent - sent_before) as f64;
+        Cost { all_ns: all_ns / messages, policy_ns: policy_ns / messages, sent: sent / messages }
     }
 
     fn policy(&self) -> (u64, u64) {
@@ -243,6 +249,7 @@ impl<P: Policy> Bench<P> {
         if counted {
             self.all_ns += begun.elapsed().as_nanos() as u64;
             self.inputs += 1;
+            self.sent += ends.len() as u64;
         }
         let starts = [0].into_iter().chain(ends.iter().copied());
         let mut sent: Vec<String> = starts

@@ -1,5 +1,6 @@
 //! What one message costs in scan, engine, policy and serialisation, kernel I/O aside, and how much of it
-//! is the policy's: the shipped policies, each beside the same decisions written natively.
+//! is the policy's: the shipped policies, each beside the same decisions written natively. And how much of
+//! the whole, with what it costs to receive a message and to send what becomes of it.
 //!
 //! `cargo run --release -p viaduct --example message_cost` measures every policy that is built;
 //! `... -- policies/registrar/registrar.wasm [PART [ROUNDS]]` one of them, where PART is part of the
@@ -17,6 +18,7 @@
 #[path = "../../../../guest-sdk/src/alias.rs"]
 mod alias;
 mod bench;
+mod io;
 mod messages;
 mod native;
 mod report;
@@ -26,6 +28,7 @@ mod tests;
 use std::path::PathBuf;
 
 use bench::{Bench, Cost, Measured, settings};
+use io::Io;
 use native::Native;
 use report::{Measurement, Report};
 use viaduct::memory::Allocator;
@@ -86,7 +89,7 @@ fn main() {
         rounds: arguments.next().map_or(ROUNDS, |count| count.parse().expect("rounds")),
         turns: TURNS,
     };
-    let mut report = Report::begin();
+    let mut report = Report::begin(Io::measure());
     for file in files {
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         match std::fs::read(&file) {
@@ -133,6 +136,10 @@ fn costs(mut benches: Vec<&mut dyn Measured>, work: Work, choice: &Choice) -> Ve
     let mean = |at: usize, ns: fn(&Cost) -> f64| {
         rounds.iter().map(|costs| ns(&costs[at])).sum::<f64>() / rounds.len() as f64
     };
-    let cost = |at| Cost { all_ns: mean(at, |c| c.all_ns), policy_ns: mean(at, |c| c.policy_ns) };
+    let cost = |at| Cost {
+        all_ns: mean(at, |c| c.all_ns),
+        policy_ns: mean(at, |c| c.policy_ns),
+        sent: mean(at, |c| c.sent),
+    };
     (0..rounds[0].len()).map(cost).collect()
 }

@@ -1,5 +1,7 @@
 //! Tables policies share: reads, and changes that are staged.
 
+use viaduct_message::ip_text;
+
 use super::Run;
 use crate::table::{
     MOST_KEY_BYTES, MOST_LIFE, MOST_VALUE_BYTES, TableAction, TableChange, TableFault, Value,
@@ -86,7 +88,7 @@ impl Run {
         window_s: u32,
         ban_s: u32,
     ) -> Result<Guarded, TableFault> {
-        let source = self.flow.remote.ip().to_canonical().to_string();
+        let source = ip_text(self.flow.remote.ip().to_canonical());
         if self.table_get(banned, &source).is_some() {
             return Ok(Guarded::Banned);
         }

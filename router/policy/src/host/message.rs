@@ -1,7 +1,7 @@
 //! The message the phase is about.
 
 use viaduct_engine::Run;
-use viaduct_message::{NameAddr, Uri};
+use viaduct_message::{NameAddr, Uri, ip_text};
 
 use super::{edited, text};
 use crate::bindings::policy::viaduct::policy::message::{Field, Host};
@@ -77,8 +77,8 @@ fn get(run: &Run, field: Field) -> String {
         Field::CallId => message.call_id().unwrap_or_default(),
         Field::Cseq => message.value_by_label(b"CSeq").unwrap_or_default(),
         Field::UserAgent => message.value_by_label(b"User-Agent").unwrap_or_default(),
-        Field::SourceIp => return run.source().ip().to_canonical().to_string(),
-        Field::LocalIp => return run.flow().local.ip().to_canonical().to_string(),
+        Field::SourceIp => return ip_text(run.source().ip().to_canonical()),
+        Field::LocalIp => return ip_text(run.flow().local.ip().to_canonical()),
         Field::Status if message.is_request() => return String::new(),
         Field::Status => return message.status().to_string(),
         Field::Reason => message.reason(),

@@ -118,7 +118,9 @@ impl DefaultScript {
 
     fn to_user(&self, run: &mut Run) -> Verdict {
         let callee = request_user(run).into_owned();
-        let _ = run.set_var("callee", Some(&callee));
+        if self.voicemail.is_some() {
+            let _ = run.set_var("callee", Some(&callee));
+        }
         let found = run.lookup("aliases", &self.aliases, None);
         match found.or_else(|_| run.lookup("location", &self.location, None)) {
             Ok(_) => Verdict::Relay,
