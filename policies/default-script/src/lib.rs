@@ -79,11 +79,9 @@ fn decide(request: &Request) -> Result<Verdict, Verdict> {
 /// Lets the media of a call go through the router: of all calls, or of those that need it because a
 /// side is behind NAT. What follows in a dialog is relayed where the call is.
 fn with_media(request: &Request) -> Verdict {
-    let wanted = match settings::get_or("media", "off").as_str() {
-        "always" => true,
-        "nat" => request.in_dialog() || is_nated(request),
-        _ => false,
-    };
+    let whose = settings::get_or("media", "off");
+    let needed = || request.in_dialog() || is_nated(request);
+    let wanted = whose == "always" || whose == "nat" && needed();
     if wanted && let Err(error) = media::manage_nat() {
         log::error!("media are not relayed: {error:?}");
     }
@@ -157,10 +155,8 @@ fn to_pstn(request: &Request) -> Verdict {
 }
 
 fn to_user(request: &Request, callee: String) -> Verdict {
-    if settings::get("voicemail").is_some() {
-        // The URI may be another one when it has failed.
-        let _ = vars::set("callee", &callee);
-    }
+    // The URI may be another one when the call has failed.
+    let _ = settings::get("voicemail").map(|_| vars::set("callee", &callee));
     match usrloc::lookup("aliases", "").or_else(|_| usrloc::lookup("location", "m")) {
         Ok(_) => relay(),
         Err(usrloc::LookupError::MethodNotAllowed) => method_not_allowed(METHODS),
