@@ -21,8 +21,8 @@ use super::program::{XdpFault, fault, object};
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/consult.bpf.o"));
 
-/// Packets that may wait for a CPU: what the kernel's own examples take, and half of what a second of
-/// 4,000 packets would be. More are dropped.
+/// Packets that may wait for a CPU; more are dropped. Twice what the module's own queues hold, as here a
+/// thread has to be woken.
 const QUEUE: u32 = 2_048;
 /// Octets of what the kernel says about a program it refuses.
 const LOG: usize = 65_536;
