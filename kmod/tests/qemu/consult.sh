@@ -2,7 +2,7 @@
 # module without them, which all the rest goes on with.
 . ./lib.sh
 module veth
-asked() { VIADUCT_RELAY=module "$SUITE" --test-threads=1 consult || fail "$1"; }
+asked() { VIADUCT_RELAY=module "$SUITE" --test-threads=1 --nocapture consult || fail "$1"; }
 
 load
 if [ -e /sys/kernel/btf/vmlinux ]; then

@@ -318,6 +318,43 @@ fn a_packet_in_its_place_or_without_a_queue_or_a_checksum_is_the_modules_to_move
     })
 }
 
+/// Puts a CPU on line again, whatever becomes of the test.
+struct Offline;
+
+impl Offline {
+    const SWITCH: &str = "/sys/devices/system/cpu/cpu1/online";
+
+    fn begin() -> Result<Self> {
+        fs::write(Self::SWITCH, "0").context(Self::SWITCH)?;
+        Ok(Self)
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        fs::write(Self::SWITCH, "1").unwrap();
+    }
+}
+
+#[test]
+fn a_cpu_that_is_off_line_gets_nothing_and_loses_nothing_when_it_is_back() -> Result<()> {
+    or_skip!(can_ask(), "{WHY}");
+    on_the_first_cpu(|| {
+        let mut asking = Asking::up(false, 1)?;
+        asking.consult(&[1])?;
+        let offline = Offline::begin()?;
+        let done = asking.talk()?;
+        let packets = u64::from(PACKETS);
+        ensure!((done.offline, done.before_stack) == (packets, 0), "off line: {done:?}");
+        ensure!(asking.outcome("steer_no_rule")? == packets);
+        drop(offline);
+        // The thread of its queue is the kernel's to place; what it brings elsewhere the module moves.
+        let done = asking.talk()?;
+        ensure!((done.offline, done.before_stack) == (0, packets), "on line again: {done:?}");
+        Ok(())
+    })
+}
+
 #[test]
 fn the_module_is_in_use_while_it_is_asked_and_not_for_longer() -> Result<()> {
     or_skip!(can_ask(), "{WHY}");
