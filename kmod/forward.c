@@ -303,17 +303,12 @@ static u32 protocol_of(const struct viaduct_net *vn, u8 protocol)
 	return 0;
 }
 
-/*
- * The routing that follows would refuse sources no packet from a wire may have;
- * what is relayed never gets there.
- */
-static bool is_martian(const struct sk_buff *skb, const struct viaduct_addr *src)
+bool viaduct_is_martian(const struct net_device *dev, const struct viaduct_addr *src)
 {
 	enum viaduct_scope scope = viaduct_ip_scope(src);
 
 	return scope == VIADUCT_SCOPE_UNUSABLE ||
-	       (scope == VIADUCT_SCOPE_LOOPBACK &&
-		!(skb->dev && skb->dev->flags & IFF_LOOPBACK));
+	       (scope == VIADUCT_SCOPE_LOOPBACK && !(dev && dev->flags & IFF_LOOPBACK));
 }
 
 static unsigned int take_v4(struct viaduct_net *vn, struct sk_buff *skb,
@@ -331,7 +326,7 @@ static unsigned int take_v4(struct viaduct_net *vn, struct sk_buff *skb,
 	rx.dst.family = VIADUCT_V4;
 	rx.src.ip[0] = ip->saddr;
 	rx.dst.ip[0] = ip->daddr;
-	if (is_martian(skb, &rx.src))
+	if (viaduct_is_martian(skb->dev, &rx.src))
 		return NF_ACCEPT;
 	rx.at_ingress = state->pf == NFPROTO_NETDEV;
 	rx.udp_at = ip->ihl * 4;
@@ -356,7 +351,7 @@ static unsigned int take_v6(struct viaduct_net *vn, struct sk_buff *skb,
 	rx.dst.family = VIADUCT_V6;
 	memcpy(rx.src.ip, &ip->saddr, sizeof(rx.src.ip));
 	memcpy(rx.dst.ip, &ip->daddr, sizeof(rx.dst.ip));
-	if (is_martian(skb, &rx.src))
+	if (viaduct_is_martian(skb->dev, &rx.src))
 		return NF_ACCEPT;
 	rx.at_ingress = state->pf == NFPROTO_NETDEV;
 	rx.udp_at = sizeof(*ip);

@@ -23,6 +23,12 @@ unsigned int viaduct_take_moved(struct viaduct_net *vn, struct sk_buff *skb,
 				const struct nf_hook_state *state);
 
 /*
+ * The routing that follows would refuse sources no packet from a wire may have;
+ * what is relayed never gets there. @dev: where it came in, or NULL.
+ */
+bool viaduct_is_martian(const struct net_device *dev, const struct viaduct_addr *src);
+
+/*
  * Hooks, for packets whose IP header is sound and at skb->data. @priv: the namespace, where it is known
  * without a search, or NULL.
  */

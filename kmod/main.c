@@ -6,6 +6,7 @@
 #include <net/genetlink.h>
 #include <net/netns/generic.h>
 
+#include "consult.h"
 #include "device.h"
 #include "event.h"
 #include "forward.h"
@@ -99,6 +100,7 @@ static int __init viaduct_init(void)
 	err = viaduct_netlink_init();
 	if (err)
 		goto err_device;
+	viaduct_consult_init();
 #ifdef VIADUCT_LEAKY
 	pr_warn("viaduct: built to leak memory, for tests only\n");
 #endif

@@ -28,6 +28,15 @@ static struct viaduct_rule *match(struct viaduct_net *vn,
 	return NULL;
 }
 
+/* The one of its CPUs, of which there are some, that all packets of a flow go to. */
+static unsigned int cpu_of(const struct viaduct_rule *rule, const struct viaduct_addr *src,
+			   const struct viaduct_addr *dst, u32 protocol)
+{
+	u32 hash = viaduct_flow_hash(src, dst, protocol, flow_seed);
+
+	return viaduct_steer_cpu(&rule->steer, hash);
+}
+
 /* To where the rule wants it, if it is not there. */
 static enum viaduct_place place(struct viaduct_net *vn,
 				const struct viaduct_rule *rule,
@@ -39,9 +48,7 @@ static enum viaduct_place place(struct viaduct_net *vn,
 
 	if (!rule->steer.cpus_count)
 		return VIADUCT_PLACE_HERE;
-	cpu = viaduct_steer_cpu(&rule->steer,
-				viaduct_flow_hash(&rx->src, &rx->dst,
-						  rx->protocol, flow_seed));
+	cpu = cpu_of(rule, &rx->src, &rx->dst, rx->protocol);
 	if (unlikely(!cpu_online(cpu))) {
 		rx->offline = true;
 		return VIADUCT_PLACE_HERE;
@@ -89,6 +96,25 @@ enum viaduct_place viaduct_steer(struct viaduct_net *vn, struct sk_buff *skb,
 			skb->mark = rule->steer.mark;
 	}
 	return place(vn, rule, skb, state, rx);
+}
+
+/*
+ * The module's own queues are not asked: at PRE_ROUTING on that CPU a packet stands behind what waits
+ * there. Were it left here for their sake it would overtake those that are on their way already.
+ */
+bool viaduct_steer_consult(struct viaduct_net *vn, const struct viaduct_addr *src,
+			   const struct viaduct_steer_packet *packet, unsigned int *cpu)
+{
+	const struct viaduct_rule *rule = match(vn, packet);
+
+	if (!rule || !rule->steer.cpus_count)
+		return false;
+	*cpu = cpu_of(rule, src, packet->dst, packet->protocol);
+	if (unlikely(!cpu_online(*cpu)))
+		return false;
+	if (*cpu != smp_processor_id())
+		count(rule, VIADUCT_RC_BEFORE_STACK);
+	return true;
 }
 
 void viaduct_steer_count(const struct viaduct_received *rx)

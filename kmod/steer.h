@@ -40,6 +40,13 @@ enum viaduct_place viaduct_steer(struct viaduct_net *vn, struct sk_buff *skb,
 				 const struct viaduct_leg *leg,
 				 struct viaduct_received *rx);
 
+/*
+ * For a packet from @src that is before the stack yet, and not an skb. True: @cpu is the one its rule
+ * has it moved to from PRE_ROUTING, and counted if that is another than this. Under RCU.
+ */
+bool viaduct_steer_consult(struct viaduct_net *vn, const struct viaduct_addr *src,
+			   const struct viaduct_steer_packet *packet, unsigned int *cpu);
+
 /* That @rx has a rule; once for a packet, which may come to two hooks. */
 void viaduct_steer_count(const struct viaduct_received *rx);
 

@@ -50,6 +50,24 @@ if [ ! -e "$headers/.unpacked" ]; then
     sed -i "s,include /usr/src/,include $to/usr/src/," "$headers/Makefile"
     touch "$headers/.unpacked"
 fi
+# What gives a module the numbers of its types (btf.sh) is in none of 6.1's packages, but in those of later
+# kernels, and knows them all.
+resolver() {
+    local scratch package
+    package=$(apt-cache search --names-only '^linux-kbuild-6\.1[2-9]' | cut -d' ' -f1 | sort -V | tail -1)
+    [ -n "$package" ] || { say "no package with resolve_btfids"; return; }
+    scratch=$(mktemp -d)
+    say "downloading $package"
+    if (cd "$scratch" && apt-get -q download "$package" >&2); then
+        dpkg --fsys-tarfile "$scratch"/*.deb \
+            | tar -x -C "$to" --wildcards './usr/lib/linux-kbuild-*/tools/bpf/resolve_btfids/*'
+    else
+        say "$package could not be had"
+    fi
+    rm -rf "$scratch"
+}
+if ! compgen -G "$to/usr/lib/linux-kbuild-*/tools/bpf/resolve_btfids" >/dev/null; then resolver; fi
+
 if [ "$want" = image ] && [ ! -e "$to/boot/vmlinuz-$version" ]; then
     unpack "linux-image-$version"
 fi

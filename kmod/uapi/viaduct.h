@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: (GPL-2.0 WITH Linux-syscall-note) OR MIT */
 /*
- * The interface of viaduct.ko: a generic netlink family. This page is its whole
- * specification.
+ * The interface of viaduct.ko: a generic netlink family, and a function for XDP
+ * programs. This page is its whole specification.
  *
  * Family
  * ------
  * Name "viaduct", version 1, multicast group "events". Every command wants
  * CAP_NET_ADMIN in the user namespace of the network namespace the socket is in,
  * and speaks of that network namespace only. Integers are in host byte order,
- * ports too; addresses are 4 or 16 octets in network order. There are no structs
+ * ports too; addresses are 4 or 16 octets in network order. Messages have no structs
  * and no pointers. Unknown attributes, attributes of a wrong size and values out
  * of range are refused with EINVAL or ERANGE, and the extended acknowledgement
  * (NETLINK_EXT_ACK) names the attribute and says why. Other errors: EPERM, a
@@ -103,6 +103,31 @@
  *
  * Rules belong to their owner like its sessions, and go when it does.
  *
+ * Consulting
+ * ----------
+ * XDP programs may ask what the rules want with a packet, and send it there by a map
+ * of CPUs, before there is an skb and before PRE_ROUTING:
+ *
+ *   int viaduct_xdp_consult(struct xdp_md *xdp, struct viaduct_asked *asked,
+ *			     __u32 asked__sz)
+ *
+ * It is a function of the kernel to BPF (kfunc), of programs of the type XDP, where the
+ * kernel has those of modules and the module carries BTF; /sys/kernel/btf/viaduct is
+ * there then. While a program that calls it is loaded, the module cannot be unloaded.
+ * @xdp is the program's own context, and says in which namespace; @asked says what the
+ * program has read, and is sizeof(struct viaduct_asked) octets. The program has seen to
+ * it that this is a whole packet to this host's station, neither a fragment nor one
+ * with extension headers, and that its checksum is complete: on its way by a map a
+ * packet loses what its device knew of that.
+ * The answer is a set of VIADUCT_ASKED_*, or -EINVAL: @asked makes no sense.
+ *   - LEG: it is UDP to a leg of a session, of any owner.
+ *   - CPU: the rule that fits it has CPUs, and the one for its flow, which is online, is
+ *     in @cpu: the same as PRE_ROUTING would move it to. There it is in its place, is
+ *     counted as MATCHED, and all else the rule says is done. If it is another CPU than
+ *     this one, BEFORE_STACK is counted, whatever the program does then.
+ * Order within a flow is kept as long as the program is asked for all of its packets; one
+ * that has come to its CPU goes behind what waits there in the module's own queue.
+ *
  * Commands
  * --------
  * VIADUCT_CMD_INFO      -> VERSION, SESSIONS, SESSIONS_MAX, GENERATION, RULES,
@@ -153,6 +178,8 @@
  */
 #ifndef _UAPI_LINUX_VIADUCT_H
 #define _UAPI_LINUX_VIADUCT_H
+
+#include <linux/types.h>
 
 #define VIADUCT_FAMILY_NAME "viaduct"
 #define VIADUCT_FAMILY_VERSION 1
@@ -282,9 +309,23 @@ enum viaduct_rule_counter {
 	VIADUCT_RC_MOVED,	/* of those, put into another CPU's queue */
 	VIADUCT_RC_FULL,	/* of those, dropped: that queue was full */
 	VIADUCT_RC_OFFLINE,	/* of those, gone on in place: that CPU was not online */
+	VIADUCT_RC_BEFORE_STACK,	/* XDP programs were told to move it, see Consulting */
 	__VIADUCT_RC_MAX,
 	VIADUCT_RC_MAX = __VIADUCT_RC_MAX - 1,
 };
+
+/* What an XDP program asks about. */
+struct viaduct_asked {
+	__u8 src[16], dst[16];	/* of IPv4 the first 4 octets, the others are 0 */
+	__be16 src_port, dst_port;
+	__u8 family;		/* AF_INET or AF_INET6 */
+	__u8 protocol;		/* IPPROTO_UDP or IPPROTO_TCP */
+	__u16 reserved;		/* 0 */
+	__u32 cpu;		/* the answer; asked with 0 */
+};
+
+#define VIADUCT_ASKED_LEG (1U << 0)
+#define VIADUCT_ASKED_CPU (1U << 1)
 
 #define VIADUCT_LEG_F_SRTP (1U << 0)	/* RTP and RTCP are encrypted */
 #define VIADUCT_LEG_F_NO_PRIVATE (1U << 1)	/* learn no private address */

@@ -65,6 +65,7 @@ router_up() {
 }
 answers() { ask /v1/status 2>/dev/null | grep -q uptime_s; }
 media_is() { ask /v1/status | perl -ne 'print "$1\n" if /"media":"((?:[^"\\]|\\.)*)"/' | grep -Eq "$1"; }
+packets_are() { ask /v1/status | perl -ne 'print "$1\n" if /"packets":"((?:[^"\\]|\\.)*)"/' | grep -Eq "$1"; }
 relayed() { ask /v1/media | perl -ne '$n += $1 while /"packets":(\d+)/g; END { print $n + 0 }'; }
 relayed_at_least() { [ "$(relayed)" -ge "$1" ]; }
 carried_by() { ask /v1/media | grep -q "\"carrier\":\"$1\""; }

@@ -52,5 +52,19 @@ await 30 media_is 'kernel module, 0 sessions' || fail "something is left: $(ask 
 kill "$router"
 wait "$router" || fail "the router did not stop well"
 unload
+
+say "a router that has the module asked before the stack holds it, and lets go of it when it ends"
+sed -i 's/^idle_s = 600$/&\nxdp = "auto"/' "$work/v.toml"
+printf '[media.steering]\nsip_cpus = "0"\nbefore_stack = true\n' >>"$work/v.toml"
+router_up
+packets_are 'no steering before the stack \(no module' || fail "it does not say so: $(ask /v1/status)"
+load
+await 30 packets_are '; steering before the stack$' || fail "not noticed: $(ask /v1/status)"
+ask /metrics | grep -q 'verdict="steer_no_rule"' || fail "no metrics"
+! rmmod viaduct 2>/dev/null || fail "the module is gone while it is asked"
+kill "$router"
+wait "$router" || fail "the router did not stop well"
+# The kernel frees programs a moment later.
+await 30 rmmod viaduct 2>/dev/null || fail "the module is held by nobody"
 clean_log
 say "router passed"

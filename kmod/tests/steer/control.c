@@ -112,6 +112,7 @@ static void hear_counters(const struct nlattr *nest, struct rule_counters *count
 		[VIADUCT_RC_MOVED] = &counters->moved,
 		[VIADUCT_RC_FULL] = &counters->full,
 		[VIADUCT_RC_OFFLINE] = &counters->offline,
+		[VIADUCT_RC_BEFORE_STACK] = &counters->before_stack,
 	};
 	uint32_t len = nest->nla_len - NLA_HDRLEN, i;
 

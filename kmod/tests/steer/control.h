@@ -29,7 +29,7 @@ struct rule {
 };
 
 struct rule_counters {
-	uint64_t matched, moved, full, offline;
+	uint64_t matched, moved, full, offline, before_stack;
 };
 
 void control_open(struct control *control, uint64_t owner);

@@ -17,6 +17,16 @@ const FOR_PACKETS: [Capability; 5] = [
     Capability::CAP_IPC_LOCK,
 ];
 
+/// The same, and seeing functions of kernel modules.
+const FOR_ASKING: [Capability; 6] = [
+    Capability::CAP_NET_ADMIN,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_BPF,
+    Capability::CAP_PERFMON,
+    Capability::CAP_IPC_LOCK,
+    Capability::CAP_SYS_ADMIN,
+];
+
 /// A thread's name and what it keeps.
 pub(crate) struct Needs {
     name: &'static str,
@@ -25,6 +35,8 @@ pub(crate) struct Needs {
 
 /// Opens interfaces.
 pub(crate) const PACKETS: Needs = Needs { name: "packets", kept: &FOR_PACKETS };
+/// Opens interfaces, in front of which a program asks the kernel module.
+pub(crate) const PACKETS_THAT_ASK: Needs = Needs { name: "packets", kept: &FOR_ASKING };
 /// Gives orders to the kernel module that relays media.
 pub(crate) const MEDIA: Needs = Needs { name: "media-kernel", kept: &[Capability::CAP_NET_ADMIN] };
 
@@ -87,7 +99,7 @@ fn give_up(needed: &[Capability]) -> Result<(), caps::errors::CapsError> {
     for set in [CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
         let mut kept = caps::read(None, set)?;
         let before = kept.len();
-        kept.retain(|one| needed.contains(one) || !FOR_PACKETS.contains(one));
+        kept.retain(|one| needed.contains(one) || !FOR_ASKING.contains(one));
         if kept.len() != before {
             caps::set(None, set, &kept)?;
         }
@@ -98,6 +110,21 @@ fn give_up(needed: &[Capability]) -> Result<(), caps::errors::CapsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn sees_modules() -> bool {
+        caps::read(None, CapSet::Permitted).unwrap().contains(&Capability::CAP_SYS_ADMIN)
+    }
+
+    #[test]
+    fn only_a_thread_that_is_to_ask_the_module_goes_on_seeing_it() {
+        let tested = std::thread::spawn(|| {
+            let before = sees_modules();
+            let [asking, packets] = Keeper::start([PACKETS_THAT_ASK, PACKETS]).unwrap();
+            assert_eq!((asking.run(sees_modules), sees_modules()), (Some(before), false));
+            assert_eq!(packets.run(sees_modules), Some(false), "where nobody asks nobody sees");
+        });
+        tested.join().unwrap();
+    }
 
     fn has_some() -> bool {
         let held = caps::read(None, CapSet::Permitted).unwrap();
@@ -113,7 +140,7 @@ mod tests {
             assert!(!has_some(), "the starter gives up");
             assert_eq!(keeper.run(has_some), Some(before), "the keeper keeps");
             let held = of_media.run(|| caps::read(None, CapSet::Permitted).unwrap()).unwrap();
-            let kept: Vec<_> = FOR_PACKETS.iter().filter(|one| held.contains(one)).collect();
+            let kept: Vec<_> = FOR_ASKING.iter().filter(|one| held.contains(one)).collect();
             let expected = if before { vec![&Capability::CAP_NET_ADMIN] } else { vec![] };
             assert_eq!(kept, expected, "no more than it needs");
             let later = std::thread::spawn(has_some);

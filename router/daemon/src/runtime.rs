@@ -40,7 +40,7 @@ use crate::credentials::Users;
 use crate::http::HttpClient;
 use crate::metrics::{Gauge, LocationNumbers, Metrics};
 use crate::packets::{Packets, choose_owners};
-use crate::privileges::{Keeper, MEDIA, PACKETS};
+use crate::privileges::{Keeper, MEDIA, PACKETS, PACKETS_THAT_ASK};
 use crate::resolve::Resolver;
 use crate::worker::bound::BoundLocation;
 use crate::worker::core::{Clock, Core, Surroundings};
@@ -117,8 +117,10 @@ impl Router {
         std::fs::create_dir_all(&config.state_dir)
             .with_context(|| format!("state_dir {}", config.state_dir.display()))?;
         // Before any other thread is started, as threads inherit capabilities.
+        let asks = config.media.as_ref().is_some_and(|media| media.steering.before_stack);
+        let packets = if asks { PACKETS_THAT_ASK } else { PACKETS };
         let [keeper, for_media] =
-            Keeper::start([PACKETS, MEDIA]).context("no thread for packets")?;
+            Keeper::start([packets, MEDIA]).context("no thread for packets")?;
         let clock = Arc::new(Clock::new());
         let keys = path_keys::load_or_create(&config.path_key_file)?;
         let secret = draw_secret()?;

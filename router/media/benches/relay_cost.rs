@@ -1,6 +1,7 @@
 //! What a relayed packet costs: through an empty hop, plain forwarding, the relay in user space, the
 //! kernel module where it is loaded, at PRE_ROUTING and at the devices' ingress and with a steering rule,
-//! and the XDP program, in the kernel and in the drivers; with one session, and with many that take turns.
+//! also asked for it before the stack, and the XDP program, in the kernel and in the drivers; with one
+//! session, and with many that take turns.
 //!
 //! One thread sends a batch from one namespace and then reads it in another, so that the time from
 //! first to last packet is the work of all that lies between, on a machine with one CPU. Under
@@ -186,10 +187,31 @@ impl Bench {
         relay.add_rule(1, &rule)?;
         let ns = self.relay("module, a rule for RTP", &mut relay, MANY)?;
         met &= self.reaches(ns, forwarding_ns);
+        self.asked(&mut relay)?;
         relay.detach()?;
         // It frees them after a while, and that is no part of what comes next.
         thread::sleep(Duration::from_secs(2));
         Ok(met)
+    }
+
+    /// What it costs that the program asks the module before the stack, about packets that are on their
+    /// CPU already: what is to be compared is the program that asks nobody.
+    fn asked(&self, relay: &mut KernelRelay) -> Result<()> {
+        if !xdp::can_consult() {
+            println!("module, asked before the stack: not measured, as it has no types");
+            return Ok(());
+        }
+        self.net.ready_for_xdp(false)?;
+        let (mut program, _table) = self.net.r.enter(|| Ok(xdp::load(2)?))?;
+        self.net.attach(&mut program)?;
+        self.relay("module behind the program", relay, MANY)?;
+        program.consult([0])?;
+        self.relay("module, asked before", relay, MANY)?;
+        let here = xdp::CONSULTED.iter().position(|outcome| *outcome == "steer_here");
+        let asked = program.consulted()?[here.context("outcomes")?];
+        ensure!(asked >= self.packets as u64, "it was asked about {asked} packets only");
+        self.net.detach(&mut program);
+        Ok(())
     }
 
     /// The same for the program; what is compared is measured anew, as the phones' machines work otherwise.

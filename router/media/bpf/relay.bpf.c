@@ -20,12 +20,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+#include "headers.h"
 #include "packet.h"
 #include "stream.h"
 
-#define FRAGMENTED 0x3fff /* more fragments, or an offset */
-#define V4 2		  /* AF_INET */
-#define V6 10		  /* AF_INET6 */
 /* As seen from this device, a route is that of packets made here, which is what ours are; and it
  * alone must be forwarding (`net.ipv4.conf.lo.forwarding`), not the devices packets come by. */
 #define LOOPBACK 1
@@ -157,6 +155,14 @@ struct {
 	__uint(max_entries, 65536);
 } events SEC(".maps");
 
+/* Who gets what is not relayed here before the stack does, where there is somebody. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} next SEC(".maps");
+
 /* What is known of a packet. */
 struct packet {
 	struct payload payload;
@@ -223,18 +229,6 @@ static __always_inline int is_same_address(const struct address *a, const struct
 	__builtin_memcpy(x, a, 16);
 	__builtin_memcpy(y, b, 16);
 	return x[0] == y[0] && x[1] == y[1];
-}
-
-/*
- * A length in a header. The verifier of Linux 6.1 takes swapped bytes for any 64 bits, and clang would
- * leave out the mask, were it to see what it is about.
- */
-static __always_inline __u32 length_of(__be16 field)
-{
-	__u32 length = bpf_ntohs(field);
-
-	asm volatile("" : "+r"(length));
-	return length & 0xffff;
 }
 
 /* 0: it is none of ours. */
@@ -350,15 +344,6 @@ static __always_inline int screen(struct xdp_md *ctx, const struct packet *p, co
 			return chain == LONG ? COUNTERS + LONG_RTCP : MALFORMED;
 	}
 	return PASSES;
-}
-
-static __always_inline __u16 folded(__u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum;
 }
 
 /* The addresses and ports of a packet, as its checksum covers them. */
@@ -585,21 +570,15 @@ static __always_inline int relay_to(struct xdp_md *ctx, struct packet *p, struct
 	return end(RELAYED, bpf_redirect(fib.ifindex, 0));
 }
 
-SEC("xdp")
-int relay(struct xdp_md *ctx)
+/* A frame to this device. */
+static __always_inline int received(struct xdp_md *ctx, struct ethhdr *eth, const struct device *in)
 {
 	void *start = (void *)(long)ctx->data, *stop = (void *)(long)ctx->data_end;
-	__u32 index = ctx->ingress_ifindex;
-	struct device *in = bpf_map_lookup_elem(&devices, &index);
-	struct ethhdr *eth = start;
 	struct packet p = {};
 	struct tally *tally;
 	struct leg *leg;
 	int is_read;
 
-	/* Frames to other stations, to groups and to all are the stack's. */
-	if (!in || (void *)(eth + 1) > stop || !is_same(eth->h_dest, in->mac, ETH_ALEN))
-		return XDP_PASS;
 	if (eth->h_proto == bpf_htons(ETH_P_IP))
 		is_read = read_ipv4(&p, start, eth + 1, stop);
 	else if (eth->h_proto == bpf_htons(ETH_P_IPV6))
@@ -615,6 +594,24 @@ int relay(struct xdp_md *ctx)
 	if (!tally)
 		return XDP_PASS;
 	return relay_to(ctx, &p, leg, tally, in);
+}
+
+SEC("xdp")
+int relay(struct xdp_md *ctx)
+{
+	void *start = (void *)(long)ctx->data, *stop = (void *)(long)ctx->data_end;
+	__u32 index = ctx->ingress_ifindex;
+	struct device *in = bpf_map_lookup_elem(&devices, &index);
+	struct ethhdr *eth = start;
+	int action;
+
+	/* Frames to other stations, to groups and to all are the stack's. */
+	if (!in || (void *)(eth + 1) > stop || !is_same(eth->h_dest, in->mac, ETH_ALEN))
+		return XDP_PASS;
+	action = received(ctx, eth, in);
+	if (action == XDP_PASS)
+		bpf_tail_call(ctx, &next, 0); /* there may be nobody */
+	return action;
 }
 
 char _license[] SEC("license") = "GPL";

@@ -3,7 +3,7 @@
  * Steers SIP over UDP to the worker that owns it: `steer` in front of the stack (XDP), towards
  * AF_XDP sockets; `choose` among the kernel's own sockets of one port (SO_REUSEPORT).
  *
- * Whatever is not understood goes up the stack unchanged, where the same workers' ordinary sockets
+ * What is no SIP over UDP may go on to another program. Whatever is not understood goes up the stack unchanged, where the same workers' ordinary sockets
  * receive it. Dropped are only packets of banned sources and those above a source's rate. Map
  * layouts and verdicts are repeated in `src/xdp/layout.rs`.
  */
@@ -101,7 +101,7 @@ struct {
 	__type(value, struct bucket);
 } buckets SEC(".maps");
 
-/* Who gets what is not SIP before the stack does, where there is somebody. */
+/* Who gets what is not SIP over UDP before the stack does, where there is somebody. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__uint(max_entries, 1);
@@ -312,6 +312,8 @@ int steer(struct xdp_md *ctx)
 	if (!set || !bytes)
 		return XDP_PASS;
 	verdict = read_packet(&p, start, stop, set);
+	if (verdict == NOT_UDP)
+		bpf_tail_call(ctx, &next, 0); /* such as SIP over TCP, which is to be on a certain CPU */
 	if (verdict != REDIRECTED)
 		return end(verdict, XDP_PASS);
 	if (!bpf_map_lookup_elem(&listeners, &p.to)) {

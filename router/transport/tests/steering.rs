@@ -85,7 +85,7 @@ fn each_kind_of_packet_has_its_verdict() {
 }
 
 #[test]
-fn what_is_for_no_listener_goes_to_the_next_program_where_there_is_one() {
+fn what_is_for_no_listener_or_no_udp_goes_to_the_next_program_where_there_is_one() {
     let (Some(mut first), Some(second)) = (Rig::open(|_| {}), Rig::open(|_| {})) else { return };
     let media = Frame::new("192.0.2.9:4000", "192.0.2.1:30000", &[0x80; 172]).bytes();
     assert_eq!(first.steer(&media), (XDP_PASS, "not_ours"));
@@ -94,6 +94,9 @@ fn what_is_for_no_listener_goes_to_the_next_program_where_there_is_one() {
     let before = [counts(&first), counts(&second)];
     assert_eq!(test_run::run(&first.steer, &media, 1).unwrap().0, XDP_PASS);
     assert_eq!([counts(&first), counts(&second)], [before[0], before[1] + 1]);
+    let tcp = Frame::new("192.0.2.9:4000", V4, table::OPTIONS).with(|f| f.protocol = 6).bytes();
+    assert_eq!(test_run::run(&first.steer, &tcp, 1).unwrap().0, XDP_PASS);
+    assert_eq!([counts(&first), counts(&second)], [before[0], before[1] + 2]);
     let sip = Frame::new("198.51.100.7:5060", V4, table::OPTIONS).bytes();
     assert_eq!(first.steer(&sip), (XDP_PASS, "no_socket"));
 }

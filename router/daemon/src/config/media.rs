@@ -93,7 +93,7 @@ pub(super) fn read(
     let kernel = s.choice("kernel", &uses, ("auto", KernelUse::Auto));
     let grace_s = small(s.number("grace_s", 1..=86_400, 60));
     let xdp = s.choice("xdp", &[("auto", true), ("off", false)], ("off", false));
-    let steering = steering::read(s, listeners);
+    let steering = steering::read(s, listeners, xdp);
     let interfaces = interfaces(s);
     let client = rtpengine(s);
     let service = Config {

@@ -12,9 +12,16 @@ const MOST_DEVICES: usize = 64;
 /// The number that stands for the kernel's choice.
 const ANY_QUEUE: u64 = 65_535;
 
-pub(super) fn read(media: &mut Section<'_, '_>, listeners: &[Listener]) -> Steering {
+/// `xdp`: `xdp` of the section above, without whose program nothing is in front of the stack.
+pub(super) fn read(media: &mut Section<'_, '_>, listeners: &[Listener], xdp: bool) -> Steering {
     let mut section = media.section("steering");
-    let steering = steering(&mut section, listeners);
+    let s = &mut section;
+    let steering = steering(s, listeners);
+    if steering.before_stack && !xdp {
+        let (at, name) = (s.place("before_stack"), s.name("before_stack"));
+        let problem = "is true without the program that is in front of the stack".to_owned();
+        s.sheet().fault(at, &name, problem, "with `xdp = \"auto\"` in [media]");
+    }
     section.close();
     steering
 }
@@ -50,7 +57,14 @@ fn steering(s: &mut Section<'_, '_>, listeners: &[Listener]) -> Steering {
         let allowed = format!("at most {RULES_MAX} rules");
         s.sheet().fault(s.place("sip_cpus"), &s.name("sip_cpus"), problem, &allowed);
     }
-    Steering { ingress, rules }
+    let before_stack = s.flag("before_stack", false);
+    let steering = Steering { ingress, rules, before_stack };
+    if before_stack && steering.cpus().is_empty() {
+        let (at, name) = (s.place("before_stack"), s.name("before_stack"));
+        let problem = "is true where nothing is steered to a CPU".to_owned();
+        s.sheet().fault(at, &name, problem, "with `sip_cpus` or `rtp_cpus`");
+    }
+    steering
 }
 
 /// One rule for each address and port.
@@ -132,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn packets_are_steered_before_the_stack_where_that_is_wished() {
+        let wish = "[media.steering]\nrtp_cpus = \"1-2\"\nbefore_stack = true\n";
+        let text = format!("{BASE}[media]\nxdp = \"auto\"\n{wish}");
+        let config = crate::config::Config::parse(&text, Path::new("v.toml"), &Vec::new).unwrap();
+        let steering = config.media.unwrap().steering;
+        assert_eq!((steering.before_stack, steering.cpus()), (true, vec![1, 2]));
+        assert!(
+            !parse("rtp_cpus = \"1\"\n").unwrap().before_stack,
+            "it is not asked for by itself"
+        );
+    }
+
+    #[test]
     fn what_is_no_good_is_told_with_its_line() {
         for (text, said) in [
             ("sip_cpus = \"a\"\n", "v.toml:12:"),
@@ -140,6 +167,9 @@ mod tests {
             ("ingress = [\"a name that is long\"]\n", "each 1 to 15 bytes"),
             ("ingress = \"eth0\"\n", "media.steering.ingress"),
             ("sip_queue = 1\n", "media.steering.sip_queue"),
+            ("before_stack = 1\n", "media.steering.before_stack"),
+            ("before_stack = true\n", "with `sip_cpus` or `rtp_cpus`"),
+            ("rtp_cpus = \"1\"\nbefore_stack = true\n", "with `xdp = \"auto\"` in [media]"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.contains(said), "{text} gave {error}");

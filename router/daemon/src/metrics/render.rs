@@ -411,6 +411,7 @@ fn steering(out: &mut DescriptorEncoder<'_>, rules: &[RuleReport]) -> fmt::Resul
             ("moved", rule.moved),
             ("full", rule.full),
             ("offline", rule.offline),
+            ("before_stack", rule.before_stack),
         ] {
             let labels = [("rule", place.as_str()), ("outcome", outcome)];
             metric.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&count, None)?;

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use viaduct_media::xdp::{Mode, OUTCOMES, Program, XdpFault};
+use viaduct_media::xdp::{self, CONSULTED, Mode, OUTCOMES, Program, XdpFault};
 use viaduct_transport::xdp::{Attachment, Interface, Rung};
 
 /// Wait after a refusal.
@@ -19,6 +19,10 @@ pub(super) struct MediaSites {
     addrs: Vec<IpAddr>,
     /// What is known of interfaces, by number.
     known: HashMap<u32, Known>,
+    /// CPUs the kernel module's rules name, where it is to be asked about what the program passes up.
+    cpus: Option<Vec<u16>>,
+    /// Why it is not, and until when that is taken as it is.
+    unasked: (String, Option<Instant>),
 }
 
 struct Known {
@@ -29,10 +33,15 @@ struct Known {
 }
 
 impl MediaSites {
-    /// For packets to these addresses.
-    pub(super) fn new(mut program: Program, addrs: Vec<IpAddr>) -> Option<MediaSites> {
+    /// For packets to these addresses. With `cpus`, the module is asked about those it does not relay.
+    pub(super) fn new(
+        mut program: Program,
+        addrs: Vec<IpAddr>,
+        cpus: Option<Vec<u16>>,
+    ) -> Option<MediaSites> {
+        let (known, unasked) = (HashMap::new(), (String::new(), None));
         match program.id() {
-            Ok(id) => Some(MediaSites { program, id, addrs, known: HashMap::new() }),
+            Ok(id) => Some(MediaSites { program, id, addrs, known, cpus, unasked }),
             Err(fault) => {
                 tracing::warn!(target: "viaduct::media", %fault, "no relay in XDP: user space");
                 None
@@ -70,6 +79,34 @@ impl MediaSites {
                 if let Some(known) = self.known.get_mut(&interface.index) {
                     known.refused = Some((reason, until));
                 }
+            }
+        }
+    }
+
+    /// Has the module asked where that is wished and can be had. It cannot go while it is asked, so what
+    /// is to be noticed is that it comes.
+    pub(super) fn ask(&mut self) {
+        let Some(cpus) = self.cpus.as_ref().filter(|_| !self.program.consults()) else { return };
+        let (said, until) = &mut self.unasked;
+        let is_there = xdp::can_consult();
+        // One that has just come is asked at once.
+        let waits = until.is_some_and(|until| Instant::now() < until);
+        if waits || (!is_there && !said.is_empty()) {
+            return;
+        }
+        match self.program.consult(cpus.iter().copied()) {
+            Ok(without) => {
+                said.clear();
+                tracing::info!(target: "viaduct::media", ?cpus, ?without,
+                    "steering before the stack; the module cannot be unloaded meanwhile");
+            }
+            Err(fault) => {
+                let reason = fault.to_string();
+                if *said != reason {
+                    tracing::warn!(target: "viaduct::media", reason, "no steering before the stack");
+                }
+                *said = reason;
+                *until = Instant::now().checked_add(RETRY).filter(|_| is_there);
             }
         }
     }
@@ -132,15 +169,24 @@ impl MediaSites {
             })
             .collect();
         each.sort();
-        match each.is_empty() {
+        let media = match each.is_empty() {
             true => "media by user space: no interface has a media address".to_owned(),
             false => format!("media by xdp on {}", each.join(", ")),
+        };
+        match (&self.cpus, self.program.consults()) {
+            (None, _) => media,
+            (Some(_), true) => format!("{media}; steering before the stack"),
+            (Some(_), false) => {
+                format!("{media}; no steering before the stack ({})", self.unasked.0)
+            }
         }
     }
 
     /// What became of packets at the program.
     pub(super) fn outcomes(&self) -> Vec<(&'static str, u64)> {
         let counts = self.program.outcomes().unwrap_or_default();
-        OUTCOMES.into_iter().zip(counts).collect()
+        let relayed = OUTCOMES.into_iter().zip(counts);
+        let steered = self.cpus.as_ref().map(|_| self.program.consulted().unwrap_or_default());
+        relayed.chain(CONSULTED.into_iter().zip(steered.into_iter().flatten())).collect()
     }
 }

@@ -103,7 +103,8 @@ impl Supervisor {
     ) {
         self.media = program.zip(config.media.as_ref()).and_then(|(program, media)| {
             let addrs = media.service.interfaces.iter().map(|interface| interface.ip).collect();
-            MediaSites::new(program, addrs)
+            let steering = &media.steering;
+            MediaSites::new(program, addrs, steering.before_stack.then(|| steering.cpus()))
         });
     }
 
@@ -162,6 +163,7 @@ impl Supervisor {
         if let Some(media) = &mut self.media {
             let open = self.sites.iter_mut().filter_map(|site| site.open.as_mut());
             media.look(&now, &mut open.collect::<Vec<_>>());
+            media.ask();
         }
         self.show();
         let missing = self.sites.iter().filter(|site| site.open.is_none());

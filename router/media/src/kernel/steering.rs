@@ -24,6 +24,18 @@ pub struct Steering {
     pub ingress: Vec<Box<str>>,
     /// The first that fits a packet counts. Their numbers are their places in this list.
     pub rules: Vec<Rule>,
+    /// The program in front of the stack asks them too, and moves packets there.
+    pub before_stack: bool,
+}
+
+impl Steering {
+    /// The CPUs of all rules, each once.
+    #[must_use]
+    pub fn cpus(&self) -> Vec<u16> {
+        let named =
+            |cpu: &u16| self.rules.iter().flat_map(|rule| &rule.cpus).any(|set| set.contains(*cpu));
+        (0..CPUS).filter(named).collect()
+    }
 }
 
 /// One rule; it must ask for something: CPUs, a priority or a queue.
@@ -119,6 +131,8 @@ pub struct RuleReport {
     pub full: u64,
     /// Of those, left in place because that CPU is off line.
     pub offline: u64,
+    /// Those an XDP program was told to move before the stack.
+    pub before_stack: u64,
 }
 
 /// The rule as the module is told.
@@ -161,6 +175,7 @@ pub(super) fn decode(message: Received<'_>, owner: u64) -> Option<RuleReport> {
         moved: count(RC_MOVED),
         full: count(RC_FULL),
         offline: count(RC_OFFLINE),
+        before_stack: count(RC_BEFORE_STACK),
     })
 }
 
@@ -177,6 +192,19 @@ mod tests {
         assert_eq!(cpus.octets(), [0b111, 0b10, 0b10]);
         assert_eq!(format!("{cpus:?}"), "{0, 1, 2, 9, 17}");
         assert_eq!("1023".parse::<Cpus>().unwrap().octets().len(), CPU_OCTETS);
+    }
+
+    #[test]
+    fn the_cpus_of_all_rules_are_told_once_each() {
+        let rule = |cpus: &str| Rule {
+            traffic: Traffic::Rtp,
+            cpus: cpus.parse().ok(),
+            priority: Some(1),
+            queue: None,
+        };
+        let rules = vec![rule("3,1"), rule(""), rule("1-2")];
+        assert_eq!(Steering { rules, ..Steering::default() }.cpus(), [1, 2, 3]);
+        assert!(Steering::default().cpus().is_empty());
     }
 
     #[test]

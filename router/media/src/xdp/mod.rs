@@ -16,14 +16,19 @@
 //! (R-M7), as no queue sees them; legs with a priority or a handover, or of two families, stay with
 //! user space.
 //!
-//! Unsafe code is in `layout` (plain bytes).
+//! What none of that relays goes up the stack, or first to a second program, which asks the kernel module
+//! where its steering rules want it ([`Program::consult`]).
+//!
+//! Unsafe code is in `layout` (plain bytes) and `consult` (libbpf, which is C).
 
+mod consult;
 mod features;
 mod layout;
 mod program;
 mod relay;
 mod table;
 
+pub use consult::{CONSULTED, can_consult};
 pub use layout::OUTCOMES;
 pub use program::{Mode, Program, XdpFault, load};
 pub use relay::XdpRelay;

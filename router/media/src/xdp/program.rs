@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::io;
+use std::os::fd::AsFd as _;
 
-use aya::maps::{HashMap as BpfHash, MapData, PerCpuArray};
+use aya::maps::{HashMap as BpfHash, Map, MapData, PerCpuArray, ProgramArray};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{ProgramFd, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use nix::errno::Errno;
 
+use super::consult::{CONSULTED, Consult};
 use super::features::Devices;
 use super::layout::{Device, OUTCOMES};
 use super::table::Table;
@@ -25,6 +27,11 @@ pub enum XdpFault {
     /// The kernel, or a lack of privileges.
     #[error("{0}: {1}")]
     Kernel(&'static str, #[source] io::Error),
+    /// There is no function to be asked.
+    #[error(
+        "no module viaduct with types (BTF) is loaded, or CAP_SYS_ADMIN is missing to see them"
+    )]
+    NotAsked,
     /// The object does not fit.
     #[error("the relay's program: {0}")]
     Object(String),
@@ -81,6 +88,7 @@ pub struct Program {
     ebpf: Ebpf,
     devices: BpfHash<MapData, u32, Device>,
     served: HashMap<u32, Served>,
+    consult: Option<Consult>,
 }
 
 /// Loads the program, for so many legs at once.
@@ -101,7 +109,7 @@ pub fn load(legs_max: u32) -> Result<(Program, Table), XdpFault> {
     let devices = take(&mut ebpf, "devices")?.try_into().map_err(object)?;
     let (legs, tallies) = (take(&mut ebpf, "legs")?, take(&mut ebpf, "tallies")?);
     let table = Table::new(legs, tallies, take(&mut ebpf, "events")?, legs_max)?;
-    Ok((Program { ebpf, devices, served: HashMap::new() }, table))
+    Ok((Program { ebpf, devices, served: HashMap::new(), consult: None }, table))
 }
 
 impl Program {
@@ -119,6 +127,17 @@ impl Program {
         };
         self.serve(index, mac, mode, Some(link))?;
         Ok(mode)
+    }
+
+    /// Puts it in the driver of an interface even if that cannot send: what it would relay goes up the
+    /// stack then, and the rest is still seen before the stack makes anything of it.
+    ///
+    /// # Errors
+    /// As [`Program::attach`]; the driver cannot.
+    pub fn attach_in_driver(&mut self, index: u32, mac: [u8; 6]) -> Result<(), XdpFault> {
+        self.leave(index);
+        let link = self.link(index, XdpMode::Driver)?;
+        self.serve(index, mac, Mode::Native, Some(link))
     }
 
     /// Another program is in front of the stack of this interface and jumps here.
@@ -185,6 +204,51 @@ impl Program {
     pub fn descriptor(&mut self) -> Result<ProgramFd, XdpFault> {
         let fd = self.xdp()?.fd().map_err(|error| fault("descriptor", &error))?;
         fd.try_clone().map_err(|error| XdpFault::Kernel("descriptor", error))
+    }
+
+    /// Has the kernel module asked about what is not relayed here, whose rules name these CPUs, until
+    /// [`Program::consult_no_more`]. Returns those of them this machine does not have.
+    ///
+    /// # Errors
+    /// The module is not there or cannot be asked, or privileges are missing: `CAP_SYS_ADMIN`, too.
+    pub fn consult(&mut self, cpus: impl IntoIterator<Item = u16>) -> Result<Vec<u16>, XdpFault> {
+        self.consult_no_more()?;
+        let consult = Consult::load(cpus)?;
+        let Some(Map::ProgramArray(next)) = self.ebpf.map("next") else {
+            return Err(XdpFault::Object("no next".to_owned()));
+        };
+        consult.follow(next.fd().as_fd())?;
+        let without = consult.without.clone();
+        self.consult = Some(consult);
+        Ok(without)
+    }
+
+    /// Lets go of the module; what is not relayed here goes up the stack at once.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn consult_no_more(&mut self) -> Result<(), XdpFault> {
+        if self.consult.is_some() {
+            let next = find(self.ebpf.map_mut("next"), "next")?;
+            let mut next = ProgramArray::try_from(next).map_err(object)?;
+            next.clear_index(&0).map_err(|error| fault("next", &error))?;
+        }
+        self.consult = None;
+        Ok(())
+    }
+
+    /// Whether the module is asked.
+    #[must_use]
+    pub fn consults(&self) -> bool {
+        self.consult.is_some()
+    }
+
+    /// How often each of [`CONSULTED`] was since the module is asked.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn consulted(&self) -> Result<[u64; CONSULTED.len()], XdpFault> {
+        self.consult.as_ref().map_or(Ok([0; CONSULTED.len()]), Consult::outcomes)
     }
 
     /// How often each of [`OUTCOMES`] was.

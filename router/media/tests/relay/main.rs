@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod churn;
+mod consult;
 mod control;
 mod direct;
 mod fallback;

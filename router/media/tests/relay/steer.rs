@@ -48,7 +48,7 @@ fn a_router_has_its_rules_in_the_module_and_those_of_the_process_before_are_gone
     drop(before);
 
     let wanted =
-        Steering { rules: vec![rule(sip(5060))?, rule(Traffic::Rtp)?], ingress: Vec::new() };
+        Steering { rules: vec![rule(sip(5060))?, rule(Traffic::Rtp)?], ..Steering::default() };
     let mut relay = stage.net.r.enter(move || {
         let mut relay = FallbackRelay::start(spawn)?;
         relay.module().steer(wanted);
@@ -85,7 +85,7 @@ fn a_device_that_is_not_there_keeps_no_other_from_being_taken() -> Result<()> {
     let session = Session { id: 3, idle_s: 0, legs: call.legs() };
     let wanted = Steering {
         ingress: vec!["nobody0".into(), "to-a".into(), "to-b".into()],
-        rules: Vec::new(),
+        ..Steering::default()
     };
     let mut relay = stage.net.r.enter(move || {
         let mut relay = FallbackRelay::start(spawn)?;
