@@ -198,22 +198,38 @@ fn wear_in<'a>(
     Ok(())
 }
 
-/// All measurements, interleaved: each server in turn, then the next round.
+/// All measurements, interleaved: each server in turn, then the next round. Calls come last, on servers
+/// that have handled some: what that leaves of a server's memory is not for the other works to pay.
 fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Result<Table> {
-    let works: Vec<Work> =
-        Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name())).collect();
+    let works = Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name()));
+    let (calls, others): (Vec<Work>, Vec<Work>) = works.partition(|work| *work == Work::Call);
+    let fits = |work: Work, one: &Server| (work == Work::Echo) == (one.kind() == Kind::Echo);
+    let pairs = |works: &[Work]| -> Vec<(Work, &Server)> {
+        let all = works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
+        all.filter(|(work, one)| fits(*work, one)).collect()
+    };
+    let [others, calls] = [pairs(&others), pairs(&calls)];
+    let progress = table::Progress::new((others.len() + calls.len()) * arguments.runs as usize);
     let mut table = Table::default();
-    let fits =
-        |work: Work, subject: &Server| (work == Work::Echo) == (subject.kind() == Kind::Echo);
-    let pairs = || works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
-    let total = pairs().filter(|(work, one)| fits(*work, one)).count() * arguments.runs as usize;
-    let progress = table::Progress::new(total);
-    if works.contains(&Work::Call) {
+    measure(arguments, place, &others, (&mut table, &progress))?;
+    if !calls.is_empty() {
         let running = subjects.iter().filter_map(Server::running);
         wear_in(arguments, running, arguments.runs, &progress)?;
     }
+    measure(arguments, place, &calls, (&mut table, &progress))?;
+    progress.done();
+    Ok(table)
+}
+
+/// Rounds of these.
+fn measure(
+    arguments: &Arguments,
+    place: &Place,
+    pairs: &[(Work, &Server)],
+    (table, progress): (&mut Table, &table::Progress),
+) -> Result<()> {
     for round in 1..=arguments.runs {
-        for (work, subject) in pairs().filter(|(work, one)| fits(*work, one)) {
+        for &(work, subject) in pairs {
             progress.step(&format!(
                 "{} {} {round}/{}",
                 subject.kind().name(),
@@ -239,6 +255,5 @@ fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Res
             table.add(subject.kind(), work, run);
         }
     }
-    progress.done();
-    Ok(table)
+    Ok(())
 }
