@@ -1,6 +1,5 @@
 //! Keeps so many requests outstanding and measures the server meanwhile.
 
-use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -94,28 +93,21 @@ impl Run {
         let (caller, callee) = subject.generator_addresses();
         let wire = Wire::new(caller, callee, subject.address())?;
         let mut load: Box<dyn Load> = match work {
-            Work::Call => Box::new(calls_to_registered(&wire, (caller, callee))?),
+            Work::Call => {
+                // Whoever is called must be registered first.
+                let mut registering = Single::callees(callee);
+                Driver::new(&mut registering, &wire, Pace::BUSY).answer(AORS)?;
+                Box::new(Calls::new(caller, callee))
+            }
             _ => Box::new(Single::new(work, caller)),
         };
-        let count = work.scaled(scale_percent);
+        let count = (work.count() * scale_percent as usize / 100).max(OUTSTANDING);
         let mut driver = Driver::new(load.as_mut(), &wire, Pace::BUSY);
         driver.answer((count / 10).max(2 * AORS))?;
         let run = driver.measure(subject, &place.kernel_threads()?, count)?;
         driver.drain()?;
         run.check()?;
         Ok(run)
-    }
-
-    /// Has a server handle so many calls, which are not measured: then it has the memory that calls
-    /// take. The kernel clears each page of it when it is first used; a server that has been there for a
-    /// while does not pay that.
-    pub(crate) fn wear_in(subject: &Subject, calls: usize) -> Result<()> {
-        let (caller, callee) = subject.generator_addresses();
-        let wire = Wire::new(caller, callee, subject.address())?;
-        let mut load = calls_to_registered(&wire, (caller, callee))?;
-        let mut driver = Driver::new(&mut load, &wire, Pace::BUSY);
-        driver.answer(calls)?;
-        driver.drain()
     }
 
     /// Losses spoil a measurement.
@@ -127,13 +119,6 @@ impl Run {
         );
         Ok(())
     }
-}
-
-/// Calls; whoever is called is registered first.
-fn calls_to_registered(wire: &Wire, (caller, callee): (SocketAddr, SocketAddr)) -> Result<Calls> {
-    let mut registering = Single::callees(callee);
-    Driver::new(&mut registering, wire, Pace::BUSY).answer(AORS)?;
-    Ok(Calls::new(caller, callee))
 }
 
 /// The slots over one load.

@@ -5,9 +5,7 @@
 //! outstanding over kernel UDP on loopback. The cost is read from the kernel's own accounting of
 //! the server's threads (`/proc/PID/task/*/schedstat`), system calls included, over a fixed number
 //! of requests. Each measurement is made three times, interleaved between the servers so that a
-//! noisy minute hits all of them, and the median is printed. Calls are measured on servers that have
-//! handled as many before and have forgotten them: what is measured is a server that has been there for
-//! a while, not how the kernel finds memory for one that has just begun.
+//! noisy minute hits all of them, and the median is printed.
 //!
 //! What it costs to keep bindings where they survive is measured by [`stores`], in another way: there
 //! a database needs the cores too. What AF_XDP saves shows with `--veth` ([`veth`]): the servers are
@@ -33,7 +31,6 @@ mod work;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
@@ -73,10 +70,6 @@ struct Arguments {
     /// Multiplies the number of requests of a measurement, in percent.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     scale: u32,
-    /// Before calls are measured each server handles as many, and rests so long, seconds, until it has
-    /// forgotten them (RFC 6026, timer L: 32 s). 0: it is measured as it is.
-    #[arg(long, default_value_t = 35, value_parser = clap::value_parser!(u64).range(0..=600))]
-    rest: u64,
     /// Put the servers on a veth cable in a network namespace, and measure the router by AF_XDP
     /// too. Needs root, iproute2 and ethtool. Without the stores.
     #[arg(long)]
@@ -143,10 +136,6 @@ enum Server {
 }
 
 impl Server {
-    fn running(&self) -> Option<&Subject> {
-        if let Self::Running(subject) = self { Some(subject) } else { None }
-    }
-
     fn kind(&self) -> Kind {
         match self {
             Self::Running(subject) => subject.kind(),
@@ -178,58 +167,18 @@ fn start_subjects(arguments: &Arguments, place: &Place) -> Result<Vec<Server>> {
     Ok(subjects)
 }
 
-/// Calls for so many measurements, and the rest after them.
-fn wear_in<'a>(
-    arguments: &Arguments,
-    subjects: impl Iterator<Item = &'a Subject>,
-    runs: u32,
-    progress: &table::Progress,
-) -> Result<()> {
-    if arguments.rest == 0 {
-        return Ok(());
-    }
-    for subject in subjects.filter(|subject| subject.kind() != Kind::Echo) {
-        progress.say(&format!("{}: calls that are not measured", subject.kind().name()));
-        let calls = Work::Call.scaled(arguments.scale) * runs as usize;
-        Run::wear_in(subject, calls).with_context(|| subject.log_tail())?;
-    }
-    progress.say("until they are forgotten");
-    std::thread::sleep(Duration::from_secs(arguments.rest));
-    Ok(())
-}
-
-/// All measurements, interleaved: each server in turn, then the next round. Calls come last, on servers
-/// that have handled some: what that leaves of a server's memory is not for the other works to pay.
+/// All measurements, interleaved: each server in turn, then the next round.
 fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Result<Table> {
-    let works = Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name()));
-    let (calls, others): (Vec<Work>, Vec<Work>) = works.partition(|work| *work == Work::Call);
-    let fits = |work: Work, one: &Server| (work == Work::Echo) == (one.kind() == Kind::Echo);
-    let pairs = |works: &[Work]| -> Vec<(Work, &Server)> {
-        let all = works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
-        all.filter(|(work, one)| fits(*work, one)).collect()
-    };
-    let [others, calls] = [pairs(&others), pairs(&calls)];
-    let progress = table::Progress::new((others.len() + calls.len()) * arguments.runs as usize);
+    let works: Vec<Work> =
+        Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name())).collect();
     let mut table = Table::default();
-    measure(arguments, place, &others, (&mut table, &progress))?;
-    if !calls.is_empty() {
-        let running = subjects.iter().filter_map(Server::running);
-        wear_in(arguments, running, arguments.runs, &progress)?;
-    }
-    measure(arguments, place, &calls, (&mut table, &progress))?;
-    progress.done();
-    Ok(table)
-}
-
-/// Rounds of these.
-fn measure(
-    arguments: &Arguments,
-    place: &Place,
-    pairs: &[(Work, &Server)],
-    (table, progress): (&mut Table, &table::Progress),
-) -> Result<()> {
+    let fits =
+        |work: Work, subject: &Server| (work == Work::Echo) == (subject.kind() == Kind::Echo);
+    let pairs = || works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
+    let total = pairs().filter(|(work, one)| fits(*work, one)).count() * arguments.runs as usize;
+    let progress = table::Progress::new(total);
     for round in 1..=arguments.runs {
-        for &(work, subject) in pairs {
+        for (work, subject) in pairs().filter(|(work, one)| fits(*work, one)) {
             progress.step(&format!(
                 "{} {} {round}/{}",
                 subject.kind().name(),
@@ -243,9 +192,6 @@ fn measure(
                     let (binary, template) = arguments.router().context("--viaduct is missing")?;
                     let setup = Setup::new(place, binary, template)?.by_xdp();
                     fresh = place.start(|| Subject::viaduct(&setup))?;
-                    if work == Work::Call {
-                        wear_in(arguments, [&fresh].into_iter(), 1, &progress)?;
-                    }
                     &fresh
                 }
             };
@@ -255,5 +201,6 @@ fn measure(
             table.add(subject.kind(), work, run);
         }
     }
-    Ok(())
+    progress.done();
+    Ok(table)
 }

@@ -132,16 +132,11 @@ impl Progress {
 
     /// A measurement begins.
     pub(crate) fn step(&self, what: &str) {
-        self.say(what);
-        if let Some(bar) = &self.bar {
-            bar.inc(1);
-        }
-    }
-
-    /// What goes on.
-    pub(crate) fn say(&self, what: &str) {
         match &self.bar {
-            Some(bar) => bar.set_message(what.to_owned()),
+            Some(bar) => {
+                bar.set_message(what.to_owned());
+                bar.inc(1);
+            }
             None => eprintln!("bench: {what}"),
         }
     }

@@ -41,11 +41,6 @@ impl Work {
         }
     }
 
-    /// So many percent of them.
-    pub(crate) fn scaled(self, percent: u32) -> usize {
-        (self.count() * percent as usize / 100).max(OUTSTANDING)
-    }
-
     /// The same by AF_XDP, Kamailio on kernel UDP.
     pub(crate) fn xdp_target(self) -> f64 {
         match self {

@@ -50,8 +50,8 @@ train() { # FOLDER OF THE PROGRAMS
     local router=$1/viaduct policy
     local load=("$bench" --viaduct "$router" --viaduct-config tests/bench/viaduct.toml --runs 1)
     say "training: the load of make bench"
-    trained "${load[@]}" --scale 200 --rest 0 --only viaduct >&2
-    trained "${load[@]}" --veth --rest 0 --only viaduct-xdp >&2 || say "not trained over AF_XDP: see above"
+    trained "${load[@]}" --scale 200 --only viaduct >&2
+    trained "${load[@]}" --veth --only viaduct-xdp >&2 || say "not trained over AF_XDP: see above"
     say "training: policies"
     # Those that message_cost measures by itself.
     for policy in registrar default-script hunt-group outbound-proxy mid-registrar; do

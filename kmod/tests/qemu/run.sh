@@ -3,10 +3,11 @@
 # the module and runs a script there. Without KVM that takes minutes rather than seconds. User-mode Linux
 # is booted without QEMU.
 #
-# usage: run.sh [suite|churn|netlink|consult|steer|router|vlan|bench|debug|brief|leak]   `suite`, the default, has
-#                            `netlink`, `consult`, `steer` and `churn` in it; for `router` see router-files.sh; `vlan`
-#                            has no need of the module, but of a kernel with VLANs; `bench` counts
-#                            instructions; for the last three see kernel-debug/run.sh
+# usage: run.sh [suite|churn|netlink|consult|steer|router|vlan|bench|debug|brief|leak]
+#                            `suite`, the default, has `netlink`, `consult`, `steer` and `churn` in it; for
+#                            `router` see router-files.sh; `vlan` has no need of the module, but of a
+#                            kernel with VLANs; `bench` counts instructions; for the last three see
+#                            kernel-debug/run.sh
 # env:   ARGS                to the relay suite, such as part of a test's name; to `vlan`: such a part;
 #                            to `bench`: what is measured, such as `module`
 #        VIADUCT_BIN         the router for `router` and `vlan`, target/release/viaduct else

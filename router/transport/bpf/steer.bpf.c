@@ -3,9 +3,9 @@
  * Steers SIP over UDP to the worker that owns it: `steer` in front of the stack (XDP), towards
  * AF_XDP sockets; `choose` among the kernel's own sockets of one port (SO_REUSEPORT).
  *
- * What is no SIP over UDP may go on to another program. Whatever is not understood goes up the stack unchanged, where the same workers' ordinary sockets
- * receive it. Dropped are only packets of banned sources and those above a source's rate. Map
- * layouts and verdicts are repeated in `src/xdp/layout.rs`.
+ * What is no SIP over UDP may go on to another program. Whatever is not understood goes up the stack
+ * unchanged, where the same workers' ordinary sockets receive it. Dropped are only packets of banned
+ * sources and those above a source's rate. Map layouts and verdicts are repeated in `src/xdp/layout.rs`.
  */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
