@@ -18,7 +18,7 @@ const MAX_ROUNDS: usize = 8;
 
 /// A run that waits.
 pub(crate) struct Asking {
-    incoming: Incoming,
+    incoming: Box<Incoming>,
     run: Box<Run>,
     query: Query,
     /// What is answered without an answer.
@@ -31,7 +31,7 @@ impl<P: Policy> Engine<P> {
     /// Parks a request and puts its question. `id`: its transaction, where it has waited before.
     pub(super) fn ask(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         mut run: Box<Run>,
@@ -123,7 +123,7 @@ impl<P: Policy> Engine<P> {
     /// The manifest's fallback, and when to come again.
     fn ask_failed(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         run: Box<Run>,

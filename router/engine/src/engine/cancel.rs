@@ -18,7 +18,7 @@ impl<P: Policy> Engine<P> {
     /// It is a transaction of its own (9.2): one that is sent again, because its 200 was lost, finds
     /// that answer even when the INVITE's transaction has ended, and is not taken for the CANCEL of
     /// somebody else's request and passed on.
-    pub(super) fn on_cancel(&mut self, incoming: Incoming, run: Box<Run>) {
+    pub(super) fn on_cancel(&mut self, incoming: Box<Incoming>, run: Box<Run>) {
         let invite = self.keys.get(&incoming.key.for_invite()).copied();
         let answer = Answer::new(200, "");
         if self.servers.len() < self.settings.bounds.transactions {

@@ -32,14 +32,14 @@ pub(crate) struct Incoming {
 
 /// A verdict that waits for its changes to be stored, or for the media relay.
 pub(crate) struct Parked {
-    pub(super) incoming: Incoming,
+    pub(super) incoming: Box<Incoming>,
     pub(super) run: Box<Run>,
     pub(super) verdict: Verdict,
 }
 
 /// A verdict whose commit has ended; `id` where a transaction has waited for it.
 struct Committed<V> {
-    incoming: Incoming,
+    incoming: Box<Incoming>,
     version: V,
     id: Option<Id>,
     run: Box<Run>,
@@ -115,7 +115,7 @@ impl<P: Policy> Engine<P> {
     /// the transaction, where there is one already.
     pub(super) fn on_verdict(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         run: Box<Run>,
@@ -148,7 +148,7 @@ impl<P: Policy> Engine<P> {
     /// The store has to be asked: the transaction waits for its answer.
     fn park(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         mut run: Box<Run>,
@@ -217,7 +217,7 @@ impl<P: Policy> Engine<P> {
 
     fn carry_out(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         mut run: Box<Run>,
@@ -277,7 +277,7 @@ impl<P: Policy> Engine<P> {
     /// requests are answered without state (RFC 3261 8.2.7), as a retransmission is decided alike.
     pub(super) fn answer(
         &mut self,
-        mut incoming: Incoming,
+        mut incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         run: Box<Run>,

@@ -31,7 +31,7 @@ impl<P: Policy> Engine<P> {
     /// Forwards a request to the staged targets, or to where it says itself.
     pub(super) fn relay(
         &mut self,
-        mut incoming: Incoming,
+        mut incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         mut run: Box<Run>,

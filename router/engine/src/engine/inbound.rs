@@ -24,9 +24,9 @@ enum Examined {
     /// It is dealt with: an ACK, a retransmission, a refusal without state.
     Done,
     /// A CANCEL of a request we have.
-    Cancel(Incoming),
+    Cancel(Box<Incoming>),
     /// It begins a transaction: refused by the rules, or to be decided by the policy.
-    New(Incoming, Result<Traits, Reject>),
+    New(Box<Incoming>, Result<Traits, Reject>),
 }
 
 impl<P: Policy> Engine<P> {
@@ -120,7 +120,8 @@ impl<P: Policy> Engine<P> {
                     let routing = Routing::default();
                     let back = Back::new(read, flow, &self.settings);
                     if key.cancelled().any(|key| self.keys.contains_key(&key)) {
-                        return Examined::Cancel(Incoming { flow, back, key, routing, rounds: 0 });
+                        let incoming = Incoming { flow, back, key, routing, rounds: 0 };
+                        return Examined::Cancel(Box::new(incoming));
                     }
                     // Without state, or 481 where it is meant for us (RFC 3261 16.10, 9.2).
                     self.forward_stray(message, flow);
@@ -152,7 +153,7 @@ impl<P: Policy> Engine<P> {
                 .and_then(|()| preprocess(message, read, settings, trusted, &flow)),
         };
         let back = Back::new(read, flow, settings);
-        let incoming = |routing| Incoming { flow, back, key, routing, rounds: 0 };
+        let incoming = |routing| Box::new(Incoming { flow, back, key, routing, rounds: 0 });
         match checked {
             Ok(routing) => {
                 let behind_nat = behind_nat(read, flow);
@@ -167,7 +168,12 @@ impl<P: Policy> Engine<P> {
     }
 
     /// Asks the policy, or refuses by the rules before any policy is asked.
-    fn begin(&mut self, incoming: Incoming, traits: Result<Traits, Reject>, mut run: Box<Run>) {
+    fn begin(
+        &mut self,
+        incoming: Box<Incoming>,
+        traits: Result<Traits, Reject>,
+        mut run: Box<Run>,
+    ) {
         let version = self.policy.choose(&run);
         match traits {
             Ok(traits) => {

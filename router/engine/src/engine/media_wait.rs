@@ -79,7 +79,7 @@ impl<P: Policy> Engine<P> {
     /// A request is to be relayed when its offer has been.
     pub(super) fn wait_for_media(
         &mut self,
-        incoming: Incoming,
+        incoming: Box<Incoming>,
         version: P::Version,
         id: Option<Id>,
         run: Box<Run>,

@@ -4,7 +4,6 @@
 use std::net::SocketAddr;
 
 use siphasher::sip::SipHasher13;
-use smallvec::SmallVec;
 use viaduct_message::response::{self, Copied, Reply};
 use viaduct_message::{Essentials, Message, Via};
 
@@ -348,20 +347,59 @@ fn to_tag(
     branch: Option<&[u8]>,
     settings: &Settings,
 ) -> [u8; 16] {
-    // Hashed in one piece: the hasher's price is by call as much as by byte.
-    let mut parts = SmallVec::<[u8; 256]>::new();
-    parts.push(TAG_DOMAIN);
-    for part in [call_id, from_tag.unwrap_or_default(), branch.unwrap_or_default()] {
-        parts.extend_from_slice(part);
-        parts.push(0);
-    }
+    let parts = [call_id, from_tag.unwrap_or_default(), branch.unwrap_or_default()];
     let hasher = SipHasher13::new_with_key(&settings.secret);
+    // Hashed in one piece: the hasher's price is by call as much as by byte. Usual ones are under 100.
+    let mut usual = [0; 192];
+    usual[0] = TAG_DOMAIN;
+    let mut at = 1;
+    let fits = parts.iter().all(|part| {
+        let end = at + part.len();
+        let room = usual.get_mut(at..end);
+        at = end + 1; // the byte between them stays 0
+        room.is_some_and(|room| {
+            room.copy_from_slice(part);
+            true
+        })
+    });
+    let mut rest = match usual.get(..at) {
+        Some(joined) if fits => hasher.hash(joined),
+        _ => hasher.hash(&[&[TAG_DOMAIN], parts.join(&[0][..]).as_slice(), &[0]].concat()),
+    };
     let mut digits = [b'0'; 16];
-    let mut rest = hasher.hash(&parts);
     for digit in &mut digits {
         let nibble = (rest & 0xf) as u8;
         *digit = if nibble < 10 { b'0' | nibble } else { b'W'.wrapping_add(nibble) };
         rest >>= 4;
     }
     digits
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tag is of all three parts, however long they are, and of where one ends.
+    #[test]
+    fn a_to_tag_depends_on_every_part_of_what_names_a_request() {
+        let settings = crate::settings::tests::settings();
+        let tag = |call_id: &[u8], from: &[u8], branch: &[u8]| {
+            to_tag(call_id, Some(from), Some(branch), &settings)
+        };
+        for long in [1, 100, 187, 188, 189, 190, 191, 192, 1_000] {
+            let text = vec![b'x'; long];
+            let tags = [
+                tag(&text, b"f", b"b"),
+                tag(b"f", &text, b"b"),
+                tag(b"f", b"b", &text),
+                tag(&text, b"fb", b""),
+                tag(&text, b"", b"fb"),
+            ];
+            for (at, one) in tags.iter().enumerate() {
+                assert!(tags.iter().skip(at + 1).all(|other| other != one), "{long}, {at}");
+            }
+            assert_eq!(tags[0], tag(&text, b"f", b"b"));
+            assert!(tags[0].iter().all(u8::is_ascii_hexdigit));
+        }
+    }
 }

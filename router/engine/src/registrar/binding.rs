@@ -112,17 +112,23 @@ fn offset_in(whole: &[u8], part: &[u8]) -> Option<usize> {
     whole.windows(part.len()).position(|window| window == part)
 }
 
+impl BindingFields<'_> {
+    /// In the order in which they are joined.
+    fn texts(&self) -> [&[u8]; TEXTS] {
+        [
+            self.contact,
+            self.contact_params,
+            self.path,
+            self.received,
+            self.call_id,
+            self.user_agent,
+            self.attributes,
+        ]
+    }
+}
+
 fn lay_out(fields: &BindingFields<'_>, joined: &mut SmallVec<[u8; 768]>) -> Layout {
-    let texts: [&[u8]; TEXTS] = [
-        fields.contact,
-        fields.contact_params,
-        fields.path,
-        fields.received,
-        fields.call_id,
-        fields.user_agent,
-        fields.attributes,
-    ];
-    let ends = texts.map(|text| append(joined, text));
+    let ends = fields.texts().map(|text| append(joined, text));
     let instance = if fields.instance.is_empty() {
         (0, 0)
     } else if let Some(offset) = offset_in(fields.contact_params, fields.instance) {
@@ -146,11 +152,16 @@ impl Binding {
     /// As [`Binding::pack`], and shares the text of `earlier` where it is the same: the usual
     /// refresh changes times and CSeq only. The ping latency of `earlier` stays.
     pub(crate) fn pack_from(fields: &BindingFields<'_>, earlier: Option<&Binding>) -> Binding {
-        let mut joined = SmallVec::new();
-        let Layout { ends, instance } = lay_out(fields, &mut joined);
-        let text = match earlier {
-            Some(earlier) if *earlier.text == *joined => Arc::clone(&earlier.text),
-            _ => Arc::from(joined.as_slice()),
+        let (text, Layout { ends, instance }) = match earlier {
+            Some(earlier) if earlier.has_texts_of(fields) => {
+                let Binding { text, ends, instance, .. } = earlier;
+                (Arc::clone(text), Layout { ends: *ends, instance: *instance })
+            }
+            _ => {
+                let mut joined = SmallVec::new();
+                let layout = lay_out(fields, &mut joined);
+                (Arc::from(joined.as_slice()), layout)
+            }
         };
         Binding {
             text,
@@ -169,6 +180,11 @@ impl Binding {
             transport: fields.transport,
             nat: fields.nat,
         }
+    }
+
+    fn has_texts_of(&self, fields: &BindingFields<'_>) -> bool {
+        let own = self.fields();
+        own.texts() == fields.texts() && own.instance == fields.instance
     }
 
     fn slice(&self, start: u16, end: u16) -> &[u8] {

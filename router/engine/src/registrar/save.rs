@@ -241,7 +241,9 @@ pub fn save(input: &SaveInput<'_>) -> Result<SaveAnswer, SaveRefusal> {
     let outcome = apply::apply(input, &request)?;
     let headers = answer::headers(input, &request, &outcome);
     let set = outcome.changed.then(|| {
-        Arc::new(BindingSet { bindings: outcome.bindings.into_iter().map(|b| b.binding).collect() })
+        let mut bindings = Vec::with_capacity(outcome.bindings.len());
+        bindings.extend(outcome.bindings.into_iter().map(|entry| entry.binding));
+        Arc::new(BindingSet { bindings: bindings.into() })
     });
     Ok(SaveAnswer { code: outcome.code, set, headers })
 }

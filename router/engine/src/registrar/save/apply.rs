@@ -18,7 +18,7 @@ pub(super) struct Outcome {
     pub(super) code: SaveCode,
     /// Differs from what was there.
     pub(super) changed: bool,
-    pub(super) bindings: SmallVec<[Entry; 2]>,
+    pub(super) bindings: Vec<Entry>,
     /// A flow was registered (RFC 5626).
     pub(super) by_flow: bool,
 }
@@ -52,7 +52,8 @@ struct Counts {
 pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outcome, SaveRefusal> {
     let current = input.current.map(|set| &*set.bindings).unwrap_or_default();
     let live = current.iter().filter(|binding| binding.is_live(input.now.unix_ms));
-    let bindings = live.map(|b| Entry { binding: b.clone(), named: false }).collect();
+    let mut bindings = Vec::with_capacity(current.len().max(1));
+    bindings.extend(live.map(|b| Entry { binding: b.clone(), named: false }));
     match &request.contacts {
         Contacts::None => {
             Ok(Outcome { code: SaveCode::Listed, changed: false, bindings, by_flow: false })
@@ -79,10 +80,7 @@ pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outc
 
 /// Step 6: `*` removes everything, if Expires is 0 and no binding of the same Call-ID has this CSeq
 /// or a higher one.
-fn remove_all(
-    request: &Request<'_>,
-    bindings: SmallVec<[Entry; 2]>,
-) -> Result<Outcome, SaveRefusal> {
+fn remove_all(request: &Request<'_>, bindings: Vec<Entry>) -> Result<Outcome, SaveRefusal> {
     if request.expires != Expires::Seconds(0) {
         return Err(SaveRefusal::new(400, "Contact * Without Expires 0"));
     }
@@ -93,7 +91,7 @@ fn remove_all(
         }
     }
     let changed = !bindings.is_empty();
-    let bindings = SmallVec::new();
+    let bindings = Vec::new();
     Ok(Outcome { code: SaveCode::Deleted, changed, bindings, by_flow: false })
 }
 
@@ -234,7 +232,7 @@ fn q_milli(value: &[u8]) -> Option<u16> {
 struct Sheet<'a> {
     input: &'a SaveInput<'a>,
     request: &'a Request<'a>,
-    bindings: SmallVec<[Entry; 2]>,
+    bindings: Vec<Entry>,
     counts: Counts,
     outbound: Outbound,
 }
