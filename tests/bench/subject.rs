@@ -24,6 +24,9 @@ pub(crate) const SERVER_CORE: &str = "0";
 const PIN: [&str; 3] = ["taskset", "-c", SERVER_CORE];
 /// The core of the load generator.
 pub(crate) const GENERATOR_CORE: usize = 1;
+/// Memory the router has from the start, as Kamailio has its own (`shm_force_alloc`): more than the
+/// calls of a benchmark need.
+const RESERVED: &str = "[limits]\nreserved_memory_mb = 512\n";
 /// Patience with a router that starts, also with very many bindings.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 /// Then it is killed.
@@ -211,7 +214,7 @@ impl Setup {
             binary: binary.to_owned(),
             template: template.to_owned(),
             location: "mode = \"memory\"".to_owned(),
-            more: "",
+            more: RESERVED,
             pinned: true,
             state: Arc::new(TempDir::with_prefix("viaduct-bench-")?),
             address: place.server_address(),
@@ -230,7 +233,7 @@ impl Setup {
         Self { location: lines, ..self }
     }
 
-    /// With more sections.
+    /// With other sections than that of the memory it has from the start.
     pub(crate) fn more(self, sections: &'static str) -> Self {
         Self { more: sections, ..self }
     }

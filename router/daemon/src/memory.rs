@@ -1,14 +1,17 @@
-//! The allocator, mimalloc: how it is asked for memory, and how long it keeps what has been freed.
+//! The allocator, mimalloc: how it is asked for memory, how much it has before anybody calls, and how
+//! long it keeps what has been freed.
 //!
 //! The only unsafe code of this crate: calls of the allocator's interface.
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::{c_long, c_void};
+use std::fs;
 
+use anyhow::{Context, ensure};
 use libmimalloc_sys::{
-    mi_free, mi_malloc, mi_malloc_aligned, mi_option_set_default, mi_option_t, mi_realloc,
-    mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
+    mi_free, mi_malloc, mi_malloc_aligned, mi_option_set, mi_option_set_default, mi_option_t,
+    mi_realloc, mi_realloc_aligned, mi_zalloc, mi_zalloc_aligned,
 };
 
 /// What every block of that size or more is aligned to, as the C standard wants of `malloc`.
@@ -87,19 +90,116 @@ pub fn keep_freed() {
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
 }
 
+/// Blocks that are touched at the start. Larger than any that the router asks for, so that their pages
+/// are free for all sizes afterwards.
+const TOUCHED_BYTES: usize = 8 << 20;
+/// The smallest page of the systems we run on.
+const PAGE_BYTES: usize = 4 << 10;
+
+/// Takes `mib` MiB, touches every page and keeps it at hand, so that whoever calls does not wait for the
+/// kernel to find and clear one; 0 is nothing. From then on nothing that is freed is given back. What
+/// does not fit is taken as it is used, as without.
+///
+/// # Errors
+/// The system has not so much to give.
+pub fn reserve(mib: usize) -> anyhow::Result<()> {
+    if mib == 0 {
+        return Ok(());
+    }
+    // Touched beyond what there is, the kernel would end processes instead of saying no.
+    let free_mib = available_mib()?;
+    ensure!(mib < free_mib, "{mib} MiB are wanted, of {free_mib} MiB that the system has to give");
+    // SAFETY: it stores a number in a table of the allocator: never give back.
+    unsafe { mi_option_set(PURGE_DELAY, -1) }
+    let wanted = mib.div_ceil(TOUCHED_BYTES >> 20);
+    let mut blocks: Vec<*mut u8> = Vec::with_capacity(wanted);
+    for _ in 0..wanted {
+        // SAFETY: bytes are written within the block, if there is one.
+        unsafe {
+            let block = mi_malloc(TOUCHED_BYTES).cast::<u8>();
+            if block.is_null() {
+                break;
+            }
+            blocks.push(block);
+            (0..TOUCHED_BYTES).step_by(PAGE_BYTES).for_each(|at| block.add(at).write_volatile(0));
+        }
+    }
+    let all = blocks.len() == wanted;
+    for block in blocks {
+        // SAFETY: the block is from there, and is given back once.
+        unsafe { mi_free(block.cast()) }
+    }
+    ensure!(all, "the system gives less than {mib} MiB");
+    Ok(())
+}
+
+/// What the system could give without swapping, by its own estimate.
+fn available_mib() -> anyhow::Result<usize> {
+    let table = fs::read_to_string("/proc/meminfo").context("/proc/meminfo")?;
+    let line = table.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<usize>().ok());
+    Ok(kib.context("/proc/meminfo does not say what is available")? / 1024)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use libmimalloc_sys::mi_option_get;
 
-    #[test]
-    fn freed_pages_are_kept_for_a_minute() {
+    fn resident_kib() -> usize {
+        let status = fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse().unwrap()
+    }
+
+    fn delay_ms() -> c_long {
         // SAFETY: it reads a number of a table of the allocator.
-        let delay_ms = || unsafe { mi_option_get(PURGE_DELAY) };
+        unsafe { mi_option_get(PURGE_DELAY) }
+    }
+
+    /// One test for both, as they set the same number for the whole process.
+    #[test]
+    fn freed_pages_are_kept_for_a_minute_and_reserved_ones_for_good() {
         // The default, which no other option has: this is the one that is meant.
         assert_eq!(delay_ms(), 1_000);
         keep_freed();
         assert_eq!(delay_ms(), KEPT_MS);
+        reserved_memory_is_there();
+        assert_eq!(delay_ms(), -1);
+    }
+
+    /// Before it is used, and blocks of any thread are made of it.
+    fn reserved_memory_is_there() {
+        const MIB: usize = 128;
+        let before = resident_kib();
+        reserve(MIB).unwrap();
+        let reserved = resident_kib();
+        assert!(reserved >= before + MIB * 1024, "{before} KiB, then {reserved} KiB");
+        let layout = Layout::from_size_align(2_000, 8).unwrap();
+        let used = std::thread::spawn(move || {
+            // SAFETY: the layout is not empty; bytes are written within the blocks, which are given back
+            // once.
+            unsafe {
+                let blocks: Vec<*mut u8> = (0..30_000).map(|_| Allocator.alloc(layout)).collect();
+                for block in &blocks {
+                    block.write_bytes(1, layout.size());
+                }
+                let used = resident_kib();
+                for block in blocks {
+                    Allocator.dealloc(block, layout);
+                }
+                used
+            }
+        });
+        let used = used.join().unwrap();
+        // 57 MiB of blocks would show; what other tests do meanwhile does not.
+        assert!(used < reserved + 30 * 1024, "{reserved} KiB, then {used} KiB");
+    }
+
+    #[test]
+    fn more_than_the_system_has_is_refused_before_it_is_touched() {
+        let error = reserve(1 << 20).unwrap_err().to_string();
+        assert!(error.starts_with("1048576 MiB are wanted, of "), "{error}");
     }
 
     /// Takes blocks of each size and alignment, grows them, and gives them back.

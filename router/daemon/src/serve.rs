@@ -22,7 +22,7 @@ use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::show::{Show, welcome};
-use crate::{log, open_files};
+use crate::{log, memory, open_files};
 
 /// Binds the sockets, opens the store and the policies, starts the worker threads; returns when
 /// they serve. Nothing is left running where it fails. The events' sender must be gone when
@@ -36,6 +36,7 @@ pub fn run(file: &Path, show: bool, start: Start) -> anyhow::Result<()> {
     config.log.show |= show;
     log::init(&config.log);
     open_files::raise(config.limits.tcp_connections);
+    memory::reserve(config.limits.reserved_memory_mb).context("limits.reserved_memory_mb")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("admin")

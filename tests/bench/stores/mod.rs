@@ -125,6 +125,7 @@ impl<'a> Stand<'a> {
         };
         Ok(Setup::new(&Place::Loopback, self.router.0, self.router.1)?
             .location(lines)
+            .more("")
             .pinned(pinned))
     }
 }

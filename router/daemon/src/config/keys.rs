@@ -314,6 +314,7 @@ fn limits(top: &mut Section<'_, '_>) -> Limits {
         )),
         backlog_ms: s.number("backlog_ms", 0..=10_000, 250),
         shed_answers_per_s: word(s.number("shed_answers_per_s", 0..=1_000_000, 5000)),
+        reserved_memory_mb: size(s.number("reserved_memory_mb", 0..=1_048_576, 0)),
     };
     section.close();
     limits

@@ -158,6 +158,8 @@ pub struct Limits {
     pub backlog_ms: u64,
     /// 503s a second of the whole router to those who are not let in.
     pub shed_answers_per_s: u32,
+    /// Memory that is taken and touched at the start, MiB.
+    pub reserved_memory_mb: usize,
 }
 
 /// Where the admin API listens.
