@@ -196,6 +196,7 @@ impl<'a> Driver<'a> {
         let (mut answered, mut idle_rounds) = (0, 0_u32);
         let mut buffer = [0; 4_096];
         while answered < count {
+            self.wire.flush()?;
             let mut idle = true;
             for side in [Side::Caller, Side::Callee] {
                 while let Some(datagram) = self.wire.receive(side, &mut buffer)? {
