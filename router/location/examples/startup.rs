@@ -61,7 +61,7 @@ fn fill(service: &LocationService, bindings: usize, now_ms: u64) -> usize {
     for n in 0..bindings {
         let aor = format!("subscriber{n:06}@sip.example.com").into_bytes().into();
         let key = AorKey { table: Arc::clone(&table), aor };
-        let set = Arc::new(BindingSet { bindings: Box::new([binding(n, now_ms)]) });
+        let set = Arc::new(BindingSet { bindings: [binding(n, now_ms)].into() });
         let sender = sender.clone();
         let change = Change { key, based_on: 0, set, memory_only: false };
         service.commit(vec![change], move |outcome| sender.send(outcome).unwrap());

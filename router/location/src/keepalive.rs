@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use slab::Slab;
-use viaduct_engine::registrar::{Binding, BindingSet};
+use viaduct_engine::registrar::{Binding, BindingSet, Bindings};
 use viaduct_engine::{AorKey, Change, Location as _, PingId};
 
 use crate::nodes::Live;
@@ -235,7 +235,7 @@ impl KeepaliveConfig {
 pub fn drop_bindings(location: &LocationService, key: &AorKey, goes: impl Fn(&Binding) -> bool) {
     let snapshot = location.latest(&key.table, &key.aor);
     let Some(current) = snapshot.set else { return };
-    let left: Box<[_]> = current.bindings.iter().filter(|b| !goes(b)).cloned().collect();
+    let left: Bindings = current.bindings.iter().filter(|b| !goes(b)).cloned().collect();
     if left.len() < current.len() {
         let set = Arc::new(BindingSet { bindings: left });
         let change =

@@ -164,7 +164,7 @@ mod tests {
             q_milli in proptest::option::of(0u16..=1000),
         ) {
             let (cseq, reg_id, expires_ms, modified_ms, nat) = numbers;
-            let set = BindingSet { bindings: Box::new([Binding::pack(&BindingFields {
+            let set = BindingSet { bindings: [Binding::pack(&BindingFields {
                 contact: &texts[0],
                 contact_params: &texts[1],
                 path: &texts[2],
@@ -183,7 +183,7 @@ mod tests {
                 local: std::net::SocketAddr::from(([192, 0, 2, 1], 5060)),
                 conn: ConnId::NONE,
                 nat,
-            })]) };
+            })].into() };
             let key = AorKey { table: "location".into(), aor: aor.into() };
             let line = to_line(&key, &set);
             prop_assert!(!line.contains('\n'));

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use viaduct_engine::registrar::{self, BindingSet};
+use viaduct_engine::registrar::{self, BindingSet, Bindings};
 use viaduct_engine::{AorKey, Change, CommitFault, Location, Snapshot};
 
 use crate::commit::{Begun, Committer, Job, Queue, Tally, begin};
@@ -408,7 +408,7 @@ fn table(config: &Config) -> Table {
 fn load(table: &Table, store: &mut dyn Store, unix_ms: u64) -> Result<Vec<Write>, StoreError> {
     let mut stale = Vec::new();
     store.load(&mut |Record { key, set, revision }| {
-        let live: Box<[_]> = set.live(unix_ms).cloned().collect();
+        let live: Bindings = set.live(unix_ms).cloned().collect();
         if live.is_empty() || key.table.len() > MAX_TABLE_BYTES {
             stale.push(Write::new(key, Arc::default()));
         } else {

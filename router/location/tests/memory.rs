@@ -76,7 +76,7 @@ fn a_binding_takes_at_most_700_bytes_and_a_look_up_allocates_nothing() {
     let before = BYTES.load(Ordering::Relaxed);
     for n in 0..AORS {
         let key = AorKey { table: Arc::clone(&table), aor: aor(n).into_bytes().into() };
-        let set = Arc::new(BindingSet { bindings: Box::new([usual_binding(n)]) });
+        let set = Arc::new(BindingSet { bindings: [usual_binding(n)].into() });
         let change = Change { key, based_on: 0, set, memory_only: false };
         service.commit(vec![change], |outcome| assert_eq!(outcome, Ok(())));
     }

@@ -290,11 +290,14 @@ impl std::fmt::Debug for Binding {
     }
 }
 
+/// Bindings of one AoR. Nearly all have one, which lies where the set does.
+pub type Bindings = SmallVec<[Binding; 1]>;
+
 /// All bindings of one AoR, in order of insertion. Immutable once shared.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct BindingSet {
     /// The bindings.
-    pub bindings: Box<[Binding]>,
+    pub bindings: Bindings,
 }
 
 impl BindingSet {
@@ -321,7 +324,8 @@ impl BindingSet {
     /// Bytes it occupies behind an `Arc`, all bindings and reference counts included.
     pub fn memory_bytes(&self) -> usize {
         let bindings: usize = self.bindings.iter().map(Binding::memory_bytes).sum();
-        size_of::<BindingSet>() + 2 * size_of::<usize>() + bindings
+        let here = if self.bindings.spilled() { 0 } else { size_of_val(&*self.bindings) };
+        size_of::<BindingSet>() + 2 * size_of::<usize>() + bindings - here
     }
 }
 

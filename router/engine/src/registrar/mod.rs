@@ -13,7 +13,7 @@ pub mod remove;
 pub mod save;
 
 pub use aor::{canonical_aor, check_aor};
-pub use binding::{Binding, BindingFields, BindingSet};
+pub use binding::{Binding, BindingFields, BindingSet, Bindings};
 pub use flags::{FlagError, LookupFlags, PathMode, SaveFlags, UaFilter};
 pub use gruu::Gruu;
 pub use home::Home;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use viaduct_message::{Host, NameAddr, Uri, uri};
 
-use super::{Binding, BindingFields, BindingSet};
+use super::{Binding, BindingFields, BindingSet, Bindings};
 use crate::path::{first_value, parse_received};
 
 /// Which bindings of an AoR: those that fit all that is given.
@@ -86,7 +86,7 @@ pub fn remove_failed(
 }
 
 fn without(set: &Arc<BindingSet>, goes: impl Fn(&Binding) -> bool) -> (Arc<BindingSet>, usize) {
-    let left: Box<[_]> = set.bindings.iter().filter(|binding| !goes(binding)).cloned().collect();
+    let left: Bindings = set.bindings.iter().filter(|binding| !goes(binding)).cloned().collect();
     let removed = set.len().saturating_sub(left.len());
     match removed {
         0 => (Arc::clone(set), 0),
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(by(BindingFilter { call_id: Some(b"c"), ..ip("192.0.2.4") }, &set), 1);
         assert_eq!(by(BindingFilter { call_id: Some(b"d"), ..ip("192.0.2.4") }, &set), 0);
         let behind = Arc::new(BindingSet {
-            bindings: [
+            bindings: vec![
                 with(0, |fields| fields.path = b"<sip:p1.example;lr>, <sip:p2.example;lr>"),
                 with(1, |fields| fields.received = b"sip:198.51.100.7:1024"),
             ]

@@ -238,12 +238,12 @@ pub const MAX_CONTACTS: usize = 64;
 /// whole request), as is whose the AoR is.
 pub fn save(input: &SaveInput<'_>) -> Result<SaveAnswer, SaveRefusal> {
     let request = request::Request::read(input)?;
-    let outcome = apply::apply(input, &request)?;
-    let headers = answer::headers(input, &request, &outcome);
+    let mut entries = apply::Entries::new();
+    let outcome = apply::apply(input, &request, &mut entries)?;
+    let headers = answer::headers(input, &request, (&outcome, &entries));
     let set = outcome.changed.then(|| {
-        let mut bindings = Vec::with_capacity(outcome.bindings.len());
-        bindings.extend(outcome.bindings.into_iter().map(|entry| entry.binding));
-        Arc::new(BindingSet { bindings: bindings.into() })
+        let bindings = entries.into_iter().map(|entry| entry.binding).collect();
+        Arc::new(BindingSet { bindings })
     });
     Ok(SaveAnswer { code: outcome.code, set, headers })
 }

@@ -66,7 +66,7 @@ fn bob() -> Bob {
         conn: ConnId::NONE,
         nat: false,
     });
-    Bob(Arc::new(BindingSet { bindings: Box::new([binding]) }))
+    Bob(Arc::new(BindingSet { bindings: [binding].into() }))
 }
 
 pub fn run(message: &str) -> Box<Run> {

@@ -1,6 +1,7 @@
 //! Targets by requirement (sip-behaviour 1.7.4).
 
 use super::*;
+use crate::registrar::Bindings;
 
 const NOW_MS: u64 = 1_900_000_000_000;
 
@@ -35,11 +36,7 @@ fn find(
     find_in(all.iter().map(Binding::pack).collect(), method, flags)
 }
 
-fn find_in(
-    bindings: Box<[Binding]>,
-    method: Method,
-    flags: &str,
-) -> Result<Vec<Target>, LookupFault> {
+fn find_in(bindings: Bindings, method: Method, flags: &str) -> Result<Vec<Target>, LookupFault> {
     let flags = LookupFlags::parse(flags).unwrap();
     lookup(&BindingSet { bindings }, &input(method, &flags))
 }
@@ -181,7 +178,7 @@ fn ua_filtering_takes_the_contacts_of_matching_phones() {
 #[test]
 fn latency_leaves_out_the_slow_and_sorts_the_rest_with_the_unknown_last() {
     let binding = |uri, us| Binding::pack(&fields(uri)).with_ping_us(us);
-    let all: Box<[Binding]> = [
+    let all: Bindings = vec![
         binding("sip:unknown@h", None),
         binding("sip:slow@h", Some(90_000)),
         binding("sip:quick@h", Some(2_000)),
@@ -240,7 +237,7 @@ fn r_p19_our_own_topmost_path_values_are_skipped_as_list_values() {
 fn at_home(fields: BindingFields<'_>, address: &str) -> Target {
     let home = Home { node: "a".into(), boot: 7, address: address.into() };
     let binding = Binding::pack(&fields).at(Arc::new(home), ConnId::new(1, 9));
-    let set = BindingSet { bindings: Box::new([binding]) };
+    let set = BindingSet { bindings: [binding].into() };
     let flags = LookupFlags::default();
     let mut targets = lookup(&set, &input(Method::Invite, &flags)).unwrap();
     assert_eq!(targets.len(), 1);

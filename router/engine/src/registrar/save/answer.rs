@@ -4,16 +4,20 @@ use std::io::Write as _;
 
 use viaduct_message::{HeaderName, write_decimal};
 
-use super::apply::Outcome;
+use super::apply::{Entry, Outcome};
 use super::outbound::is_first_hop;
 use super::request::Request;
 use super::{OutboundMode, SaveInput};
 use crate::registrar::gruu;
 
 /// Contact lines with what is left of each binding, Path where due, Date.
-pub(super) fn headers(input: &SaveInput<'_>, request: &Request<'_>, outcome: &Outcome) -> Vec<u8> {
+pub(super) fn headers(
+    input: &SaveInput<'_>,
+    request: &Request<'_>,
+    (outcome, bindings): (&Outcome, &[Entry]),
+) -> Vec<u8> {
     let only_named = input.flags.only_request_contacts;
-    let listed = || outcome.bindings.iter().filter(|entry| entry.named || !only_named);
+    let listed = || bindings.iter().filter(|entry| entry.named || !only_named);
     let contacts: usize = listed()
         .map(|entry| {
             let fields = entry.binding.fields();

@@ -14,11 +14,13 @@ use crate::registrar::flags::Matching;
 const MAX_CONTACT_VALUES: usize = 2 * MAX_CONTACTS;
 
 /// The bindings as the REGISTER leaves them.
+pub(super) type Entries = SmallVec<[Entry; 2]>;
+
+/// What it did to them.
 pub(super) struct Outcome {
     pub(super) code: SaveCode,
     /// Differs from what was there.
     pub(super) changed: bool,
-    pub(super) bindings: Vec<Entry>,
     /// A flow was registered (RFC 5626).
     pub(super) by_flow: bool,
 }
@@ -49,15 +51,17 @@ struct Counts {
     repeated: usize,
 }
 
-pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outcome, SaveRefusal> {
+/// Puts the bindings into `bindings`, which is empty, as the REGISTER leaves them.
+pub(super) fn apply(
+    input: &SaveInput<'_>,
+    request: &Request<'_>,
+    bindings: &mut Entries,
+) -> Result<Outcome, SaveRefusal> {
     let current = input.current.map(|set| &*set.bindings).unwrap_or_default();
     let live = current.iter().filter(|binding| binding.is_live(input.now.unix_ms));
-    let mut bindings = Vec::with_capacity(current.len().max(1));
     bindings.extend(live.map(|b| Entry { binding: b.clone(), named: false }));
     match &request.contacts {
-        Contacts::None => {
-            Ok(Outcome { code: SaveCode::Listed, changed: false, bindings, by_flow: false })
-        }
+        Contacts::None => Ok(Outcome { code: SaveCode::Listed, changed: false, by_flow: false }),
         Contacts::Star => remove_all(request, bindings),
         Contacts::List(values) => {
             let outbound = Outbound::default();
@@ -80,19 +84,19 @@ pub(super) fn apply(input: &SaveInput<'_>, request: &Request<'_>) -> Result<Outc
 
 /// Step 6: `*` removes everything, if Expires is 0 and no binding of the same Call-ID has this CSeq
 /// or a higher one.
-fn remove_all(request: &Request<'_>, bindings: Vec<Entry>) -> Result<Outcome, SaveRefusal> {
+fn remove_all(request: &Request<'_>, bindings: &mut Entries) -> Result<Outcome, SaveRefusal> {
     if request.expires != Expires::Seconds(0) {
         return Err(SaveRefusal::new(400, "Contact * Without Expires 0"));
     }
-    for entry in &bindings {
+    for entry in &*bindings {
         let fields = entry.binding.fields();
         if fields.call_id == request.call_id && request.cseq <= fields.cseq {
             return Err(out_of_order());
         }
     }
     let changed = !bindings.is_empty();
-    let bindings = Vec::new();
-    Ok(Outcome { code: SaveCode::Deleted, changed, bindings, by_flow: false })
+    bindings.clear();
+    Ok(Outcome { code: SaveCode::Deleted, changed, by_flow: false })
 }
 
 /// R-S5: RFC 3261 names no code for a CSeq that is not higher; 400 as others do.
@@ -232,7 +236,7 @@ fn q_milli(value: &[u8]) -> Option<u16> {
 struct Sheet<'a> {
     input: &'a SaveInput<'a>,
     request: &'a Request<'a>,
-    bindings: Vec<Entry>,
+    bindings: &'a mut Entries,
     counts: Counts,
     outbound: Outbound,
 }
@@ -360,7 +364,7 @@ impl Sheet<'_> {
             SaveCode::Deleted
         };
         let by_flow = self.outbound.is_used();
-        Ok(Outcome { code, changed, bindings: self.bindings, by_flow })
+        Ok(Outcome { code, changed, by_flow })
     }
 
     /// A refresh is never refused, also where the limit has been lowered meanwhile.
