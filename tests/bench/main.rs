@@ -77,12 +77,15 @@ struct Arguments {
     /// Used by the benchmark itself: be the echo server on this address.
     #[arg(long, hide = true)]
     echo_server: Option<SocketAddr>,
+    /// By AF_XDP.
+    #[arg(long, hide = true, requires = "echo_server")]
+    by_xdp: bool,
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     if let Some(address) = arguments.echo_server {
-        return echo::serve(address);
+        return if arguments.by_xdp { echo::serve_by_xdp(address) } else { echo::serve(address) };
     }
     ensure!(cpu::cores() >= 2, "the benchmark needs two cores: one for the server, one for itself");
     let cpu_work = Work::ALL.iter().any(|work| wanted(&arguments.work, work.name()));
@@ -131,15 +134,15 @@ fn wanted(list: &[String], name: &str) -> bool {
 /// A server that is there all the time, or one that is started for each measurement.
 enum Server {
     Running(Subject),
-    /// The router by AF_XDP: its program would cost the others' packets something.
-    Xdp,
+    /// By AF_XDP, the router or an echo server: its program would cost the others' packets something.
+    Xdp(Kind),
 }
 
 impl Server {
     fn kind(&self) -> Kind {
         match self {
             Self::Running(subject) => subject.kind(),
-            Self::Xdp => Kind::ViaductXdp,
+            Self::Xdp(kind) => *kind,
         }
     }
 }
@@ -147,7 +150,10 @@ impl Server {
 fn start_subjects(arguments: &Arguments, place: &Place) -> Result<Vec<Server>> {
     let mut subjects = Vec::new();
     if wanted(&arguments.only, "echo") {
-        subjects.push(Server::Running(Subject::echo(place)?));
+        subjects.push(Server::Running(Subject::echo(place, Kind::Echo)?));
+        if arguments.veth {
+            subjects.push(Server::Xdp(Kind::EchoXdp));
+        }
     }
     if wanted(&arguments.only, "kamailio") {
         match Subject::kamailio(place)? {
@@ -161,7 +167,7 @@ fn start_subjects(arguments: &Arguments, place: &Place) -> Result<Vec<Server>> {
             subjects.push(Server::Running(place.start(|| Subject::viaduct(&setup))?));
         }
         if arguments.veth && wanted(&arguments.only, Kind::ViaductXdp.name()) {
-            subjects.push(Server::Xdp);
+            subjects.push(Server::Xdp(Kind::ViaductXdp));
         }
     }
     Ok(subjects)
@@ -172,8 +178,7 @@ fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Res
     let works: Vec<Work> =
         Work::ALL.into_iter().filter(|work| wanted(&arguments.work, work.name())).collect();
     let mut table = Table::default();
-    let fits =
-        |work: Work, subject: &Server| (work == Work::Echo) == (subject.kind() == Kind::Echo);
+    let fits = |work: Work, subject: &Server| (work == Work::Echo) == subject.kind().is_floor();
     let pairs = || works.iter().flat_map(|work| subjects.iter().map(move |one| (*work, one)));
     let total = pairs().filter(|(work, one)| fits(*work, one)).count() * arguments.runs as usize;
     let progress = table::Progress::new(total);
@@ -188,7 +193,11 @@ fn measure_all(arguments: &Arguments, place: &Place, subjects: &[Server]) -> Res
             let fresh;
             let subject = match subject {
                 Server::Running(subject) => subject,
-                Server::Xdp => {
+                Server::Xdp(Kind::EchoXdp) => {
+                    fresh = Subject::echo(place, Kind::EchoXdp)?;
+                    &fresh
+                }
+                Server::Xdp(_) => {
                     let (binary, template) = arguments.router().context("--viaduct is missing")?;
                     let setup = Setup::new(place, binary, template)?.by_xdp();
                     fresh = place.start(|| Subject::viaduct(&setup))?;

@@ -37,6 +37,8 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 pub(crate) enum Kind {
     /// The floor.
     Echo,
+    /// The floor of AF_XDP.
+    EchoXdp,
     /// The opponent.
     Kamailio,
     /// Us.
@@ -62,14 +64,17 @@ enum Server {
 
 impl Subject {
     /// This program once more, as an echo server.
-    pub(crate) fn echo(place: &Place) -> Result<Self> {
+    pub(crate) fn echo(place: &Place, kind: Kind) -> Result<Self> {
         let address = place.server_address();
         let mut command = pinned(&env::current_exe()?);
         command.arg("--echo-server").arg(address.to_string());
+        if kind == Kind::EchoXdp {
+            command.arg("--by-xdp");
+        }
         let generator = Self::generator();
         place.start(|| {
             let process = Process::start("echo server", &mut command)?;
-            Self::plain(Kind::Echo, address, generator, process, None)
+            Self::plain(kind, address, generator, process, None)
         })
     }
 
@@ -84,11 +89,16 @@ impl Subject {
         Ok(Some(Self { kind: Kind::Kamailio, address, generator, server }))
     }
 
-    /// Kamailio with its bindings in a database.
-    pub(crate) fn kamailio_in(database: &Postgres, pinned: bool) -> Result<Self> {
+    /// Kamailio with its bindings in a database of `server`.
+    pub(crate) fn kamailio_in(
+        server: &Postgres,
+        (database, children): (&str, u32),
+        pinned: bool,
+    ) -> Result<Self> {
         let address = free_address();
         let prefix: &[&str] = if pinned { &PIN } else { &[] };
-        let server = kamailio::start(address, prefix, Some(database.folder()))?;
+        let store = kamailio::Store { folder: server.folder(), database, children };
+        let server = kamailio::start(address, prefix, Some(store))?;
         let (kind, generator) = (Kind::Kamailio, Self::generator());
         Ok(Self { kind, address, generator, server: Server::Kamailio(server) })
     }
@@ -181,10 +191,20 @@ impl Drop for Subject {
 }
 
 impl Kind {
+    /// In the order of the table.
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Echo, Self::EchoXdp, Self::Kamailio, Self::Viaduct, Self::ViaductXdp];
+
+    /// Does it nothing with what it gets?
+    pub(crate) fn is_floor(self) -> bool {
+        matches!(self, Self::Echo | Self::EchoXdp)
+    }
+
     /// Its name in the table.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Echo => "echo",
+            Self::EchoXdp => "echo-xdp",
             Self::Kamailio => "kamailio",
             Self::Viaduct => "viaduct",
             Self::ViaductXdp => "viaduct-xdp",

@@ -51,7 +51,7 @@ impl Table {
             "lost"
         );
         for work in Work::ALL {
-            for kind in [Kind::Echo, Kind::Kamailio, Kind::Viaduct, Kind::ViaductXdp] {
+            for kind in Kind::ALL {
                 if let Some(line) = self.line(kind, work) {
                     text.push_str(&line);
                 }

@@ -23,6 +23,17 @@ pub struct Kamailio {
     _folder: TempDir,
 }
 
+/// Where it keeps its bindings, if not in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Store<'a> {
+    /// Folder of a PostgreSQL server's socket.
+    pub folder: &'a Path,
+    /// The database there that has its tables.
+    pub database: &'a str,
+    /// Processes that serve, each of which waits for its own commit.
+    pub children: u32,
+}
+
 /// The domain its configuration serves.
 pub const DOMAIN: &str = "bench.example";
 
@@ -40,15 +51,14 @@ pub fn postgres_module() -> Option<PathBuf> {
 }
 
 /// Starts Kamailio on UDP and TCP at `address`. `prefix` is put before the command, for example
-/// `taskset -c 0`; it must end up executing the rest in the same process. With a `database`, the
-/// folder of a PostgreSQL server's socket, every binding is written through to its database
-/// `kamailio`.
+/// `taskset -c 0`; it must end up executing the rest in the same process. With a `store` every binding
+/// is written through to that.
 ///
 /// # Errors
 /// When Kamailio is not installed or does not bind its port within 15 seconds.
-pub fn start(address: SocketAddr, prefix: &[&str], database: Option<&Path>) -> Result<Kamailio> {
+pub fn start(address: SocketAddr, prefix: &[&str], store: Option<Store<'_>>) -> Result<Kamailio> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
-    launch(&config, address, prefix, database)
+    launch(&config, address, prefix, store)
 }
 
 /// The same with a configuration of the caller's own.
@@ -63,7 +73,7 @@ fn launch(
     config: &Path,
     address: SocketAddr,
     prefix: &[&str],
-    database: Option<&Path>,
+    store: Option<Store<'_>>,
 ) -> Result<Kamailio> {
     let program = installed().context("kamailio is not installed")?;
     let folder = TempDir::with_prefix("viaduct-kamailio-")?;
@@ -73,8 +83,11 @@ fn launch(
     // -x fm: the fast allocator for shared memory. -m: MiB of it; finished transactions stay for
     // five seconds, which at benchmark rates is a lot of memory. It is only taken as it is used.
     words.extend(["-DD", "-E", "-x", "fm", "-m", "4096", "-M", "32"].map(OsString::from));
-    if database.is_some() {
-        words.extend(["-A", "WITH_POSTGRES"].map(OsString::from));
+    if let Some(Store { database, children, .. }) = store {
+        let url = format!("DB_URL=\"postgres://viaduct@/{database}\"");
+        for define in ["WITH_POSTGRES".to_owned(), url, format!("CHILDREN={children}")] {
+            words.extend(["-A".to_owned(), define].map(OsString::from));
+        }
     }
     for transport in ["udp", "tcp"] {
         words.extend(["-l".into(), format!("{transport}:{address}").into()]);
@@ -82,9 +95,9 @@ fn launch(
     words.extend(["-Y".into(), folder.path().into(), "-w".into(), folder.path().into()]);
     let (first, rest) = words.split_first().context("an empty command")?;
     let mut command = Command::new(first);
-    if let Some(folder) = database {
+    if let Some(store) = store {
         // Its URLs have no way to name the folder of a socket.
-        command.env("PGHOST", folder);
+        command.env("PGHOST", store.folder);
     }
     let process = Process::start("kamailio", command.args(rest))?;
     net::wait_until_bound(Transport::Udp, address, Duration::from_secs(15))

@@ -44,11 +44,13 @@ pub(super) struct Found {
 pub(super) fn measure(stand: &Stand<'_>, bindings: u32, scale_percent: u32) -> Result<Vec<Found>> {
     let count = LOOKUPS * scale_percent as usize / 100;
     let generator = (SocketAddr::from((own_address(), 5060)), (own_address(), 5060).into());
-    let progress = Progress::new(1 + stand.keepers.len());
+    // How many processes it has makes no difference here.
+    let keepers = || stand.keepers.iter().filter(|keeper| **keeper != Keeper::KamailioOne);
+    let progress = Progress::new(1 + keepers().count());
     progress.step(&format!("{bindings} bindings into PostgreSQL"));
     fill(stand.database().context("where the bindings come from")?, bindings, generator.1)?;
     let mut found = Vec::new();
-    for keeper in &stand.keepers {
+    for keeper in keepers() {
         progress.step(&format!("{} many", keeper.name()));
         let one = one(stand, *keeper, bindings, (generator, count.max(OUTSTANDING)));
         found.push(one.with_context(|| format!("{bindings} bindings of {}", keeper.name()))?);
@@ -83,12 +85,11 @@ fn one(
     (generator, requests): ((SocketAddr, SocketAddr), usize),
 ) -> Result<Found> {
     let setup = stand.setup(keeper, true)?;
-    let (empty_bytes, import_per_s) = match keeper {
-        Keeper::KamailioPostgres => (kamailio_without_bindings(stand, &setup)?, None),
-        Keeper::ViaductPostgres | Keeper::ViaductFile => {
-            let empty_bytes = viaduct_without_bindings(stand, keeper, &setup)?;
-            (empty_bytes, Some(import(stand, &setup, bindings)?))
-        }
+    let (empty_bytes, import_per_s) = if keeper.of_kamailio().is_some() {
+        (kamailio_without_bindings(stand, &setup)?, None)
+    } else {
+        let empty_bytes = viaduct_without_bindings(stand, keeper, &setup)?;
+        (empty_bytes, Some(import(stand, &setup, bindings)?))
     };
     let count = f64::from(bindings);
     let began = Instant::now();

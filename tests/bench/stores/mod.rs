@@ -26,8 +26,10 @@ use crate::{Arguments, wanted};
 /// Who keeps bindings where. In the order of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keeper {
-    /// Kamailio, `db_mode` 1.
+    /// Kamailio, `db_mode` 1, with eight processes: each waits for its own commit.
     KamailioPostgres,
+    /// The same with one, as the router has one worker.
+    KamailioOne,
     /// Viaduct, write-through.
     ViaductPostgres,
     /// Viaduct, write-through to its embedded store.
@@ -35,11 +37,13 @@ enum Keeper {
 }
 
 impl Keeper {
-    const ALL: [Self; 3] = [Self::KamailioPostgres, Self::ViaductPostgres, Self::ViaductFile];
+    const ALL: [Self; 4] =
+        [Self::KamailioPostgres, Self::KamailioOne, Self::ViaductPostgres, Self::ViaductFile];
 
     fn name(self) -> &'static str {
         match self {
             Self::KamailioPostgres => "kamailio, PostgreSQL",
+            Self::KamailioOne => "kamailio, one process",
             Self::ViaductPostgres => "viaduct, PostgreSQL",
             Self::ViaductFile => "viaduct, its own file",
         }
@@ -47,6 +51,15 @@ impl Keeper {
 
     fn needs_database(self) -> bool {
         self != Self::ViaductFile
+    }
+
+    /// Kamailio's database, and its processes.
+    fn of_kamailio(self) -> Option<(&'static str, u32)> {
+        match self {
+            Self::KamailioPostgres => Some(("kamailio", 8)),
+            Self::KamailioOne => Some(("kamailio_one", 1)),
+            Self::ViaductPostgres | Self::ViaductFile => None,
+        }
     }
 }
 
@@ -91,9 +104,12 @@ impl<'a> Stand<'a> {
             None => println!("skipped: {NO_POSTGRES}"),
             Some(_) if kamailio::installed().is_none() || kamailio::postgres_module().is_none() => {
                 println!("skipped: Kamailio with PostgreSQL (kamailio-postgres-modules)");
-                keepers.retain(|one| *one != Keeper::KamailioPostgres);
+                keepers.retain(|one| one.of_kamailio().is_none());
             }
-            Some(server) => kamailio_tables(server)?,
+            Some(server) => {
+                let databases = keepers.iter().filter_map(|one| one.of_kamailio());
+                databases.into_iter().try_for_each(|(name, _)| kamailio_tables(server, name))?;
+            }
         }
         keepers.retain(|one| !one.needs_database() || database.is_some());
         Ok(Self { router, database, keepers })
@@ -105,9 +121,9 @@ impl<'a> Stand<'a> {
 
     /// Starts a server on the bindings it has.
     fn start(&self, keeper: Keeper, setup: &Setup, pinned: bool) -> Result<Subject> {
-        match keeper {
-            Keeper::KamailioPostgres => Subject::kamailio_in(self.database()?, pinned),
-            Keeper::ViaductPostgres | Keeper::ViaductFile => Subject::viaduct(setup),
+        match keeper.of_kamailio() {
+            Some(of) => Subject::kamailio_in(self.database()?, of, pinned),
+            None => Subject::viaduct(setup),
         }
     }
 
@@ -115,7 +131,7 @@ impl<'a> Stand<'a> {
     fn setup(&self, keeper: Keeper, pinned: bool) -> Result<Setup> {
         let limits = "max_aors = 20_000_000\nmax_bindings = 20_000_000";
         let lines = match keeper {
-            Keeper::KamailioPostgres => String::new(),
+            Keeper::KamailioPostgres | Keeper::KamailioOne => String::new(),
             Keeper::ViaductPostgres => format!(
                 "store = \"postgres\"\n{limits}\n[location.postgres]\nconnection = \"{}\"\n\
                  node = \"bench\"\n",
@@ -131,13 +147,13 @@ impl<'a> Stand<'a> {
 }
 
 /// The tables as Kamailio's package has them.
-fn kamailio_tables(server: &Postgres) -> Result<()> {
-    server.sql_in("postgres", "CREATE DATABASE kamailio")?;
+fn kamailio_tables(server: &Postgres, database: &str) -> Result<()> {
+    server.sql_in("postgres", &format!("CREATE DATABASE {database}"))?;
     for file in ["standard-create.sql", "usrloc-create.sql"] {
         let path = Path::new(KAMAILIO_TABLES).join(file);
         let text = fs::read_to_string(&path);
         let Ok(text) = text else { bail!("{} is not there", path.display()) };
-        server.sql_in("kamailio", &text)?;
+        server.sql_in(database, &text)?;
     }
     Ok(())
 }

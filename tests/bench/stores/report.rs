@@ -13,19 +13,22 @@ const TARGET: f64 = 15.0;
 /// Registrations a second.
 pub(super) fn rates(rates: &[Rate]) -> String {
     let mut text = format!(
-        "\n{:<22} {:>11} {:>9} {:>17} {:>11} {:>7} {:>13} {:>15} {:>7}\n",
+        "\n{:<22} {:>11} {:>9} {:>17} {:>10} {:>6} {:>7} {:>13} {:>15} {:>7}\n",
         "REGISTER, stored",
         "outstanding",
         "per s",
         "lowest-highest",
         "x kamailio",
+        "x one",
         "target",
         "us CPU server",
         "us CPU database",
         "lost"
     );
     for outstanding in OUTSTANDING {
-        let kamailio = middle(&of(rates, Keeper::KamailioPostgres, outstanding), |r| r.per_s);
+        let of_kamailio = |keeper| middle(&of(rates, keeper, outstanding), |rate| rate.per_s);
+        let (eight, one) =
+            (of_kamailio(Keeper::KamailioPostgres), of_kamailio(Keeper::KamailioOne));
         for keeper in Keeper::ALL {
             let runs = of(rates, keeper, outstanding);
             let Some(per_s) = middle(&runs, |rate| rate.per_s) else { continue };
@@ -35,14 +38,18 @@ pub(super) fn rates(rates: &[Rate]) -> String {
                 Keeper::ViaductPostgres => format!("{TARGET:.0}"),
                 _ => "-".to_owned(),
             };
+            let times = |other: Option<f64>| {
+                other.map_or("-".to_owned(), |other| format!("{:.1}", per_s / other))
+            };
             let _ = writeln!(
                 text,
-                "{:<22} {:>11} {:>9.0} {:>17} {:>11} {:>7} {:>13.1} {:>15.1} {:>7}",
+                "{:<22} {:>11} {:>9.0} {:>17} {:>10} {:>6} {:>7} {:>13.1} {:>15.1} {:>7}",
                 keeper.name(),
                 outstanding,
                 per_s,
                 format!("{lowest:.0} - {highest:.0}"),
-                kamailio.map_or("-".to_owned(), |kamailio| format!("{:.1}", per_s / kamailio)),
+                times(eight),
+                times(one),
                 target,
                 middle(&runs, |rate| rate.server_us).unwrap_or(0.0),
                 middle(&runs, |rate| rate.database_us).unwrap_or(0.0),
@@ -52,7 +59,9 @@ pub(super) fn rates(rates: &[Rate]) -> String {
     }
     text.push_str(
         "\nper s: median of refreshed bindings that were committed to disk and then answered 200.\n\
-         us CPU: median CPU time of server and of database for each.\n",
+         x kamailio: beside Kamailio with eight processes, of which each waits for its own commit;\n\
+         x one: beside Kamailio with one, as the router has one worker. us CPU: median CPU time of\n\
+         server and of database for each.\n",
     );
     text
 }
@@ -111,9 +120,10 @@ mod tests {
             .into_iter()
             .map(|per_s| rate(Keeper::KamailioPostgres, per_s))
             .collect();
+        all.push(rate(Keeper::KamailioOne, 500.0));
         all.push(rate(Keeper::ViaductPostgres, 20_000.0));
         let text = rates(&all);
-        assert!(text.contains("20.0"), "{text}");
+        assert!(text.contains("20.0   40.0"), "{text}");
         assert!(text.contains("900 - 5000"), "{text}");
         assert_eq!(text.matches("viaduct").count(), 1, "{text}");
     }
