@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
-use viaduct_tests::support::kamailio::{self, Kamailio};
+use viaduct_tests::support::kamailio::{self, Kamailio, Keeps};
 use viaduct_tests::support::net::{Transport, own_address, wait_until_bound};
 use viaduct_tests::support::postgres::Postgres;
 use viaduct_tests::support::process::Process;
@@ -84,7 +84,7 @@ impl Subject {
             return Ok(None);
         }
         let (address, generator) = (place.server_address(), Self::generator());
-        let server = place.start(|| kamailio::start(address, &PIN, None))?;
+        let server = place.start(|| kamailio::start(address, &PIN, Keeps::InMemoryFromTheStart))?;
         let server = Server::Kamailio(server);
         Ok(Some(Self { kind: Kind::Kamailio, address, generator, server }))
     }
@@ -98,7 +98,7 @@ impl Subject {
         let address = free_address();
         let prefix: &[&str] = if pinned { &PIN } else { &[] };
         let store = kamailio::Store { folder: server.folder(), database, children };
-        let server = kamailio::start(address, prefix, Some(store))?;
+        let server = kamailio::start(address, prefix, Keeps::InDatabase(store))?;
         let (kind, generator) = (Kind::Kamailio, Self::generator());
         Ok(Self { kind, address, generator, server: Server::Kamailio(server) })
     }

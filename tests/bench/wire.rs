@@ -23,9 +23,9 @@ pub(crate) enum Side {
 
 /// Two UDP sockets connected to the server.
 ///
-/// What is sent waits for [`Wire::flush`] and leaves with one system call, so that the generator is
-/// quicker than any of the servers. One that waits for the generator pays for being woken with each
-/// message, and what is measured then is the scheduler.
+/// What is sent waits for [`Wire::flush`] and leaves with one system call, so that servers wait
+/// less for the generator. One that waits pays for being woken, and what is measured then is the
+/// scheduler.
 pub(crate) struct Wire {
     caller: UdpSocket,
     callee: UdpSocket,

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use viaduct_tests::or_skip;
-use viaduct_tests::support::kamailio;
+use viaduct_tests::support::kamailio::{self, Keeps};
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::phone::{self, Phone};
 use viaduct_tests::support::place::router_address;
@@ -57,7 +57,7 @@ fn the_same_through_kamailio() -> Result<()> {
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(phone::installed(), "baresip-core is not installed");
     let server = SocketAddr::from((own_address(), 5060));
-    let _kamailio = kamailio::start(server, &[], None)?;
+    let _kamailio = kamailio::start(server, &[], Keeps::InMemory)?;
     registers_and_is_called(server, Transport::Udp)?;
     registers_and_is_called(server, Transport::Tcp)
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 use viaduct_tests::or_skip;
-use viaduct_tests::support::kamailio::{self, DOMAIN};
+use viaduct_tests::support::kamailio::{self, DOMAIN, Keeps};
 use viaduct_tests::support::net::{Transport, own_address};
 use viaduct_tests::support::sipp::{self, Sipp};
 
@@ -64,7 +64,7 @@ fn through_kamailio(pair: &str, transport: Transport) -> Result<()> {
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(kamailio::installed(), "kamailio is not installed");
     let server = at(5060);
-    let _kamailio = kamailio::start(server, &[], None)?;
+    let _kamailio = kamailio::start(server, &[], Keeps::InMemory)?;
     call(pair, transport, Some(server))
 }
 
@@ -103,7 +103,7 @@ fn called_over_its_own_flow(pair: (&str, &str), transport: Transport) -> Result<
     or_skip!(sipp::installed(), "sipp is not installed");
     or_skip!(kamailio::installed(), "kamailio is not installed");
     let server = at(5060);
-    let _kamailio = kamailio::start(server, &[], None)?;
+    let _kamailio = kamailio::start(server, &[], Keeps::InMemory)?;
     let local = at(5064);
     let phone = Sipp::new(pair.0, transport, local)
         .to(server)

@@ -23,12 +23,23 @@ pub struct Kamailio {
     _folder: TempDir,
 }
 
-/// Where it keeps its bindings, if not in memory.
+/// Where it keeps its bindings.
+#[derive(Clone, Copy, Debug)]
+pub enum Keeps<'a> {
+    /// In memory, which it takes as it uses it.
+    InMemory,
+    /// In memory, all of which (4 GiB) it takes and touches at the start.
+    InMemoryFromTheStart,
+    /// In a database too, before it answers.
+    InDatabase(Store<'a>),
+}
+
+/// A database with its tables.
 #[derive(Clone, Copy, Debug)]
 pub struct Store<'a> {
     /// Folder of a PostgreSQL server's socket.
     pub folder: &'a Path,
-    /// The database there that has its tables.
+    /// The database there.
     pub database: &'a str,
     /// Processes that serve, each of which waits for its own commit.
     pub children: u32,
@@ -51,14 +62,13 @@ pub fn postgres_module() -> Option<PathBuf> {
 }
 
 /// Starts Kamailio on UDP and TCP at `address`. `prefix` is put before the command, for example
-/// `taskset -c 0`; it must end up executing the rest in the same process. With a `store` every binding
-/// is written through to that.
+/// `taskset -c 0`; it must end up executing the rest in the same process.
 ///
 /// # Errors
 /// When Kamailio is not installed or does not bind its port within 15 seconds.
-pub fn start(address: SocketAddr, prefix: &[&str], store: Option<Store<'_>>) -> Result<Kamailio> {
+pub fn start(address: SocketAddr, prefix: &[&str], keeps: Keeps<'_>) -> Result<Kamailio> {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/kamailio.cfg");
-    launch(&config, address, prefix, store)
+    launch(&config, address, prefix, keeps)
 }
 
 /// The same with a configuration of the caller's own.
@@ -66,14 +76,14 @@ pub fn start(address: SocketAddr, prefix: &[&str], store: Option<Store<'_>>) -> 
 /// # Errors
 /// As [`start`].
 pub fn start_with(config: &Path, address: SocketAddr) -> Result<Kamailio> {
-    launch(config, address, &[], None)
+    launch(config, address, &[], Keeps::InMemory)
 }
 
 fn launch(
     config: &Path,
     address: SocketAddr,
     prefix: &[&str],
-    store: Option<Store<'_>>,
+    keeps: Keeps<'_>,
 ) -> Result<Kamailio> {
     let program = installed().context("kamailio is not installed")?;
     let folder = TempDir::with_prefix("viaduct-kamailio-")?;
@@ -81,13 +91,19 @@ fn launch(
     words.push(program.into());
     words.extend(["-f".into(), config.into()]);
     // -x fm: the fast allocator for shared memory. -m: MiB of it; finished transactions stay for
-    // five seconds, which at benchmark rates is a lot of memory. It is only taken as it is used.
+    // five seconds, which at benchmark rates is a lot of memory.
     words.extend(["-DD", "-E", "-x", "fm", "-m", "4096", "-M", "32"].map(OsString::from));
-    if let Some(Store { database, children, .. }) = store {
-        let url = format!("DB_URL=\"postgres://viaduct@/{database}\"");
-        for define in ["WITH_POSTGRES".to_owned(), url, format!("CHILDREN={children}")] {
-            words.extend(["-A".to_owned(), define].map(OsString::from));
-        }
+    let defines = match keeps {
+        Keeps::InMemory => Vec::new(),
+        Keeps::InMemoryFromTheStart => vec!["MEMORY_FROM_THE_START".to_owned()],
+        Keeps::InDatabase(Store { database, children, .. }) => vec![
+            "WITH_POSTGRES".to_owned(),
+            format!("DB_URL=\"postgres://viaduct@/{database}\""),
+            format!("CHILDREN={children}"),
+        ],
+    };
+    for define in defines {
+        words.extend(["-A".to_owned(), define].map(OsString::from));
     }
     for transport in ["udp", "tcp"] {
         words.extend(["-l".into(), format!("{transport}:{address}").into()]);
@@ -95,7 +111,7 @@ fn launch(
     words.extend(["-Y".into(), folder.path().into(), "-w".into(), folder.path().into()]);
     let (first, rest) = words.split_first().context("an empty command")?;
     let mut command = Command::new(first);
-    if let Some(store) = store {
+    if let Keeps::InDatabase(store) = keeps {
         // Its URLs have no way to name the folder of a socket.
         command.env("PGHOST", store.folder);
     }

@@ -90,8 +90,8 @@ pub fn keep_freed() {
     unsafe { mi_option_set_default(PURGE_DELAY, KEPT_MS) }
 }
 
-/// Blocks that are touched at the start. Larger than any that the router asks for, so that their pages
-/// are free for all sizes afterwards.
+/// Blocks that are touched at the start. So large that each has its pages to itself, which are free for
+/// all sizes afterwards.
 const TOUCHED_BYTES: usize = 8 << 20;
 /// The smallest page of the systems we run on.
 const PAGE_BYTES: usize = 4 << 10;
@@ -101,7 +101,8 @@ const PAGE_BYTES: usize = 4 << 10;
 /// does not fit is taken as it is used, as without.
 ///
 /// # Errors
-/// The system has not so much to give.
+/// The system has not so much to give. A limit of a control group is not looked at: beyond it the kernel
+/// ends the process.
 pub fn reserve(mib: usize) -> anyhow::Result<()> {
     if mib == 0 {
         return Ok(());

@@ -325,7 +325,7 @@ impl BindingSet {
     pub fn memory_bytes(&self) -> usize {
         let bindings: usize = self.bindings.iter().map(Binding::memory_bytes).sum();
         let here = if self.bindings.spilled() { 0 } else { size_of_val(&*self.bindings) };
-        size_of::<BindingSet>() + 2 * size_of::<usize>() + bindings - here
+        size_of::<BindingSet>() + 2 * size_of::<usize>() + bindings.saturating_sub(here)
     }
 }
 
