@@ -34,6 +34,7 @@ pub mod non_invite_server;
 pub use actions::Actions;
 pub use branch::OwnBranch;
 pub use duration::duration_us;
+pub(crate) use key::Hashed;
 pub use key::ServerKey;
 
 /// One cell of a table: the state after the event, and what is to be done.
