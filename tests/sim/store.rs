@@ -84,7 +84,7 @@ impl Store for SimStore {
         for ((table, aor), bytes) in &*disk {
             let key = AorKey { table: table.as_str().into(), aor: aor.as_slice().into() };
             let set = decode(bytes).map_err(|fault| failed(&fault.to_string()))?;
-            each(Record { key, set, revision: 0 });
+            each(Record { key, set, revision: 0, exact: true });
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use viaduct_engine::{Change, CommitFault};
 
 use crate::health::Health;
-use crate::shard::{Lapsed, Staged};
+use crate::shard::{Basis, Lapsed, Staged};
 use crate::store::{Store, Write, Written};
 use crate::table::{Locked, Table};
 
@@ -228,16 +228,16 @@ impl Committer {
             Job::Commit(changes, done) => {
                 group.changes += changes.len();
                 let part = u32::try_from(group.commits.len()).unwrap_or(u32::MAX);
-                let basis: Option<Vec<u64>> = changes
+                let basis: Option<Vec<Basis>> = changes
                     .iter()
                     .map(|c| self.table.basis(c).filter(|_| !broken.contains(&c.hash)))
                     .collect();
                 let valid = basis.is_some();
                 if let Some(basis) = basis {
                     let stored = changes.iter().zip(basis).filter(|(c, _)| !c.memory_only);
-                    group.writes.extend(stored.map(|(change, revision)| {
+                    group.writes.extend(stored.map(|(change, Basis { revision, base })| {
                         let write = Write::new(change.key.clone(), Arc::clone(&change.set));
-                        Write { revision, part, ..write }
+                        Write { revision, base, part, ..write }
                     }));
                 } else {
                     // AoRs that have fallen back already have begun anew.

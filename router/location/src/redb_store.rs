@@ -80,7 +80,7 @@ impl RedbStore {
             let (key, value) = item.map_err(|error| fault(error.into()))?;
             let key = read_key(path, key.value(), &mut names)?;
             match record::decode(value.value()) {
-                Ok(set) => each(Record { key, set, revision: 0 }),
+                Ok(set) => each(Record { key, set, revision: 0, exact: true }),
                 Err(source) => {
                     return Err(StoreError::Record {
                         path: path.to_owned(),

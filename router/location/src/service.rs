@@ -407,12 +407,13 @@ fn table(config: &Config) -> Table {
 /// is loaded even past the limits: it was acknowledged.
 fn load(table: &Table, store: &mut dyn Store, unix_ms: u64) -> Result<Vec<Write>, StoreError> {
     let mut stale = Vec::new();
-    store.load(&mut |Record { key, set, revision }| {
+    store.load(&mut |Record { key, set, revision, exact }| {
         let live: Bindings = set.live(unix_ms).cloned().collect();
         if live.is_empty() || key.table.len() > MAX_TABLE_BYTES {
             stale.push(Write::new(key, Arc::default()));
         } else {
-            table.load(Record { key, set: BindingSet { bindings: live }, revision });
+            let exact = exact && live.len() == set.len();
+            table.load(Record { key, set: BindingSet { bindings: live }, revision, exact });
         }
     })?;
     Ok(stale)

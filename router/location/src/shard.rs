@@ -28,6 +28,8 @@ pub(crate) struct Slot {
     version: u64,
     /// Of the store's record this builds on; 0: it has none, or counts none.
     revision: u64,
+    /// What the store has at that revision is known: `unsaved.stored`, or else what is committed.
+    exact: bool,
     /// The second under which it stands in the expiry index, at or before its next expiry; 0: not
     /// in it.
     due_s: u32,
@@ -55,6 +57,7 @@ impl Slot {
             unsaved: None,
             version: 0,
             revision: 0,
+            exact: false,
             due_s: 0,
             table,
         }
@@ -70,6 +73,21 @@ impl Slot {
 
     fn committed_set(&self) -> Arc<BindingSet> {
         self.committed.clone().unwrap_or_default()
+    }
+
+    /// What a change of it builds on.
+    fn basis(&self) -> Basis {
+        let stored = || match &self.unsaved {
+            Some(unsaved) => Arc::clone(&unsaved.stored),
+            None => self.committed_set(),
+        };
+        let base = (self.exact && self.revision > 0).then(stored);
+        Basis { revision: self.revision, base }
+    }
+
+    /// Once `set` is committed, is what the store has known as well as before?
+    fn still_holds(&self, set: &BindingSet) -> bool {
+        self.unsaved.is_some() || are_stored_alike(&self.committed_set(), set)
     }
 
     fn latest(&self) -> Option<&Arc<BindingSet>> {
@@ -104,6 +122,14 @@ impl Unsaved {
 pub(crate) struct Delta {
     pub(crate) aors: isize,
     pub(crate) bindings: isize,
+}
+
+/// What the store has of an AoR.
+pub(crate) struct Basis {
+    /// As which revision; 0: nothing, or it counts none.
+    pub(crate) revision: u64,
+    /// What that is, where it is known.
+    pub(crate) base: Option<Arc<BindingSet>>,
 }
 
 /// A change that has been staged, on its way to the store.
@@ -261,11 +287,11 @@ impl Shard {
         })
     }
 
-    /// The revision the change is based on; `None` where something it builds on has failed.
-    pub(crate) fn basis(&self, change: &Staged) -> Option<u64> {
+    /// What the change is based on; `None` where something it builds on has failed.
+    pub(crate) fn basis(&self, change: &Staged) -> Option<Basis> {
         let slot = self.find(change.hash, &change.key.table, &change.key.aor)?;
         let pending = slot.pending.as_ref()?;
-        (change.version >= pending.chain_start).then_some(slot.revision)
+        (change.version >= pending.chain_start).then(|| slot.basis())
     }
 
     /// The change, where there is no store: look-ups see it from now on.
@@ -318,6 +344,11 @@ impl Shard {
         let is_newest = revision == 0 || self.known_revision(change.hash, &change.key) <= revision;
         let delta = self.with_slot(change.hash, &change.key, |slot| {
             if is_newest {
+                // A ping latency, which no store keeps, is nothing the store has not.
+                slot.exact = match change.memory_only {
+                    false => revision > 0,
+                    true => slot.exact && slot.still_holds(&change.set),
+                };
                 slot.set_committed(&change.set);
             }
             if is_newest && !change.memory_only {
@@ -330,6 +361,13 @@ impl Shard {
             }
         });
         self.note_removal(change.hash, &change.key, revision);
+        delta
+    }
+
+    /// What the store has, at the start: see [`Record::exact`].
+    pub(crate) fn load(&mut self, change: &Staged, revision: u64, exact: bool) -> Delta {
+        let delta = self.publish(change, revision);
+        self.with_slot(change.hash, &change.key, |slot| slot.exact &= exact);
         delta
     }
 
@@ -351,11 +389,11 @@ impl Shard {
         (delta, is_new)
     }
 
-    /// What the store has to get of an AoR, and the revision that builds on.
-    pub(crate) fn unsaved(&self, hash: u64, key: &AorKey) -> Option<(Arc<BindingSet>, u64)> {
+    /// What the store has to get of an AoR, and what that builds on.
+    pub(crate) fn unsaved(&self, hash: u64, key: &AorKey) -> Option<(Arc<BindingSet>, Basis)> {
         let slot = self.find(hash, &key.table, &key.aor)?;
         slot.unsaved.as_ref()?;
-        Some((slot.committed_set(), slot.revision))
+        Some((slot.committed_set(), slot.basis()))
     }
 
     /// The store has got it. Is there more for it already?
@@ -375,7 +413,7 @@ impl Shard {
                 more = slot.unsaved.is_some();
                 return;
             }
-            slot.revision = revision;
+            (slot.revision, slot.exact) = (revision, true);
             more = slot.unsaved.is_some() && !are_stored_alike(&slot.committed_set(), set);
             let stored = Arc::clone(set);
             slot.unsaved = more.then(|| Box::new(Unsaved { stored }));
@@ -395,7 +433,7 @@ impl Shard {
         as_of: Option<u64>,
         fresh_version: impl FnOnce() -> u64,
     ) -> Delta {
-        let Record { key, set, revision } = record;
+        let Record { key, set, revision, exact } = record;
         let known = self.known_revision(hash, &key);
         let is_news = match as_of {
             None => known < revision,
@@ -409,7 +447,7 @@ impl Shard {
         let delta = self.with_slot(hash, &key, |slot| {
             slot.pending = None;
             slot.version = fresh_version();
-            slot.revision = revision;
+            (slot.revision, slot.exact) = (revision, exact);
             match &mut slot.unsaved {
                 None => slot.set_committed(&theirs),
                 Some(unsaved) => {
@@ -480,6 +518,8 @@ impl Shard {
                 let live = before.live(unix_ms).cloned().collect();
                 let after = Arc::new(BindingSet { bindings: live });
                 slot.committed = (!after.is_empty()).then(|| Arc::clone(&after));
+                // What has expired is still in the store, and in front of what has not.
+                slot.exact &= slot.unsaved.is_some();
                 slot.version = fresh_version();
                 found = Some((before, after));
             });

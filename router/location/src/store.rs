@@ -27,15 +27,19 @@ pub struct Write {
     /// Revision of the record that `set` was computed from; 0: there was none. A shared store
     /// refuses the item where it has another.
     pub revision: u64,
+    /// What the store has at that revision, where that is known: what is the same in `set` need not
+    /// be written again.
+    pub base: Option<Arc<BindingSet>>,
     /// Items of one number are written together or not at all.
     pub part: u32,
 }
 
 impl Write {
-    /// A write of the set, or a removal where it is empty; of no revision, in part 0.
+    /// A write of the set, or a removal where it is empty; of no revision and no base, in part 0.
     pub fn new(key: AorKey, set: Arc<BindingSet>) -> Write {
         let expires_ms = set.bindings.iter().map(|binding| binding.expires_ms()).max();
-        Write { key, set, expires_ms: expires_ms.unwrap_or(0), revision: 0, part: 0 }
+        let expires_ms = expires_ms.unwrap_or(0);
+        Write { key, set, expires_ms, revision: 0, base: None, part: 0 }
     }
 }
 
@@ -48,6 +52,9 @@ pub struct Record {
     pub set: BindingSet,
     /// Grows with every change of any record; 0 in a store that has one writer only.
     pub revision: u64,
+    /// `set` is what the store has, binding by binding in its order, as this router would write it:
+    /// it may be the `base` of a [`Write`].
+    pub exact: bool,
 }
 
 /// What became of a group.

@@ -13,7 +13,7 @@ use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Change, CommitFault, Snapshot};
 
-use crate::shard::{Delta, Lapsed, Shard, Staged, hash_of};
+use crate::shard::{Basis, Delta, Lapsed, Shard, Staged, hash_of};
 use crate::store::{Record, Write};
 
 /// Shards: far more than workers, so that two rarely meet in one.
@@ -143,7 +143,7 @@ impl Table {
     }
 
     /// See [`Shard::basis`].
-    pub(crate) fn basis(&self, change: &Staged) -> Option<u64> {
+    pub(crate) fn basis(&self, change: &Staged) -> Option<Basis> {
         self.shard(change.hash)?.read().basis(change)
     }
 
@@ -178,9 +178,9 @@ impl Table {
         };
         let write = |(part, key): (usize, AorKey)| {
             let hash = self.hash(&key.table, &key.aor);
-            let (set, revision) = self.shard(hash)?.read().unsaved(hash, &key)?;
+            let (set, Basis { revision, base }) = self.shard(hash)?.read().unsaved(hash, &key)?;
             let part = u32::try_from(part).unwrap_or(u32::MAX);
-            Some(Write { revision, part, ..Write::new(key, set) })
+            Some(Write { revision, base, part, ..Write::new(key, set) })
         };
         keys.into_iter().enumerate().filter_map(write).collect()
     }
@@ -212,7 +212,8 @@ impl Table {
         for shard in &self.shards {
             let gone = shard.read().stored_but(listed, revision);
             for (_, key) in gone {
-                self.adopt(Record { key, set: BindingSet::default(), revision }, Some(revision));
+                let gone = Record { key, set: BindingSet::default(), revision, exact: true };
+                self.adopt(gone, Some(revision));
             }
         }
     }
@@ -244,7 +245,9 @@ impl Table {
             version: self.fresh_version(),
             memory_only: false,
         };
-        self.publish(&staged, record.revision);
+        let delta = self
+            .with_shard(staged.hash, |shard| shard.load(&staged, record.revision, record.exact));
+        self.count(delta);
     }
 
     /// Expires what is due in one shard; `then` sees it before anybody else can change the shard.

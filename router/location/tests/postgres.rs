@@ -5,69 +5,20 @@
 mod common;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use common::database::*;
 use common::*;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{Change, CommitFault, ConnId, Location as _, Transport};
 use viaduct_location::{Backend, Config, LocationService, Mode, OpenError, PostgresConfig};
-use viaduct_tests::support::postgres::{NO_POSTGRES, Postgres};
-use viaduct_tests::support::skip::skipped;
-
-/// A change of another router is seen within this time; on a busy machine it may take longer than
-/// the second that is promised.
-const SOON: Duration = Duration::from_secs(60);
-
-/// Starts a server, or says why the test is skipped.
-fn server() -> Option<Postgres> {
-    let server = Postgres::start(&[]).unwrap();
-    if server.is_none() {
-        skipped(NO_POSTGRES);
-    }
-    server
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
-}
-
-fn postgres(server: &Postgres, node: &str) -> PostgresConfig {
-    PostgresConfig {
-        poll_interval: Duration::from_millis(100),
-        write_timeout: Duration::from_secs(10),
-        ..PostgresConfig::new(server.connection(), node)
-    }
-}
-
-fn config(server: &Postgres, node: &str) -> Config {
-    let backend = Backend::Postgres(Box::new(postgres(server, node)));
-    Config { mode: Mode::WriteThrough(backend), ..Config::default() }
-}
-
-fn open(server: &Postgres, node: &str) -> LocationService {
-    LocationService::open(&config(server, node), now_ms()).unwrap()
-}
+use viaduct_tests::support::postgres::Postgres;
 
 fn refusal(config: &Config) -> String {
     match LocationService::open(config, now_ms()) {
         Err(OpenError::Store(fault)) => fault.to_string(),
         Err(other) => panic!("{other}"),
         Ok(_) => panic!("opened"),
-    }
-}
-
-/// Contacts that live an hour.
-fn live(contacts: &[&str]) -> Arc<BindingSet> {
-    let expires_ms = now_ms() + 3_600_000;
-    set(&contacts.iter().map(|contact| (*contact, expires_ms)).collect::<Vec<_>>())
-}
-
-#[track_caller]
-fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
-    let deadline = Instant::now() + SOON;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -429,7 +380,13 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
     put(&open(&server, "a"), "u@x", live(&["sip:1"])).unwrap();
     server
         .sql(
-            "DROP TABLE location_node; DROP TABLE location_log; \
+            "DROP VIEW location_now; \
+             ALTER TABLE location ADD cseq bigint NOT NULL DEFAULT 7, \
+             ADD expires_ms bigint NOT NULL DEFAULT 4102444800000, \
+             ADD modified_ms bigint NOT NULL DEFAULT 1900000000000; \
+             ALTER TABLE location_aor DROP COLUMN refreshed; \
+             CREATE VIEW location_now AS SELECT 1; \
+             DROP TABLE location_node; DROP TABLE location_log; \
              ALTER TABLE location_clock DROP COLUMN log_from; \
              ALTER TABLE location_aor RENAME COLUMN written_by TO writer; \
              CREATE INDEX location_aor_seq ON location_aor (seq); \
@@ -438,6 +395,14 @@ fn a_database_of_the_first_version_is_brought_up_to_date_with_what_is_in_it() {
         .unwrap();
     let (a, b) = (open(&server, "a"), open(&server, "b"));
     assert_eq!(contacts(&a, "u@x"), ["sip:1"]);
+    let read = a.get("location", b"u@x").unwrap();
+    let fields = read.bindings[0].fields();
+    assert_eq!(
+        (fields.cseq, fields.expires_ms, fields.modified_ms),
+        (7, 4_102_444_800_000, 1_900_000_000_000)
+    );
+    let shown = "SELECT contact, extract(epoch FROM expires)::int8 FROM location_now";
+    assert_eq!(server.sql(shown).unwrap(), "sip:1|4102444800");
     add(&a, "u@x", "sip:2");
     eventually("b sees it", || contacts(&b, "u@x") == ["sip:1", "sip:2"]);
 }

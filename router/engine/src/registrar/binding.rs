@@ -261,6 +261,18 @@ impl Binding {
         self.expires_ms > unix_ms
     }
 
+    /// Is it the same but for CSeq, times and ping latency, which change with every REGISTER?
+    pub fn is_refresh_of(&self, earlier: &Binding) -> bool {
+        let facts = |of: &Binding| (of.local, of.conn, of.reg_id, of.methods, of.q_milli, of.nat);
+        let texts = |of: &Binding| (of.ends, of.instance);
+        // The allocation is nearly always the same one.
+        (Arc::ptr_eq(&self.text, &earlier.text) || self.text == earlier.text)
+            && texts(self) == texts(earlier)
+            && facts(self) == facts(earlier)
+            && self.transport == earlier.transport
+            && self.home == earlier.home
+    }
+
     /// Bytes it occupies, heap included (the text's two reference counts, too).
     pub fn memory_bytes(&self) -> usize {
         size_of::<Binding>() + 2 * size_of::<usize>() + self.text.len()
@@ -408,6 +420,36 @@ mod tests {
         later.user_agent = b"phone/2.0";
         let third = Binding::pack_from(&later, Some(&second));
         assert_eq!(third.fields().user_agent, b"phone/2.0");
+    }
+
+    #[test]
+    fn a_refresh_is_told_from_every_other_change() {
+        let first = Binding::pack(&fields(b"x=y", b""));
+        let plain = || fields(b"x=y", b"");
+        let refreshed = BindingFields { cseq: 8, expires_ms: 9_000, modified_ms: 8_000, ..plain() };
+        let refreshed = Binding::pack(&refreshed).with_ping_us(Some(3));
+        assert!(refreshed.is_refresh_of(&first) && first.is_refresh_of(&refreshed));
+        let home = Home { node: "b".into(), boot: 1, address: "sip:b".into() };
+        let others = [
+            BindingFields { contact: b"sip:other@h", ..plain() },
+            BindingFields { contact_params: b"x=z", ..plain() },
+            BindingFields { path: b"<sip:p2;lr>", ..plain() },
+            BindingFields { call_id: b"other", ..plain() },
+            BindingFields { attributes: b"x", ..plain() },
+            BindingFields { instance: b"<urn:1>", ..plain() },
+            BindingFields { q_milli: Some(9), ..plain() },
+            BindingFields { reg_id: 9, ..plain() },
+            BindingFields { methods: Some(1), ..plain() },
+            BindingFields { transport: Transport::Wss, ..plain() },
+            BindingFields { local: "192.0.2.99:5060".parse().unwrap(), ..plain() },
+            BindingFields { conn: ConnId(99), ..plain() },
+            BindingFields { nat: !plain().nat, ..plain() },
+        ];
+        let others = others.map(|fields| Binding::pack(&fields));
+        let moved = Binding::pack(&plain()).at(Arc::new(home), ConnId::NONE);
+        for other in others.iter().chain([&moved]) {
+            assert!(!other.is_refresh_of(&first), "{other:?}");
+        }
     }
 
     #[test]

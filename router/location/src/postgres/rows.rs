@@ -20,11 +20,10 @@ const MOST_HOMES: usize = 4096;
 /// Bindings of one AoR that are read: far above what a registrar lets an AoR have.
 const MOST_BINDINGS: usize = 1024;
 
-/// Columns of a binding, in the order of [`Columns::parameters`] and [`Reader::binding`]; the first
-/// of them in a row of either query is its `position`.
-pub(super) const BINDING_COLUMNS: &str = "position, contact, contact_params, path, received, callid, cseq, q_milli, methods, \
-     user_agent, instance, reg_id, expires_ms, modified_ms, socket, nat, node, node_address, \
-     boot, flow, attributes";
+/// Columns of a row of `location`, in the order of [`Columns::parameters`] and [`Reader::binding`]; the
+/// first of them in a row of either query is its `position`.
+pub(super) const BINDING_COLUMNS: &str = "position, contact, contact_params, path, received, callid, q_milli, methods, \
+     user_agent, instance, reg_id, socket, nat, node, node_address, boot, flow, attributes";
 
 /// Who this router is in the rows.
 pub(super) struct Me {
@@ -33,11 +32,14 @@ pub(super) struct Me {
     pub(super) boot: i64,
 }
 
-/// A group of changes, column by column: what the statement `write` takes.
+/// A group of changes, column by column: what the statements `write` and `refresh` take.
 #[derive(Default)]
 pub(super) struct Columns<'a> {
     aors: AorColumns<'a>,
+    /// Rows of `location` that change.
     bindings: BindingColumns<'a>,
+    /// Some AoR is new to the store, or has fewer bindings than before.
+    reshaped: bool,
 }
 
 #[derive(Default)]
@@ -48,6 +50,10 @@ struct AorColumns<'a> {
     part: Vec<i32>,
     bindings: Vec<i16>,
     expires_ms: Vec<i64>,
+    /// Where its numbers begin in `refreshed`, from 1.
+    at: Vec<i32>,
+    /// Of each binding of each AoR: CSeq, when it expires, when it was refreshed.
+    refreshed: Vec<i64>,
 }
 
 #[derive(Default)]
@@ -61,14 +67,11 @@ struct BindingColumns<'a> {
     path: Vec<Cow<'a, str>>,
     received: Vec<Cow<'a, str>>,
     callid: Vec<Cow<'a, str>>,
-    cseq: Vec<i64>,
     q_milli: Vec<Option<i16>>,
     methods: Vec<Option<i64>>,
     user_agent: Vec<Cow<'a, str>>,
     instance: Vec<Cow<'a, str>>,
     reg_id: Vec<i64>,
-    expires_ms: Vec<i64>,
-    modified_ms: Vec<i64>,
     socket: Vec<String>,
     nat: Vec<bool>,
     node: Vec<&'a str>,
@@ -113,7 +116,19 @@ impl<'a> Columns<'a> {
         // A removal expires now: that is when its tombstone begins to age.
         let last_ms = if write.set.is_empty() { now_ms } else { to_i64(write.expires_ms) };
         aors.expires_ms.push(last_ms);
+        aors.at.push(i32::try_from(aors.refreshed.len()).unwrap_or(i32::MAX).saturating_add(1));
+        // What the store has counts at the revision it has it at.
+        let base = write.base.as_ref().filter(|_| revision > 0 && write.revision == revision);
+        self.reshaped |= base.is_none_or(|base| base.len() > write.set.len());
         for (position, binding) in bindings.enumerate() {
+            let fields = binding.fields();
+            let times = [fields.expires_ms, fields.modified_ms].map(to_i64);
+            self.aors.refreshed.push(fields.cseq.into());
+            self.aors.refreshed.extend(times);
+            let before = base.and_then(|base| base.bindings.get(position));
+            if before.is_some_and(|before| binding.is_refresh_of(before)) {
+                continue;
+            }
             let columns = &mut self.bindings;
             columns.tbl.push(&write.key.table);
             columns.aor.push(aor.clone());
@@ -123,16 +138,35 @@ impl<'a> Columns<'a> {
         }
     }
 
-    /// `$1` to `$30` of the statement `write`.
-    pub(super) fn parameters(&self) -> Vec<&(dyn ToSql + Sync)> {
+    /// Does the statement `refresh` do, which takes no rows of `location`?
+    pub(super) fn are_refreshes(&self) -> bool {
+        !self.reshaped && self.bindings.tbl.is_empty()
+    }
+
+    /// All of the statement `write`, or of `refresh`, which takes the first of them. `soon_ms`: what
+    /// expires by then is as good as expired.
+    pub(super) fn parameters<'p>(
+        &'p self,
+        writer: &'p i64,
+        soon_ms: &'p i64,
+    ) -> Vec<&'p (dyn ToSql + Sync)> {
         let (a, b) = (&self.aors, &self.bindings);
-        vec![
+        let mut all: Vec<&(dyn ToSql + Sync)> = vec![
             &a.tbl,
             &a.aor,
             &a.revision,
             &a.part,
             &a.bindings,
             &a.expires_ms,
+            &a.at,
+            &a.refreshed,
+            writer,
+            soon_ms,
+        ];
+        if self.are_refreshes() {
+            return all;
+        }
+        let rows: [&(dyn ToSql + Sync); 21] = [
             &b.tbl,
             &b.aor,
             &b.part,
@@ -142,14 +176,11 @@ impl<'a> Columns<'a> {
             &b.path,
             &b.received,
             &b.callid,
-            &b.cseq,
             &b.q_milli,
             &b.methods,
             &b.user_agent,
             &b.instance,
             &b.reg_id,
-            &b.expires_ms,
-            &b.modified_ms,
             &b.socket,
             &b.nat,
             &b.node,
@@ -157,7 +188,9 @@ impl<'a> Columns<'a> {
             &b.boot,
             &b.flow,
             &b.attributes,
-        ]
+        ];
+        all.extend(rows);
+        all
     }
 }
 
@@ -169,14 +202,11 @@ impl<'a> BindingColumns<'a> {
         self.path.push(to_column(fields.path));
         self.received.push(to_column(fields.received));
         self.callid.push(to_column(fields.call_id));
-        self.cseq.push(fields.cseq.into());
         self.q_milli.push(fields.q_milli.map(|q| i16::try_from(q).unwrap_or(i16::MAX)));
         self.methods.push(fields.methods.map(i64::from));
         self.user_agent.push(to_column(fields.user_agent));
         self.instance.push(to_column(fields.instance));
         self.reg_id.push(fields.reg_id.into());
-        self.expires_ms.push(to_i64(fields.expires_ms));
-        self.modified_ms.push(to_i64(fields.modified_ms));
         self.socket.push(socket(fields.transport, fields.local));
         self.nat.push(fields.nat);
         let (node, address, boot) = match binding.home() {
@@ -263,23 +293,25 @@ impl Reader {
         home
     }
 
-    /// A binding of a row whose columns begin at `at`; an error names the column.
-    fn binding(&self, row: &Row, at: usize) -> Result<Binding, String> {
+    /// A binding of a row whose columns begin at `at`, and whether this router would write it so
+    /// again; an error names the column.
+    fn binding(&self, row: &Row, at: usize) -> Result<(Binding, bool), String> {
         let get = |offset: usize| Column { row, index: at + offset };
         let text = |offset: usize| get(offset).text();
         let contact = text(1)?;
         let contact_params = text(2)?;
         let (path, received, call_id) = (text(3)?, text(4)?, text(5)?);
-        let (user_agent, instance, attributes) = (text(9)?, text(10)?, text(20)?);
-        let q_milli: Option<i16> = get(7).get()?;
-        let methods: Option<i64> = get(8).get()?;
-        let socket: &str = get(14).get()?;
+        let (user_agent, instance, attributes) = (text(8)?, text(9)?, text(17)?);
+        let q_milli: Option<i16> = get(6).get()?;
+        let methods: Option<i64> = get(7).get()?;
+        let socket: &str = get(11).get()?;
         let (transport, local) =
             parse_socket(socket).ok_or_else(|| format!("socket `{}`", socket.escape_debug()))?;
-        let (node, address): (&str, &str) = (get(16).get()?, get(17).get()?);
-        let (boot, flow): (i64, i64) = (get(18).get()?, get(19).get()?);
+        let (node, address): (&str, &str) = (get(13).get()?, get(14).get()?);
+        let (boot, flow): (i64, i64) = (get(15).get()?, get(16).get()?);
         let conn = ConnId(flow.cast_unsigned());
         let is_mine = node == self.me.node;
+        let of_this_start = is_mine && boot == self.me.boot;
         let binding = Binding::pack(&BindingFields {
             contact: &from_column(contact),
             contact_params: &from_column(contact_params),
@@ -289,23 +321,23 @@ impl Reader {
             user_agent: &from_column(user_agent),
             instance: &from_column(instance),
             attributes: &from_column(attributes),
-            cseq: get(6).small()?,
+            cseq: get(18).small()?,
             q_milli: q_milli.and_then(|q| u16::try_from(q).ok()).map(|q| q.min(1000)),
-            reg_id: get(11).small()?,
-            methods: methods.map(|_| get(8).small()).transpose()?,
-            expires_ms: get(12).number()?,
-            modified_ms: get(13).number()?,
+            reg_id: get(10).small()?,
+            methods: methods.map(|_| get(7).small()).transpose()?,
+            expires_ms: get(19).number()?,
+            modified_ms: get(20).number()?,
             transport,
             local,
             // Connections end with the process that had them.
-            conn: if is_mine && boot == self.me.boot { conn } else { ConnId::NONE },
-            nat: get(15).get()?,
+            conn: if of_this_start { conn } else { ConnId::NONE },
+            nat: get(12).get()?,
         });
         // Imported bindings name no router: whoever has them reaches them.
         if is_mine || node.is_empty() {
-            return Ok(binding);
+            return Ok((binding, of_this_start));
         }
-        Ok(binding.at(self.home(node, boot, address), conn))
+        Ok((binding.at(self.home(node, boot, address), conn), true))
     }
 }
 
@@ -345,7 +377,15 @@ impl<'a> Column<'a> {
 pub(super) struct Records<'r> {
     reader: &'r Reader,
     names: Vec<Arc<str>>,
-    open: Option<(AorKey, u64, Vec<Binding>)>,
+    open: Option<Open>,
+}
+
+/// A record whose rows are being read.
+struct Open {
+    key: AorKey,
+    revision: u64,
+    bindings: Vec<Binding>,
+    exact: bool,
 }
 
 impl<'r> Records<'r> {
@@ -362,19 +402,27 @@ impl<'r> Records<'r> {
         let bytes = from_column(aor);
         let same = |key: &AorKey| *key.table == *table && *key.aor == *bytes;
         let mut before = None;
-        if !self.open.as_ref().is_some_and(|(key, _, _)| same(key)) {
+        if !self.open.as_ref().is_some_and(|open| same(&open.key)) {
             before = self.take();
             let key = AorKey { table: self.name(table), aor: bytes.into() };
-            self.open = Some((key, revision.cast_unsigned(), Vec::new()));
+            let (revision, bindings) = (revision.cast_unsigned(), Vec::new());
+            self.open = Some(Open { key, revision, bindings, exact: true });
         }
         let position: Option<i16> = row.try_get(3)?;
-        let Some((position, (_, _, bindings))) = position.zip(self.open.as_mut()) else {
+        let Some((position, open)) = position.zip(self.open.as_mut()) else {
             return Ok(before);
         };
         match self.reader.binding(row, 3) {
-            Ok(binding) if bindings.len() < MOST_BINDINGS => bindings.push(binding),
-            Ok(_) => tracing::error!(table, aor, "database: too many bindings, the rest left out"),
+            Ok((binding, as_written)) if open.bindings.len() < MOST_BINDINGS => {
+                open.exact &= as_written && to_i16(open.bindings.len()) == position;
+                open.bindings.push(binding);
+            }
+            Ok(_) => {
+                open.exact = false;
+                tracing::error!(table, aor, "database: too many bindings, the rest left out");
+            }
             Err(fault) => {
+                open.exact = false;
                 tracing::error!(table, aor, position, %fault, "database: binding left out");
             }
         }
@@ -383,8 +431,8 @@ impl<'r> Records<'r> {
 
     /// The last record.
     pub(super) fn take(&mut self) -> Option<Record> {
-        let (key, revision, bindings) = self.open.take()?;
-        Some(Record { key, set: BindingSet { bindings: bindings.into() }, revision })
+        let Open { key, revision, bindings, exact } = self.open.take()?;
+        Some(Record { key, set: BindingSet { bindings: bindings.into() }, revision, exact })
     }
 
     fn name(&mut self, table: &str) -> Arc<str> {

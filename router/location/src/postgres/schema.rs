@@ -5,11 +5,12 @@ use tokio_postgres::Client;
 use super::fault::Fault;
 
 /// Number and text of every migration, in order.
-const MIGRATIONS: [(i32, &str); 4] = [
+const MIGRATIONS: [(i32, &str); 5] = [
     (1, include_str!("../../../../sql/0001_location.sql")),
     (2, include_str!("../../../../sql/0002_attributes.sql")),
     (3, include_str!("../../../../sql/0003_log.sql")),
     (4, include_str!("../../../../sql/0004_node.sql")),
+    (5, include_str!("../../../../sql/0005_refreshed.sql")),
 ];
 /// Key of the advisory lock that lets one router migrate at a time.
 const LOCK: i64 = 0x7669_6164_7563_7401;

@@ -74,6 +74,7 @@ pub(super) struct Session {
     _driver: Driver,
     tick: Statement,
     write: Statement,
+    refresh: Statement,
     current: Statement,
     /// Marks the rows this connection has written.
     pub(super) writer: i64,
@@ -111,6 +112,7 @@ impl Session {
         client.batch_execute(&limits).await?;
         let tick = client.prepare(statements::TICK).await?;
         let write = client.prepare(&statements::write()).await?;
+        let refresh = client.prepare(&statements::refresh()).await?;
         let current = client.prepare(&statements::current()).await?;
         let pid = client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get(0)?;
         let clock = Clock::read(&client).await?;
@@ -119,6 +121,7 @@ impl Session {
             _driver: driver,
             tick,
             write,
+            refresh,
             current,
             writer: random(),
             pid,
@@ -150,14 +153,13 @@ impl Session {
     ) -> Result<Written, tokio_postgres::Error> {
         let (columns, parts) = Columns::new(group, reader.me(), now_ms.cast_signed());
         let soon = now_ms.saturating_add(CLOCK_TOLERANCE_MS).cast_signed();
-        let mut parameters = columns.parameters();
-        parameters.push(&self.writer);
-        parameters.push(&soon);
+        let parameters = columns.parameters(&self.writer, &soon);
+        let write = if columns.are_refreshes() { &self.refresh } else { &self.write };
         // Sent one behind the other without waiting: the server works them off in order.
         let (begun, ticked, written, committed) = futures_util::join!(
             self.client.batch_execute("BEGIN"),
             self.client.execute(&self.tick, &[]),
-            self.client.query_one(&self.write, &parameters),
+            self.client.query_one(write, &parameters),
             self.client.batch_execute(statements::COMMIT),
         );
         begun?;
@@ -200,7 +202,7 @@ impl Session {
             // Deleted long after its removal: no row, no number of its own.
             if !found.iter().any(|record| record.key == write.key) {
                 let (key, set) = (write.key.clone(), Default::default());
-                found.push(Record { key, set, revision });
+                found.push(Record { key, set, revision, exact: true });
             }
         }
         Ok(found)

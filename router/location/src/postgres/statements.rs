@@ -36,30 +36,22 @@ pub(super) const LIVING: &str = "SELECT node FROM location_node \
 /// Forgets routers that are gone for good.
 pub(super) const BURY: &str = "DELETE FROM location_node WHERE seen < now() - interval '30 days'";
 
-/// Writes a group, after [`TICK`] in the same transaction. An AoR whose row has another number than
-/// its change was computed from is stale, and so is all that shares its part. A record that is
-/// removed, or has expired (`$32`), is the same as none.
+/// What every group does, after [`TICK`] in the same transaction: finds the AoRs' rows, and changes
+/// those there are. An AoR whose row has another number than its change was computed from is stale,
+/// and so is all that shares its part. A record that is removed, or has expired (`$10`), is the same
+/// as none.
 ///
 /// Each row is looked up once and then changed at its place; nobody else moves it, as the clock is
 /// locked. Look-ups of single rows are sub-queries that cannot be turned into joins: a plan made
 /// while the tables are small must be right when they have grown.
-pub(super) fn write() -> String {
-    let columns = BINDING_COLUMNS;
-    let updates: Vec<String> = columns
-        .split(", ")
-        .filter(|column| *column != "position")
-        .map(|column| format!("{column} = b.{column}"))
-        .collect();
-    let updates = updates.join(", ");
-    format!(
-        "WITH item AS (
+const AORS: &str = "item AS (
             SELECT i.*, coalesce(a.bindings, 0) AS before, a.place,
                    CASE WHEN i.revision = 0
-                        THEN coalesce(a.bindings > 0 AND a.expires_ms > $32::int8, false)
+                        THEN coalesce(a.bindings > 0 AND a.expires_ms > $10::int8, false)
                         ELSE a.seq IS DISTINCT FROM i.revision
                    END AS stale
-            FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $5::int2[], $6::int8[])
-                 AS i (tbl, aor, revision, part, bindings, expires_ms)
+            FROM unnest($1::text[], $2::text[], $3::int8[], $4::int4[], $5::int2[], $6::int8[], $7::int4[])
+                 AS i (tbl, aor, revision, part, bindings, expires_ms, at)
             LEFT JOIN LATERAL (
                 SELECT ctid AS place, seq, bindings, expires_ms FROM location_aor
                 WHERE tbl = i.tbl AND aor = i.aor OFFSET 0
@@ -70,25 +62,47 @@ pub(super) fn write() -> String {
             SELECT * FROM item WHERE part NOT IN (SELECT part FROM refused)
         ), logged AS (
             INSERT INTO location_log (seq, writer, at_ms, tbl, aor)
-            SELECT (SELECT seq FROM location_clock), $31::int8,
+            SELECT (SELECT seq FROM location_clock), $9::int8,
                    extract(epoch FROM now()) * 1000, array_agg(tbl), array_agg(aor)
             FROM taken HAVING count(*) > 0
         ), aors AS (
             UPDATE location_aor AS a
-            SET seq = (SELECT seq FROM location_clock), written_by = $31::int8,
-                bindings = t.bindings, expires_ms = t.expires_ms
+            SET seq = (SELECT seq FROM location_clock), written_by = $9::int8,
+                bindings = t.bindings, expires_ms = t.expires_ms,
+                refreshed = ($8::int8[])[t.at : t.at + 3 * t.bindings - 1]
             FROM taken AS t WHERE a.ctid = t.place
-        ), new_aors AS (
-            INSERT INTO location_aor (tbl, aor, seq, written_by, bindings, expires_ms)
-            SELECT tbl, aor, (SELECT seq FROM location_clock), $31::int8, bindings, expires_ms
+        )";
+
+/// The number of the group, and the parts that are stale.
+const OUTCOME: &str = "SELECT (SELECT seq FROM location_clock), ARRAY(SELECT part FROM refused)";
+
+/// Writes a group of refreshes: all of them are of AoRs that have a row, and change nothing in
+/// `location`.
+pub(super) fn refresh() -> String {
+    format!("WITH {AORS} {OUTCOME}")
+}
+
+/// Writes any group. Of `location` it gets the rows that change, and takes away those behind the last.
+pub(super) fn write() -> String {
+    let columns = BINDING_COLUMNS;
+    let updates: Vec<String> = columns
+        .split(", ")
+        .filter(|column| *column != "position")
+        .map(|column| format!("{column} = b.{column}"))
+        .collect();
+    let updates = updates.join(", ");
+    format!(
+        "WITH {AORS}, new_aors AS (
+            INSERT INTO location_aor (tbl, aor, seq, written_by, bindings, expires_ms, refreshed)
+            SELECT tbl, aor, (SELECT seq FROM location_clock), $9::int8, bindings, expires_ms,
+                   ($8::int8[])[at : at + 3 * bindings - 1]
             FROM taken WHERE place IS NULL
         ), binding AS (
             SELECT b.*, l.place
-            FROM unnest($7::text[], $8::text[], $9::int4[], $10::int2[], $11::text[], $12::text[],
-                        $13::text[], $14::text[], $15::text[], $16::int8[], $17::int2[],
-                        $18::int8[], $19::text[], $20::text[], $21::int8[], $22::int8[],
-                        $23::int8[], $24::text[], $25::bool[], $26::text[], $27::text[],
-                        $28::int8[], $29::int8[], $30::text[])
+            FROM unnest($11::text[], $12::text[], $13::int4[], $14::int2[], $15::text[], $16::text[],
+                        $17::text[], $18::text[], $19::text[], $20::int2[], $21::int8[],
+                        $22::text[], $23::text[], $24::int8[], $25::text[], $26::bool[],
+                        $27::text[], $28::text[], $29::int8[], $30::int8[], $31::text[])
                  AS b (tbl, aor, part, {columns})
             LEFT JOIN LATERAL (
                 SELECT ctid AS place FROM location
@@ -108,8 +122,7 @@ pub(super) fn write() -> String {
                 ) AS l
                 WHERE t.before > t.bindings
             ))
-        )
-        SELECT (SELECT seq FROM location_clock), ARRAY(SELECT part FROM refused)"
+        ) {OUTCOME}"
     )
 }
 
@@ -124,10 +137,13 @@ fn records(condition: &str) -> String {
     )
 }
 
+/// A binding's columns, then what its last REGISTER changed (`cseq`, `expires_ms`, `modified_ms`).
 fn record_columns() -> String {
     let columns: Vec<String> =
         BINDING_COLUMNS.split(", ").map(|column| format!("l.{column}")).collect();
-    format!("SELECT a.tbl, a.aor, a.seq, {}", columns.join(", "))
+    let refreshed = [("cseq", 1), ("expires_ms", 2), ("modified_ms", 3)]
+        .map(|(name, kind)| format!("a.refreshed[3 * l.position + {kind}] AS {name}"));
+    format!("SELECT a.tbl, a.aor, a.seq, {}, {}", columns.join(", "), refreshed.join(", "))
 }
 
 /// All there is.

@@ -9,7 +9,7 @@ use redb::{Builder, Database, ReadableDatabase as _, ReadableTable as _};
 use super::{BINDINGS, RedbStore, read_key};
 use crate::record;
 use crate::redb_file::sync_folder;
-use crate::store::{Record, Store as _, StoreError, Write};
+use crate::store::{Store as _, StoreError, Write};
 
 /// Records of one transaction of a repair.
 const GROUP: usize = 4096;
@@ -97,7 +97,6 @@ impl Saved<'_> {
             self.unreadable += 1;
             return Ok(());
         };
-        let Record { key, set, .. } = Record { key, set, revision: 0 };
         self.group.push(Write::new(key, set.into()));
         self.kept += 1;
         if self.group.len() >= GROUP { self.flush() } else { Ok(()) }

@@ -1,6 +1,8 @@
 //! What the tests of the location service share.
 #![allow(dead_code, unreachable_pub)] // each test file uses its part
 
+pub mod database;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
