@@ -50,6 +50,11 @@ impl Nodes {
         heard.live.clone().filter(|_| holds)
     }
 
+    /// The list names nobody else.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.live().is_some_and(|live| live.nodes.iter().all(|node| *node == live.me))
+    }
+
     /// Routers in the list.
     pub(crate) fn len(&self) -> usize {
         self.live().map_or(0, |live| live.nodes.len())
@@ -123,6 +128,19 @@ mod tests {
             let after = live("a", &["a", "b"]).stands_in("dead", &key(number));
             assert!(after || !before);
         }
+    }
+
+    #[test]
+    fn alone_is_who_knows_that_there_is_nobody_else() {
+        let nodes = Nodes::default();
+        assert!(!nodes.is_alone());
+        for (names, alone) in [(&["a"][..], true), (&["b", "a"], false), (&[], true)] {
+            let names = names.iter().map(|node| (*node).into()).collect();
+            nodes.heard("a", names, Duration::from_secs(3600));
+            assert_eq!(nodes.is_alone(), alone);
+        }
+        nodes.heard("a", vec!["a".into()], Duration::ZERO);
+        assert!(!nodes.is_alone());
     }
 
     #[test]

@@ -4,11 +4,13 @@
 
 mod common;
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::database::*;
 use common::*;
+use tokio_postgres::AsyncMessage;
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{Change, CommitFault, ConnId, Location as _, Transport};
 use viaduct_location::{Backend, Config, LocationService, Mode, OpenError, PostgresConfig};
@@ -372,6 +374,79 @@ fn old_tombstones_and_what_is_left_of_the_log_are_deleted() {
     eventually("the log is cut", || is(old) == "0");
     assert_eq!(is("SELECT log_from FROM location_clock"), cut_at);
     assert_eq!(contacts(&b, "kept@x"), ["sip:1"]);
+}
+
+/// A router that looks by itself, and says that it lives, once in an hour.
+fn drowsy(server: &Postgres, node: &str) -> LocationService {
+    let hour = Duration::from_secs(3600);
+    let postgres =
+        PostgresConfig { poll_interval: hour, node_dead: 5 * hour, ..postgres(server, node) };
+    let mode = Mode::WriteThrough(Backend::Postgres(Box::new(postgres)));
+    LocationService::open(&Config { mode, ..Config::default() }, now_ms()).unwrap()
+}
+
+#[test]
+fn who_was_alone_hears_of_a_second_router_and_tells_it_of_changes() {
+    let Some(server) = server() else { return };
+    let a = drowsy(&server, "a");
+    eventually("a knows that it is alone", || a.counts().nodes == 1);
+    put(&a, "u@x", live(&["sip:1"])).unwrap();
+    let b = drowsy(&server, "b");
+    eventually("both know", || a.counts().nodes == 2 && b.counts().nodes == 2);
+    add(&a, "u@x", "sip:2");
+    eventually("b is told", || contacts(&b, "u@x") == ["sip:1", "sip:2"]);
+    add(&b, "u@x", "sip:3");
+    eventually("a is told", || contacts(&a, "u@x") == ["sip:1", "sip:2", "sip:3"]);
+}
+
+#[test]
+fn a_router_alone_does_not_tell_itself_of_its_own_changes() {
+    let Some(server) = server() else { return };
+    let heard = listen(&server);
+    let a = drowsy(&server, "a");
+    eventually("a knows that it is alone", || a.counts().nodes == 1);
+    let mark = |text: &str| server.sql(&format!("NOTIFY viaduct_location, '{text}'")).unwrap();
+    mark("before");
+    while heard.recv().unwrap() != "before" {} // that a has come
+    put(&a, "u@x", live(&["sip:1"])).unwrap();
+    mark("after");
+    assert_eq!(heard.recv().unwrap(), "after");
+    let _b = drowsy(&server, "b");
+    eventually("a knows b", || a.counts().nodes == 2);
+    mark("two");
+    while heard.recv().unwrap() != "two" {}
+    put(&a, "u@x", live(&["sip:2"])).unwrap();
+    mark("after");
+    assert_eq!(heard.recv().unwrap(), "");
+}
+
+/// What routers tell each other, in the order of the commits.
+fn listen(server: &Postgres) -> std::sync::mpsc::Receiver<String> {
+    let (tell, heard) = std::sync::mpsc::channel();
+    let (ready, is_ready) = std::sync::mpsc::channel();
+    let connection = server.connection();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let (client, mut connection) =
+                tokio_postgres::connect(&connection, tokio_postgres::NoTls).await.unwrap();
+            let notes = tokio::spawn(async move {
+                while let Some(message) = poll_fn(|context| connection.poll_message(context)).await
+                {
+                    if let Ok(AsyncMessage::Notification(note)) = message
+                        && tell.send(note.payload().to_owned()).is_err()
+                    {
+                        return;
+                    }
+                }
+            });
+            client.batch_execute("LISTEN viaduct_location").await.unwrap();
+            ready.send(()).unwrap();
+            notes.await.unwrap();
+        });
+    });
+    is_ready.recv().unwrap();
+    heard
 }
 
 #[test]

@@ -82,8 +82,12 @@ impl Feed {
         let mut beaten: Option<Instant> = None;
         loop {
             if beaten.is_none_or(|at| at.elapsed() >= self.shared.config.node_dead / BEATS) {
-                beaten = Some(Instant::now());
                 self.beat(&client).await?;
+                if beaten.is_none() {
+                    // Who was alone does not tell of changes until it knows that we are here.
+                    client.batch_execute(statements::NOTIFY).await?;
+                }
+                beaten = Some(Instant::now());
             }
             if !self.look(&client, &changes).await? {
                 self.list(&mut client).await?;
@@ -92,7 +96,10 @@ impl Feed {
                 cleaned = Some(Instant::now());
                 self.clean(&mut client).await?;
             }
-            let waited = tokio::time::timeout(self.shared.config.poll_interval, async {
+            let config = &self.shared.config;
+            // Who looks seldom must not be taken for dead.
+            let longest = config.poll_interval.min(config.node_dead / BEATS);
+            let waited = tokio::time::timeout(longest, async {
                 // What this router has written itself is no news.
                 loop {
                     match notes.recv().await {
@@ -102,6 +109,10 @@ impl Feed {
                 }
             });
             if let Ok(Some(_)) = waited.await {
+                if self.shared.nodes.is_alone() {
+                    // Not any more.
+                    self.beat(&client).await?;
+                }
                 tokio::time::sleep(GATHER).await;
                 while notes.try_recv().is_ok() {}
             }

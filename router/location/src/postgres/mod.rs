@@ -177,7 +177,8 @@ impl Store for PostgresStore {
         let Some(session) = session else {
             return Err(fault(&shared.config, "no connection".to_owned()));
         };
-        let writing = session.write(group, &shared.reader, unix_ms());
+        let is_alone = shared.nodes.is_alone();
+        let writing = session.write(group, &shared.reader, unix_ms(), is_alone);
         let written = self.runtime.wait_here(writing);
         match written.unwrap_or_else(|| Err("closed".to_owned())) {
             Ok(written) => {

@@ -130,14 +130,16 @@ impl Session {
         })
     }
 
-    /// Writes a group in one transaction and one round trip.
+    /// Writes a group in one transaction and one round trip, and tells the other routers unless this
+    /// one `is_alone`.
     pub(super) async fn write(
         &self,
         group: &[Write],
         reader: &Reader,
         now_ms: u64,
+        is_alone: bool,
     ) -> Result<Written, String> {
-        let begun = self.write_in_time(group, reader, now_ms);
+        let begun = self.write_in_time(group, reader, now_ms, is_alone);
         match timeout(self.write_timeout, begun).await {
             Ok(Ok(written)) => Ok(written),
             Ok(Err(error)) => Err(describe(&error)),
@@ -150,17 +152,19 @@ impl Session {
         group: &[Write],
         reader: &Reader,
         now_ms: u64,
+        is_alone: bool,
     ) -> Result<Written, tokio_postgres::Error> {
         let (columns, parts) = Columns::new(group, reader.me(), now_ms.cast_signed());
         let soon = now_ms.saturating_add(CLOCK_TOLERANCE_MS).cast_signed();
         let parameters = columns.parameters(&self.writer, &soon);
         let write = if columns.are_refreshes() { &self.refresh } else { &self.write };
+        let commit = statements::commit(is_alone);
         // Sent one behind the other without waiting: the server works them off in order.
         let (begun, ticked, written, committed) = futures_util::join!(
             self.client.batch_execute("BEGIN"),
             self.client.execute(&self.tick, &[]),
             self.client.query_one(write, &parameters),
-            self.client.batch_execute(statements::COMMIT),
+            self.client.batch_execute(&commit),
         );
         begun?;
         ticked?;

@@ -1,5 +1,7 @@
 //! The statements, prepared once a connection.
 
+use std::borrow::Cow;
+
 use super::rows::BINDING_COLUMNS;
 
 /// Takes the lock under which changes are numbered, and gives this transaction its number.
@@ -126,8 +128,14 @@ pub(super) fn write() -> String {
     )
 }
 
-/// Who writes next is told by this, so that the others look.
-pub(super) const COMMIT: &str = "NOTIFY viaduct_location; COMMIT";
+/// Tells the other routers, so that they look.
+pub(super) const NOTIFY: &str = "NOTIFY viaduct_location";
+
+/// Ends a group, and tells the other routers where there are any: a router that hears of its own
+/// changes as well pays for it with every group.
+pub(super) fn commit(is_alone: bool) -> Cow<'static, str> {
+    if is_alone { "COMMIT".into() } else { format!("{NOTIFY}; COMMIT").into() }
+}
 
 fn records(condition: &str) -> String {
     format!(
