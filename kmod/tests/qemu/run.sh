@@ -50,7 +50,7 @@ built() { # test|bench PACKAGE NAME...
 case $script in
     bench) built bench viaduct-media relay_cost ;;
     router | netlink | steer) ;; # they need none
-    vlan) built test viaduct-tests xdp ladder phone path keepalive ;;
+    vlan) built test viaduct-tests xdp ladder phone path keepalive auth ;;
     *) built test viaduct-media relay ;;
 esac
 # Time is what the one CPU has executed, a nanosecond an instruction. So what `bench` counts is exact, and
