@@ -23,6 +23,9 @@ const MAX_GROUP: usize = 4096;
 /// How often what was acknowledged without the store is offered to it again.
 const CATCH_UP: Duration = Duration::from_secs(1);
 
+/// How often that is tried at the end, where other routers come first.
+const LAST_ROUNDS: usize = 8;
+
 /// Told the outcome of a commit, once.
 pub(crate) type Done = Box<dyn FnOnce(Result<(), CommitFault>) + Send>;
 
@@ -197,12 +200,14 @@ impl Committer {
                 Err(RecvTimeoutError::Timeout) => false,
                 Err(RecvTimeoutError::Disconnected) => true,
             };
-            if stop || due.is_some_and(|due| due <= Instant::now()) {
+            if stop {
+                // What is refused was merged meanwhile, and this is its last chance.
+                (0..LAST_ROUNDS).take_while(|_| self.save()).for_each(drop);
+                return;
+            }
+            if due.is_some_and(|due| due <= Instant::now()) {
                 self.save();
                 due = interval.map(|interval| Instant::now() + interval);
-            }
-            if stop {
-                return;
             }
         }
     }
@@ -293,8 +298,10 @@ impl Committer {
         }
     }
 
-    /// Stores what was acknowledged without it.
-    fn save(&mut self) {
+    /// Stores what was acknowledged without it. Was some of it refused, so that another round may
+    /// store it?
+    fn save(&mut self) -> bool {
+        let mut any_refused = false;
         let mut left = self.table.unsaved();
         while left > 0 {
             let writes = self.table.take_unsaved(MAX_GROUP);
@@ -304,8 +311,9 @@ impl Committer {
             }
             let Some(written) = self.write(&writes) else {
                 writes.iter().for_each(|write| self.table.still_unsaved(write));
-                return;
+                return false;
             };
+            any_refused |= !written.refused.is_empty();
             for write in &writes {
                 match is_refused(&written, write.part as usize) {
                     true => self.table.still_unsaved(write),
@@ -315,6 +323,7 @@ impl Committer {
             // What was refused is merged and goes with the next round.
             written.current.into_iter().for_each(|record| self.table.adopt(record, None));
         }
+        any_refused
     }
 
     fn write(&mut self, writes: &[Write]) -> Option<Written> {

@@ -82,7 +82,9 @@ impl Slot {
             None => self.committed_set(),
         };
         let base = (self.exact && self.revision > 0).then(stored);
-        Basis { revision: self.revision, base }
+        // What it has nothing of it may have deleted, revision and all.
+        let has_none = base.as_ref().is_some_and(|base| base.is_empty());
+        Basis { revision: if has_none { 0 } else { self.revision }, base }
     }
 
     /// Once `set` is committed, is what the store has known as well as before?
@@ -367,7 +369,9 @@ impl Shard {
     /// What the store has, at the start: see [`Record::exact`].
     pub(crate) fn load(&mut self, change: &Staged, revision: u64, exact: bool) -> Delta {
         let delta = self.publish(change, revision);
-        self.with_slot(change.hash, &change.key, |slot| slot.exact &= exact);
+        if !exact {
+            self.with_slot(change.hash, &change.key, |slot| slot.exact = false);
+        }
         delta
     }
 

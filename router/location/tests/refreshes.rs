@@ -5,6 +5,7 @@
 mod common;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use common::database::*;
 use common::*;
@@ -131,7 +132,7 @@ fn where_rows_were_left_out_the_next_refresh_writes_all() {
 fn r_u2_refreshes_that_are_written_back_leave_the_rows_alone_too() {
     let Some(server) = server() else { return };
     let Mode::WriteThrough(backend) = config(&server, "a").mode else { panic!() };
-    let mode = Mode::WriteBack(backend, std::time::Duration::from_millis(20));
+    let mode = Mode::WriteBack(backend, Duration::from_millis(20));
     let a = LocationService::open(&Config { mode, ..Config::default() }, now_ms()).unwrap();
     put(&a, AOR, live(&["sip:1"])).unwrap();
     eventually("it is stored", || stored(&server, AOR).len() == 1);
@@ -142,6 +143,43 @@ fn r_u2_refreshes_that_are_written_back_leave_the_rows_alone_too() {
         refresh(&a, "sip:1");
         eventually("they are stored", || times(&stored(&server, AOR)) == same());
     }));
+}
+
+/// A router that stores what it has acknowledged when it is closed, and not before.
+fn writing_back(server: &Postgres, node: &str) -> LocationService {
+    let Mode::WriteThrough(backend) = config(server, node).mode else { panic!() };
+    let mode = Mode::WriteBack(backend, Duration::from_secs(3600));
+    LocationService::open(&Config { mode, ..Config::default() }, now_ms()).unwrap()
+}
+
+/// What the database does with an AoR that was removed or has expired long ago.
+const FORGET: &str =
+    "DELETE FROM location_aor WHERE aor = 'u@x'; DELETE FROM location WHERE aor = 'u@x'";
+
+#[test]
+fn what_was_acknowledged_of_an_aor_the_database_has_forgotten_is_stored() {
+    let Some(server) = server() else { return };
+    put(&open(&server, "a"), AOR, live(&["sip:1"])).unwrap();
+    let a = writing_back(&server, "a");
+    refresh(&a, "sip:1");
+    change_with(&a, (AOR, false), |all| all.push(binding("sip:2", now_ms() + 3_600_000)));
+    // Away for longer than removals are kept: everything is read again.
+    server.sql(&format!("{FORGET}; UPDATE location_clock SET era = era + 1")).unwrap();
+    put(&open(&server, "b"), "v@x", live(&["sip:3"])).unwrap();
+    eventually("that is done", || contacts(&a, "v@x") == ["sip:3"]);
+    a.close();
+    assert_eq!(contacts(&open(&server, "reader"), AOR), ["sip:1", "sip:2"]);
+}
+
+#[test]
+fn what_is_refused_at_the_end_is_merged_and_stored_before_the_router_goes() {
+    let Some(server) = server() else { return };
+    put(&open(&server, "a"), AOR, live(&["sip:1"])).unwrap();
+    let a = writing_back(&server, "a");
+    refresh(&a, "sip:1");
+    server.sql(FORGET).unwrap(); // and nobody is told
+    a.close();
+    assert_eq!(contacts(&open(&server, "reader"), AOR), ["sip:1"]);
 }
 
 /// Numbers that look random and are the same in every run.
