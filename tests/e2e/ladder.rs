@@ -166,6 +166,26 @@ fn a_vlan_that_goes_down_or_away_and_comes_back_is_served_again() -> Result<()> 
 }
 
 #[test]
+fn where_a_card_takes_the_tag_of_a_vlan_off_the_stack_serves_it_until_it_does_not() -> Result<()> {
+    or_skip!(router::binary(), "{}", router::NO_BINARY);
+    let Some(wire) = Wire::laid_in_vlan(1)? else { return Ok(()) };
+    wire.take_tags_off(true)?;
+    let cure = "the card takes the tag of VLAN 100 off: ethtool -K router0 rxvlan off";
+    refused(&wire, &setup(wire.router_v4(), REQUIRED)?, cure)?;
+    let router = start(&wire, &setup(wire.router_v4(), AUTO)?)?;
+    let line = line_of_status(&router)?;
+    ensure!(line.contains(&format!("kernel sockets on router0 ({cure})")), "{line}");
+    register_alice(&router)?;
+    wire.take_tags_off(false)?;
+    opened(&router, 1, "xdp copy on router0")?;
+    answers_go_by_af_xdp(&router)?;
+    wire.take_tags_off(true)?;
+    closed(&router, 1, &format!("kernel sockets on router0 ({cure})"))?;
+    register_alice(&router)?;
+    router.check_alive()
+}
+
+#[test]
 fn a_second_router_on_an_interface_waits_for_its_turn() -> Result<()> {
     or_skip!(router::binary(), "{}", router::NO_BINARY);
     let Some(wire) = Wire::laid(1)? else { return Ok(()) };

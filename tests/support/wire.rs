@@ -164,8 +164,18 @@ impl Wire {
         if self.is_vlan {
             // Else veth hands tags over beside the frames, where no program sees them.
             self.at_peers(|| run("ethtool", &format!("-K {port} txvlan off")))??;
+            self.take_tags_off(false)?;
         }
         self.set_up().with_context(|| format!("router {number}"))
+    }
+
+    /// Has the router's interface take the tags of VLANs off, as cards do, or not.
+    ///
+    /// # Errors
+    /// When `ethtool` fails.
+    pub fn take_tags_off(&self, is_on: bool) -> Result<()> {
+        let state = if is_on { "on" } else { "off" };
+        self.in_router(|| run("ethtool", &format!("-K {ROUTER} rxvlan {state}")))?
     }
 
     /// Gives the router its addresses, and the VLAN for them where there is one; also again after

@@ -1,7 +1,7 @@
 //! `recvmmsg` and `sendmmsg` with a control message per datagram.
 //!
-//! In the usual build this is the crate's only unsafe code; AF_XDP has its own (`xdp/frames.rs` and
-//! `xdp/layout.rs`). The safe wrappers at hand share one control message among
+//! In the usual build this is the crate's only unsafe code; AF_XDP has its own (`xdp/frames.rs`,
+//! `xdp/layout.rs` and `xdp/offload.rs`). The safe wrappers at hand share one control message among
 //! all datagrams of a call (so no segmentation size per run) and lose the room for control
 //! messages after the first receive. Addresses and control messages are therefore encoded here as
 //! plain bytes; unsafe are only the zeroed headers, the two system calls and moving the structs

@@ -427,19 +427,26 @@ fn plan(
         .filter_map(|i| i.vlan_of.filter(|(under, _)| *under == interface.index).zip(Some(i)))
         .map(|((_, vlan), i)| (i.clone(), vlan))
         .collect();
-    let (mut listeners, mut down) = (Vec::new(), None);
+    let (mut listeners, mut silent) = (Vec::new(), None);
     for (addr, _) in &site.wishes {
         if interface.addrs.contains(&addr.ip()) {
             listeners.push((*addr, 0));
         }
         for (i, vlan) in vlans.iter().filter(|(i, _)| i.addrs.contains(&addr.ip())) {
             // A VLAN that is down is to be silent, whatever still comes on the interface under it.
-            if i.is_up { listeners.push((*addr, *vlan)) } else { down = Some(*vlan) }
+            if !i.is_up {
+                silent = Some(format!("VLAN {vlan} is down"));
+            } else if interface.takes_tags_off {
+                let cure = format!("ethtool -K {} rxvlan off", interface.name);
+                silent = Some(format!("the card takes the tag of VLAN {vlan} off: {cure}"));
+            } else {
+                listeners.push((*addr, *vlan));
+            }
         }
     }
     if listeners.is_empty() {
         let lost = || "the interface has lost its addresses".to_owned();
-        return Err(down.map_or_else(lost, |vlan| format!("VLAN {vlan} is down")));
+        return Err(silent.unwrap_or_else(lost));
     }
     Ok(Plan {
         interface: interface.clone(),
@@ -504,8 +511,13 @@ mod tests {
         let untagged = interface(1, None, &["192.0.2.1"]);
         assert_eq!(planned(&[untagged]), Ok(vec![(addr, 0)]));
 
-        let down = Interface { is_up: false, ..vlan };
+        let down = Interface { is_up: false, ..vlan.clone() };
         assert_eq!(planned(&[under.clone(), down]), Err("VLAN 100 is down".to_owned()));
+        let hiding = Interface { takes_tags_off: true, ..under.clone() };
+        let cure = "the card takes the tag of VLAN 100 off: ethtool -K eth1 rxvlan off";
+        assert_eq!(planned(&[hiding.clone(), vlan]), Err(cure.to_owned()));
+        let own = Interface { addrs: vec!["192.0.2.1".parse().unwrap()], ..hiding };
+        assert_eq!(planned(&[own]), Ok(vec![(addr, 0)]), "frames without a tag are as they were");
         let lost = Err("the interface has lost its addresses".to_owned());
         assert_eq!(planned(&[under]), lost);
     }

@@ -10,6 +10,7 @@ use netlink_packet_route::link::{
 };
 
 use super::netlink::Netlink;
+use super::offload;
 use super::packet::Mac;
 
 /// An interface.
@@ -32,6 +33,8 @@ pub struct Interface {
     /// Number of the interface under it and the VLAN, where this is the interface of an 802.1Q VLAN
     /// and that under it is in the same network namespace.
     pub vlan_of: Option<(u32, u16)>,
+    /// It is under the interface of a VLAN, and takes the tags off before our program sees them.
+    pub takes_tags_off: bool,
     /// The attached XDP program; 0: none.
     pub program: u32,
     /// Its addresses.
@@ -54,6 +57,11 @@ pub fn interfaces() -> io::Result<Vec<Interface>> {
             interface.addrs.push(addr);
         }
     })?;
+    let under: Vec<u32> = found.iter().filter_map(|i| i.vlan_of).map(|(index, _)| index).collect();
+    for interface in found.iter_mut().filter(|i| under.contains(&i.index)) {
+        // It may have gone meanwhile, which the kernel tells soon.
+        interface.takes_tags_off = offload::takes_tags_off(&interface.name).unwrap_or(false);
+    }
     Ok(found)
 }
 

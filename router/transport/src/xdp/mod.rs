@@ -12,7 +12,7 @@
 //! * [`Watcher`] keeps routes and neighbours current.
 //! * [`Program`] is the steering program alone, also as the chooser among kernel sockets.
 //!
-//! Unsafe code is in `frames` (rings and frames) and `layout` (plain bytes).
+//! Unsafe code is in `frames` (rings and frames), `layout` (plain bytes) and `offload` (a system call).
 
 mod attachment;
 mod checksum;
@@ -21,6 +21,7 @@ mod hops;
 mod interface;
 pub mod layout;
 mod netlink;
+mod offload;
 mod packet;
 pub(crate) mod program;
 mod provider;
