@@ -58,10 +58,11 @@ impl Table {
             }
         }
         text.push_str(
-            "\nus/answer: median CPU time of all the server's threads for one answered request\n\
-             (call: for one whole call), over veth with the kernel's threads for its interface; core:\n\
-             time its core was busy with anything, soft interrupts included, by ticks of 10 ms. busy: share of its core the server used; well below\n\
-             100 % the generator was the bottleneck and wake-ups are counted with the work.\n",
+            "\nus/answer: median CPU time of all the server's threads for one answered request (call:\n\
+             for one whole call), and with --veth of the kernel's threads for its interface. core:\n\
+             time its core was busy with anything, soft interrupts included, by ticks of 10 ms.\n\
+             busy: share of its core the server used; well below 100 % the generator was the\n\
+             bottleneck and wake-ups are counted with the work.\n",
         );
         text
     }
