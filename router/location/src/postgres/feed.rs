@@ -110,7 +110,7 @@ impl Feed {
             });
             if let Ok(Some(_)) = waited.await {
                 if self.shared.nodes.is_alone() {
-                    // Not any more.
+                    // Perhaps not any more: who comes says so.
                     self.beat(&client).await?;
                 }
                 tokio::time::sleep(GATHER).await;

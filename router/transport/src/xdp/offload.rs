@@ -1,6 +1,6 @@
 //! What a card does to frames before any program sees them.
 //!
-//! Unsafe is one system call: no safe wrapper at hand asks it.
+//! Unsafe are a zeroed struct and one system call: no safe wrapper at hand asks it.
 #![allow(unsafe_code)]
 
 use std::ffi::c_char;
