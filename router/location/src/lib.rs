@@ -3,8 +3,8 @@
 //!
 //! This crate may not know SIP messages, sockets or WebAssembly; what a REGISTER means is
 //! `viaduct_engine::registrar`'s part. Start reading at [`LocationService`] (the one entry), then
-//! `table` (who sees what when), `commit` (the store thread), `record` (bytes on disk), `postgres`
-//! (a database that several routers may share).
+//! `table` (who sees what when), `commit` (the queue), `committer` (the store thread), `record`
+//! (bytes on disk), `postgres` (a database that several routers may share).
 //!
 //! A change has three lives: *staged* (checked against the version it was computed from, seen by
 //! `Location::latest` only), *stored* (its group's transaction is on disk) and *committed* (seen by
@@ -13,6 +13,7 @@
 //! then.
 
 mod commit;
+mod committer;
 mod expiry;
 mod health;
 pub mod import;
@@ -41,4 +42,4 @@ pub use record::{RecordError, decode, encode};
 pub use redb_file::{FileFault, RedbFile};
 pub use redb_store::{RedbStore, Repaired, Verified, repair, verify};
 pub use service::{Backend, Config, Counts, LocationService, Mode, OpenError};
-pub use store::{Record, Store, StoreError, Watcher, Write, Written};
+pub use store::{Pipeline, Record, Store, StoreError, Watcher, Write, Written};

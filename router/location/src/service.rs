@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 use viaduct_engine::registrar::{self, BindingSet, Bindings};
 use viaduct_engine::{AorKey, Change, CommitFault, Location, Snapshot};
 
-use crate::commit::{Begun, Committer, Job, Queue, Tally, begin};
+use crate::commit::{Begun, Job, Queue, Tally, begin};
+use crate::committer::Committer;
 use crate::expiry::Expired;
 use crate::health::{Health, Trouble};
 use crate::inbox::Inbox;

@@ -79,6 +79,11 @@ pub trait Store: Send {
     /// the watcher when it knows.
     fn write(&mut self, group: &[Write]) -> Result<Written, StoreError>;
 
+    /// This store, if it can begin a group before the one before is on disk.
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        None
+    }
+
     /// Tells `watcher` from now on what others have changed since [`Store::load`].
     fn watch(&mut self, _watcher: Arc<dyn Watcher>) {}
 
@@ -86,6 +91,21 @@ pub trait Store: Send {
     fn is_shared(&self) -> bool {
         false
     }
+}
+
+/// A store whose groups follow each other without a gap: [`Store::write`] in three steps, which is
+/// not called while a group is under way.
+pub trait Pipeline {
+    /// Begins to write a group; no AoR in it may be in one that has not ended.
+    fn begin(&mut self, group: Vec<Write>);
+
+    /// Waits until the group begun first waits for nothing but the disk, which is the time to gather
+    /// and begin the next; `false` where it has failed.
+    fn decided(&mut self) -> bool;
+
+    /// Waits until the group begun first is written, as [`Store::write`] does. Where it fails, one
+    /// begun behind it may fail with it, and tells so at its own end.
+    fn end(&mut self) -> Result<Written, StoreError>;
 }
 
 /// Who is told what other routers change. Called by one thread at a time.

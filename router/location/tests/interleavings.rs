@@ -19,6 +19,8 @@ enum Step {
     Change(BTreeSet<usize>, bool),
     /// Change an AoR from the version it had before its newest change.
     Stale(usize),
+    /// Let the store decide on what it is at: what waits follows, where it is a pipeline.
+    Decide,
     /// Let the store finish what it is at.
     Finish(bool),
 }
@@ -29,6 +31,7 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (aors, proptest::bool::weighted(0.2))
             .prop_map(|(aors, gone)| Step::Change(aors, gone)),
         1 => (0..AORS.len()).prop_map(Step::Stale),
+        3 => Just(Step::Decide),
         4 => proptest::bool::weighted(0.7).prop_map(Step::Finish),
     ]
 }
@@ -61,18 +64,22 @@ impl Queued {
     }
 }
 
-/// The model: commits at the store, commits waiting, and what is committed.
+/// The model: commits at the store, those that follow without a gap, commits waiting, and what is
+/// committed.
 #[derive(Default)]
 struct Model {
     committed: [Option<u32>; AORS.len()],
     at_store: Vec<Queued>,
+    following: Vec<Queued>,
     waiting: Vec<Queued>,
+    /// The store has decided on what is at it.
+    decided: bool,
 }
 
 impl Model {
     fn latest(&self, aor: usize) -> Option<u32> {
-        let mut entries =
-            self.at_store.iter().chain(&self.waiting).flat_map(|queued| &queued.entries);
+        let all = self.at_store.iter().chain(&self.following).chain(&self.waiting);
+        let mut entries = all.flat_map(|queued| &queued.entries);
         let newest = entries.rfind(|entry| entry.aor == aor && !entry.gone);
         newest.map_or(self.committed[aor], |entry| entry.content)
     }
@@ -88,18 +95,23 @@ impl Model {
         }
     }
 
-    /// Takes the next group as the store thread does: all that waits. Within it, a commit that
-    /// touches an AoR of a doomed one before it is doomed as well. Is the store asked?
+    /// Takes the next group as the store thread does: all that waits. Is the store asked?
     fn take(&mut self) -> bool {
         self.at_store = std::mem::take(&mut self.waiting);
-        let mut broken = BTreeSet::new();
-        for queued in &mut self.at_store {
-            queued.doomed |= queued.changes(&broken);
-            if queued.doomed {
-                broken.extend(queued.showing());
-            }
-        }
-        self.at_store.iter().any(|queued| !queued.doomed)
+        self.decided = false;
+        are_written(&mut self.at_store)
+    }
+
+    /// Decides: what waits follows, up to the first that changes what is under way. Is the store
+    /// asked?
+    fn follow(&mut self) -> bool {
+        self.decided = true;
+        let entries = self.at_store.iter().flat_map(|queued| &queued.entries);
+        let under_way: BTreeSet<usize> = entries.map(|entry| entry.aor).collect();
+        let changes = |queued: &Queued| queued.changes(&under_way);
+        let most = self.waiting.iter().position(changes).unwrap_or(self.waiting.len());
+        self.following = self.waiting.drain(..most).collect();
+        are_written(&mut self.following)
     }
 
     fn finish(&mut self, stored: bool) {
@@ -123,6 +135,19 @@ impl Model {
     }
 }
 
+/// Within a group, a commit that touches an AoR of a doomed one before it is doomed as well. Is there
+/// any left?
+fn are_written(group: &mut [Queued]) -> bool {
+    let mut broken = BTreeSet::new();
+    for queued in group.iter_mut() {
+        queued.doomed |= queued.changes(&broken);
+        if queued.doomed {
+            broken.extend(queued.showing());
+        }
+    }
+    group.iter().any(|queued| !queued.doomed)
+}
+
 struct Run {
     /// Dropped before the service, whose end waits for the store.
     gate: Gate,
@@ -131,6 +156,7 @@ struct Run {
     next: u32,
     /// Version of each AoR before its newest change.
     earlier: [u64; AORS.len()],
+    is_pipeline: bool,
 }
 
 impl Run {
@@ -151,6 +177,33 @@ impl Run {
         if self.model.at_store.is_empty() {
             self.enter();
         }
+    }
+
+    fn decide(&mut self) {
+        if self.is_pipeline && !self.model.at_store.is_empty() && !self.model.decided {
+            let follows = self.model.follow();
+            self.gate.decide(true);
+            assert_eq!(self.gate.entered.try_recv().is_ok(), follows);
+        }
+    }
+
+    fn finish(&mut self, stored: bool) {
+        if stored {
+            // A pipeline decides first.
+            self.decide();
+        }
+        if self.is_pipeline && !self.model.decided {
+            self.gate.decide(false);
+        }
+        self.gate.answers.send(if stored { Answer::Stored } else { Answer::Failed }).unwrap();
+        self.model.finish(stored);
+        self.model.at_store = std::mem::take(&mut self.model.following);
+        self.model.decided = false;
+        if self.model.at_store.iter().any(|queued| !queued.doomed) {
+            return;
+        }
+        self.model.finish(true);
+        self.enter();
     }
 
     /// The store thread takes groups until one needs the store, or nothing waits.
@@ -178,12 +231,10 @@ impl Run {
                 let outcome = commit(&self.service, vec![change]);
                 assert_eq!(outcome.try_recv(), Ok(Err(CommitFault::Conflict)));
             }
+            Step::Decide => self.decide(),
             Step::Finish(stored) => {
                 if !self.model.at_store.is_empty() {
-                    let answer = if *stored { Answer::Stored } else { Answer::Failed };
-                    self.gate.answers.send(answer).unwrap();
-                    self.model.finish(*stored);
-                    self.enter();
+                    self.finish(*stored);
                 }
             }
         }
@@ -201,26 +252,36 @@ impl Run {
     }
 }
 
+fn run(steps: &[Step], is_pipeline: bool) {
+    let (store, gate) = if is_pipeline { gated_pipeline() } else { gated() };
+    let service = LocationService::open_with(&Config::default(), Box::new(store), NOW_MS).unwrap();
+    let (model, earlier) = (Model::default(), [u64::MAX; AORS.len()]);
+    let mut run = Run { service, gate, model, next: 0, earlier, is_pipeline };
+    for step in steps {
+        run.step(step);
+        run.check();
+    }
+    // When faults stop, everything ends and nothing is left over.
+    while !run.model.at_store.is_empty() {
+        run.step(&Step::Finish(true));
+    }
+    run.check();
+    assert_eq!(run.service.counts().aors, run.service.counts().bindings);
+    drop(run.gate);
+}
+
 proptest! {
     #[test]
     fn r_g1_any_interleaving_shows_what_the_model_shows(
         steps in proptest::collection::vec(step(), 1..60),
     ) {
-        let (store, gate) = gated();
-        let service =
-            LocationService::open_with(&Config::default(), Box::new(store), NOW_MS).unwrap();
-        let mut run =
-            Run { service, gate, model: Model::default(), next: 0, earlier: [u64::MAX; 3] };
-        for step in &steps {
-            run.step(step);
-            run.check();
-        }
-        // When faults stop, everything ends and nothing is left over.
-        while !run.model.at_store.is_empty() {
-            run.step(&Step::Finish(true));
-        }
-        run.check();
-        prop_assert_eq!(run.service.counts().aors, run.service.counts().bindings);
-        drop(run.gate);
+        run(&steps, false);
+    }
+
+    #[test]
+    fn r_g1_any_interleaving_of_groups_that_follow_each_other_shows_what_the_model_shows(
+        steps in proptest::collection::vec(step(), 1..60),
+    ) {
+        run(&steps, true);
     }
 }

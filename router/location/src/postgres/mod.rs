@@ -11,6 +11,7 @@
 mod config;
 mod fault;
 mod feed;
+mod flight;
 pub(crate) mod rows;
 mod schema;
 mod session;
@@ -18,6 +19,7 @@ mod statements;
 pub(crate) mod text;
 mod tls;
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -30,6 +32,7 @@ use tokio::sync::mpsc::Receiver;
 
 pub use config::{PostgresConfig, Tls, describe};
 use fault::Fault;
+use flight::Flight;
 use rows::{Me, Reader};
 pub(crate) use session::connect as connect_for_import;
 use session::{Clock, Session};
@@ -37,7 +40,7 @@ pub use tls::{connector, roots};
 
 use crate::health::Health;
 use crate::nodes::Nodes;
-use crate::store::{Record, Store, StoreError, Watcher, Write, Written};
+use crate::store::{Pipeline, Record, Store, StoreError, Watcher, Write, Written};
 
 /// First and longest pause between two attempts to connect. Nothing is acknowledged meanwhile, so
 /// that a database that is back is to be found soon, however long it was away.
@@ -48,6 +51,8 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     /// What has been loaded; `None`: nothing yet.
     loaded: Option<Clock>,
+    /// Groups begun, in order.
+    flights: VecDeque<Flight>,
     runtime: Background,
 }
 
@@ -73,11 +78,6 @@ impl Background {
         let (tell, told) = std::sync::mpsc::sync_channel(1);
         self.spawn(async move { drop(tell.send(task.await)) });
         told.recv().ok()
-    }
-
-    /// As [`Background::wait`], for what is borrowed; on a thread without a runtime only.
-    fn wait_here<T>(&self, task: impl Future<Output = T>) -> Option<T> {
-        self.0.as_ref().map(|runtime| runtime.block_on(task))
     }
 }
 
@@ -147,7 +147,7 @@ impl PostgresStore {
         });
         let first = session.map(|(session, ended)| (Arc::downgrade(&session), ended));
         runtime.spawn(keep(Arc::clone(&shared), first));
-        Ok(PostgresStore { shared, loaded: None, runtime })
+        Ok(PostgresStore { shared, loaded: None, flights: VecDeque::new(), runtime })
     }
 }
 
@@ -172,27 +172,12 @@ impl Store for PostgresStore {
     }
 
     fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
-        let shared = &self.shared;
-        let session = shared.session.lock().clone();
-        let Some(session) = session else {
-            return Err(fault(&shared.config, "no connection".to_owned()));
-        };
-        let is_alone = shared.nodes.is_alone();
-        let writing = session.write(group, &shared.reader, unix_ms(), is_alone);
-        let written = self.runtime.wait_here(writing);
-        match written.unwrap_or_else(|| Err("closed".to_owned())) {
-            Ok(written) => {
-                shared.newest.fetch_max(written.revision, Ordering::AcqRel);
-                Ok(written)
-            }
-            Err(detail) => {
-                // What became of it is not known: the connection, and all it may still do under
-                // its mark, is given up.
-                shared.give_up(&session);
-                shared.given_up.notify_one();
-                Err(fault(&shared.config, detail))
-            }
-        }
+        self.begin(group.to_vec());
+        self.end()
+    }
+
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        Some(self)
     }
 
     fn watch(&mut self, watcher: Arc<dyn Watcher>) {
@@ -201,6 +186,29 @@ impl Store for PostgresStore {
 
     fn is_shared(&self) -> bool {
         true
+    }
+}
+
+impl Pipeline for PostgresStore {
+    fn begin(&mut self, group: Vec<Write>) {
+        self.flights.push_back(Flight::begin(&self.shared, &self.runtime, group));
+    }
+
+    fn decided(&mut self) -> bool {
+        let limit = self.shared.config.write_timeout;
+        self.flights.front_mut().is_some_and(|first| first.decided(limit))
+    }
+
+    fn end(&mut self) -> Result<Written, StoreError> {
+        let Some(first) = self.flights.pop_front() else { return Ok(Written::default()) };
+        let shared = &self.shared;
+        let ended = first.end(shared, shared.config.write_timeout);
+        if let Some(next) = self.flights.front_mut() {
+            next.take_turn();
+        }
+        let written = ended.map_err(|detail| fault(&shared.config, detail))?;
+        shared.newest.fetch_max(written.revision, Ordering::AcqRel);
+        Ok(written)
     }
 }
 

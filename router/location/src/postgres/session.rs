@@ -3,17 +3,16 @@
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use futures_util::{TryStreamExt as _, pin_mut};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, GenericClient, Statement};
 
-use super::config::{PostgresConfig, describe};
+use super::config::PostgresConfig;
 use super::fault::Fault;
 use super::rows::{Columns, Reader, Records};
-use super::{random, schema, statements, tls};
+use super::{random, schema, statements, tls, unix_ms};
 use crate::store::{Record, Write, Written};
 
 /// Notifications that wait; more are as good as one.
@@ -71,7 +70,7 @@ pub(crate) async fn connect(config: &PostgresConfig) -> Result<Link, Fault> {
 /// The connection changes are written by.
 pub(super) struct Session {
     client: Client,
-    _driver: Driver,
+    driver: Driver,
     tick: Statement,
     write: Statement,
     refresh: Statement,
@@ -82,10 +81,14 @@ pub(super) struct Session {
     pub(super) pid: i32,
     /// Everything it has written up to here is known.
     pub(super) known: AtomicU64,
-    write_timeout: Duration,
 }
 
 impl Session {
+    /// Ends the connection, and with it what is under way.
+    pub(super) fn close(&self) {
+        self.driver.0.abort();
+    }
+
     /// Connects, brings the tables up to date, prepares the statements. The receiver tells when the
     /// connection ends.
     pub(super) async fn open(
@@ -118,7 +121,7 @@ impl Session {
         let clock = Clock::read(&client).await?;
         Ok(Session {
             client,
-            _driver: driver,
+            driver,
             tick,
             write,
             refresh,
@@ -126,44 +129,34 @@ impl Session {
             writer: random(),
             pid,
             known: AtomicU64::new(clock.revision),
-            write_timeout: config.write_timeout,
         })
     }
 
     /// Writes a group in one transaction and one round trip, and tells the other routers unless this
-    /// one `is_alone`.
+    /// one `is_alone`. Calls `decided` when nothing but the disk is waited for.
     pub(super) async fn write(
         &self,
         group: &[Write],
         reader: &Reader,
-        now_ms: u64,
         is_alone: bool,
-    ) -> Result<Written, String> {
-        let begun = self.write_in_time(group, reader, now_ms, is_alone);
-        match timeout(self.write_timeout, begun).await {
-            Ok(Ok(written)) => Ok(written),
-            Ok(Err(error)) => Err(describe(&error)),
-            Err(_) => Err(format!("no answer within {:?}", self.write_timeout)),
-        }
-    }
-
-    async fn write_in_time(
-        &self,
-        group: &[Write],
-        reader: &Reader,
-        now_ms: u64,
-        is_alone: bool,
+        decided: impl FnOnce(),
     ) -> Result<Written, tokio_postgres::Error> {
+        let now_ms = unix_ms();
         let (columns, parts) = Columns::new(group, reader.me(), now_ms.cast_signed());
         let soon = now_ms.saturating_add(CLOCK_TOLERANCE_MS).cast_signed();
         let parameters = columns.parameters(&self.writer, &soon);
         let write = if columns.are_refreshes() { &self.refresh } else { &self.write };
         let commit = statements::commit(is_alone);
+        let writing = async {
+            let row = self.client.query_one(write, &parameters).await?;
+            decided();
+            Ok(row)
+        };
         // Sent one behind the other without waiting: the server works them off in order.
         let (begun, ticked, written, committed) = futures_util::join!(
             self.client.batch_execute("BEGIN"),
             self.client.execute(&self.tick, &[]),
-            self.client.query_one(write, &parameters),
+            writing,
             self.client.batch_execute(&commit),
         );
         begun?;

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 
 use viaduct_engine::registrar::{Binding, BindingFields, BindingSet};
 use viaduct_engine::{AorKey, Change, CommitFault, ConnId, Location as _, Transport};
-use viaduct_location::{LocationService, Record, Store, StoreError, Write, Written};
+use viaduct_location::{LocationService, Pipeline, Record, Store, StoreError, Write, Written};
 
 /// A moment the tests call now, milliseconds since 1970.
 pub const NOW_MS: u64 = 1_900_000_000_000;
@@ -94,7 +94,10 @@ fn names(set: Option<Arc<BindingSet>>) -> Vec<String> {
 /// A store that tells when it is asked to write and waits to be told what to answer.
 pub struct GatedStore {
     entered: Sender<Vec<Write>>,
+    decisions: Receiver<bool>,
+    ending: Sender<()>,
     answers: Receiver<Answer>,
+    is_pipeline: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,6 +110,10 @@ pub enum Answer {
 /// The test's side of a [`GatedStore`].
 pub struct Gate {
     pub entered: Receiver<Vec<Write>>,
+    /// What a pipeline answers when it is asked whether the first group is decided.
+    pub decisions: Sender<bool>,
+    /// The end of a pipeline's first group is waited for.
+    pub ending: Receiver<()>,
     pub answers: Sender<Answer>,
 }
 
@@ -117,23 +124,38 @@ impl Gate {
         self.answers.send(answer).unwrap();
         writes
     }
+
+    /// Decides on the first group of a pipeline, and waits until its end is waited for.
+    pub fn decide(&self, going_well: bool) {
+        self.decisions.send(going_well).unwrap();
+        self.ending.recv().unwrap();
+    }
 }
 
 pub fn gated() -> (GatedStore, Gate) {
     let (entered, receive_entered) = channel();
-    let (send_answer, answers) = channel();
-    let gate = Gate { entered: receive_entered, answers: send_answer };
-    (GatedStore { entered, answers }, gate)
+    let (decisions, receive_decisions) = channel();
+    let (ending, receive_ending) = channel();
+    let (answers, receive_answers) = channel();
+    let store = GatedStore {
+        entered,
+        decisions: receive_decisions,
+        ending,
+        answers: receive_answers,
+        is_pipeline: false,
+    };
+    (store, Gate { entered: receive_entered, decisions, ending: receive_ending, answers })
 }
 
-impl Store for GatedStore {
-    fn load(&mut self, _each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
-        Ok(())
-    }
+/// The same, as a [`Pipeline`].
+pub fn gated_pipeline() -> (GatedStore, Gate) {
+    let (store, gate) = gated();
+    (GatedStore { is_pipeline: true, ..store }, gate)
+}
 
-    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
-        // Without a test on the other side (it is over), everything is stored.
-        let _ = self.entered.send(group.to_vec());
+// Without a test on the other side (it is over), everything is stored.
+impl GatedStore {
+    fn answer(&self) -> Result<Written, StoreError> {
         match self.answers.recv().unwrap_or(Answer::Stored) {
             Answer::Stored => Ok(Written::default()),
             Answer::Failed => Err(StoreError::Other {
@@ -142,6 +164,36 @@ impl Store for GatedStore {
             }),
             Answer::Panic => panic!("told to panic"),
         }
+    }
+}
+
+impl Store for GatedStore {
+    fn load(&mut self, _each: &mut dyn FnMut(Record)) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn write(&mut self, group: &[Write]) -> Result<Written, StoreError> {
+        let _ = self.entered.send(group.to_vec());
+        self.answer()
+    }
+
+    fn pipeline(&mut self) -> Option<&mut dyn Pipeline> {
+        self.is_pipeline.then_some(self)
+    }
+}
+
+impl Pipeline for GatedStore {
+    fn begin(&mut self, group: Vec<Write>) {
+        let _ = self.entered.send(group);
+    }
+
+    fn decided(&mut self) -> bool {
+        self.decisions.recv().unwrap_or(true)
+    }
+
+    fn end(&mut self) -> Result<Written, StoreError> {
+        let _ = self.ending.send(());
+        self.answer()
     }
 }
 
