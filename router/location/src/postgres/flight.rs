@@ -1,6 +1,7 @@
 //! A group on its way to the database.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -73,11 +74,18 @@ impl Flight {
                 self.ended = Some(ended);
             }
         };
-        if let (Err(_), Some(session)) = (&ended, &self.session) {
-            // With all it may still do under its mark.
-            shared.give_up(session);
-            session.close();
-            shared.given_up.notify_one();
+        let Some(session) = &self.session else { return ended };
+        match &ended {
+            // Not before: what comes too late is not known.
+            Ok(written) => {
+                session.known.fetch_max(written.revision, Ordering::AcqRel);
+            }
+            Err(_) => {
+                // With all it may still do under its mark.
+                shared.give_up(session);
+                session.close();
+                shared.given_up.notify_one();
+            }
         }
         ended
     }

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use futures_util::{TryStreamExt as _, pin_mut};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
@@ -79,7 +79,7 @@ pub(super) struct Session {
     pub(super) writer: i64,
     /// The server's process, which sends this connection's notifications.
     pub(super) pid: i32,
-    /// Everything it has written up to here is known.
+    /// Everything it has written up to here is known to the store thread.
     pub(super) known: AtomicU64,
 }
 
@@ -175,7 +175,6 @@ impl Session {
                 both().filter(|(_, part)| is_refused(part)).map(|(write, _)| write).collect();
             outcome.current = self.current(&stale, reader, revision).await?;
         }
-        self.known.fetch_max(revision, Ordering::AcqRel);
         Ok(outcome)
     }
 
