@@ -1,8 +1,8 @@
 //! The store thread: one transaction a group of what is queued.
 //!
 //! While one group waits for the disk, the next gathers in the queue; so a change costs the latency
-//! of a disk flush and the throughput of many. A store that is a [`Pipeline`](crate::store::Pipeline) has the next group
-//! before the disk is done with this one, and does not stand still between them.
+//! of a disk flush and the throughput of many. A store that is a pipeline has the next group before
+//! the disk is done with this one, and does not stand still between them.
 
 use std::collections::HashSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -118,14 +118,8 @@ impl Committer {
     /// Makes a group of what is queued, and others for as long as they can follow without a gap, but
     /// not beyond `due`; was it the last?
     fn work(&mut self, first: Job, jobs: &mut Jobs<'_>, due: Option<Instant>) -> bool {
-        let mut group = Group::default();
-        let mut broken = HashSet::new();
-        self.take(first, &mut group, &mut broken);
-        while group.changes < MAX_GROUP && !group.stop {
-            let Some(job) = jobs.next_now() else { break };
-            self.take(job, &mut group, &mut broken);
-        }
-        self.begin(&mut group);
+        jobs.held = Some(first);
+        let mut group = self.gather(jobs, |_| true);
         loop {
             let is_due = due.is_some_and(|due| due <= Instant::now());
             let next = if is_due { None } else { self.follow(&group, jobs) };
@@ -158,18 +152,24 @@ impl Committer {
             Job::Commit(changes, _) => changes.iter().all(|c| !under_way.contains(&c.hash)),
             Job::Forget(_) | Job::Stop => false,
         };
-        let (mut next, mut broken) = (Group::default(), HashSet::new());
-        while next.changes < MAX_GROUP
+        Some(self.gather(jobs, fits)).filter(|next| next.changes > 0)
+    }
+
+    /// Makes a group of what is queued, up to the first that does not fit, and begins it.
+    fn gather(&mut self, jobs: &mut Jobs<'_>, fits: impl Fn(&Job) -> bool) -> Group {
+        let (mut group, mut broken) = (Group::default(), HashSet::new());
+        while group.changes < MAX_GROUP
+            && !group.stop
             && let Some(job) = jobs.next_now()
         {
             if !fits(&job) {
                 jobs.held = Some(job);
                 break;
             }
-            self.take(job, &mut next, &mut broken);
+            self.take(job, &mut group, &mut broken);
         }
-        self.begin(&mut next);
-        (next.changes > 0).then_some(next)
+        self.begin(&mut group);
+        group
     }
 
     /// Adds a job to the group. `broken` has the AoRs of commits in this group that cannot be made.
