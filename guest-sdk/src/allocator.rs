@@ -1,6 +1,6 @@
 //! The allocator of a policy: an arena (`arena.rs`) over the guest's linear memory. A run allocates
-//! by moving one address, and all its memory comes back when its last block is freed, which the
-//! component's post-return function does after the router has read the verdict. Strings the router
+//! by moving one address, and all its memory comes back when its last block is freed; that of a verdict's
+//! text, which the router has still to read, when the next run begins (`entry.rs`). Strings the router
 //! hands to the guest come through `cabi_realloc`, which uses this allocator too.
 //!
 //! Within one run only the newest block comes back early, which suits runs of microseconds. Tests

@@ -61,6 +61,8 @@ mod compare;
 #[doc(hidden)]
 pub mod component;
 pub mod dispatcher;
+#[doc(hidden)]
+pub mod entry;
 pub mod http;
 pub mod log;
 pub mod media;

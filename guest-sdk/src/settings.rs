@@ -1,6 +1,7 @@
 //! Settings from the manifest's `[settings]`, the same for every run. Needs the grant `settings`.
 
 use core::cell::RefCell;
+use std::rc::Rc;
 
 use crate::bindings::viaduct::policy::settings as host;
 
@@ -13,6 +14,8 @@ struct Known {
     text: Option<String>,
     /// The text as a number, where it is one.
     number: Option<u32>,
+    /// The text as a list.
+    parts: Rc<[String]>,
 }
 
 thread_local! {
@@ -32,11 +35,11 @@ fn with<T>(name: &str, read: impl FnOnce(&Known) -> T) -> T {
             return read(known);
         }
         let text = host::get(name);
-        let number = text.as_deref().and_then(|text| text.parse().ok());
         let known = Known {
             name: name.to_owned(),
+            number: text.as_deref().and_then(|text| text.parse().ok()),
+            parts: parts(text.as_deref().unwrap_or_default()),
             text,
-            number,
         };
         let result = read(&known);
         if all.len() < REMEMBERED {
@@ -80,14 +83,16 @@ pub fn number_or(name: &str, default: u32) -> u32 {
     })
 }
 
-/// The parts of a setting that lists several, separated by commas; blanks around them are removed.
-pub fn list(name: &str) -> Vec<String> {
-    with(name, |known| {
-        let parts = known.text.as_deref().unwrap_or_default();
-        let parts = parts.split(',').map(str::trim);
-        parts
-            .filter(|part| !part.is_empty())
-            .map(str::to_owned)
-            .collect()
-    })
+/// The parts of a setting that lists several, separated by commas; blanks around them are removed. They
+/// are taken apart once, and shared.
+pub fn list(name: &str) -> Rc<[String]> {
+    with(name, |known| Rc::clone(&known.parts))
+}
+
+fn parts(text: &str) -> Rc<[String]> {
+    let parts = text.split(',').map(str::trim);
+    parts
+        .filter(|part| !part.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

@@ -33,7 +33,7 @@ pub(crate) fn expand(arguments: TokenStream, item: TokenStream) -> Result<TokenS
         const _: () = {
             type Exported = ::viaduct_guest::component::Component<#policy_type>;
             ::viaduct_guest::component::export_policy!(
-                Exported with_types_in ::viaduct_guest::bindings
+                Exported with_types_in ::viaduct_guest::entry
             );
         };
 

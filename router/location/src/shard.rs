@@ -6,6 +6,7 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
+use smallvec::SmallVec;
 use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Snapshot};
 
@@ -15,9 +16,13 @@ use crate::store::Record;
 /// Tables one shard can tell apart; policies name one or two.
 const MAX_TABLES: usize = 256;
 
+/// An AoR as its slot keeps it: beside the rest where it is short, since a look elsewhere in memory costs
+/// a refresh more than most of what is done with it.
+type SlotAor = SmallVec<[u8; 32]>;
+
 /// Everything known of one AoR.
 pub(crate) struct Slot {
-    aor: Box<[u8]>,
+    aor: SlotAor,
     /// What look-ups see. Never an empty set.
     committed: Option<Arc<BindingSet>>,
     /// What waits for the store. There exactly while changes of this AoR are on their way.
@@ -49,9 +54,9 @@ struct Unsaved {
 }
 
 impl Slot {
-    fn empty(table: u16, aor: Box<[u8]>) -> Slot {
+    fn empty(table: u16, aor: &[u8]) -> Slot {
         Slot {
-            aor,
+            aor: SlotAor::from_slice(aor),
             committed: None,
             pending: None,
             unsaved: None,
@@ -109,7 +114,8 @@ impl Slot {
             .map_or(0, |pending| size_of::<Pending>() + pending.set.memory_bytes());
         let unsaved = self.unsaved.as_ref().map_or(0, |u| size_of::<Unsaved>() + u.memory_bytes());
         // One byte is the hash table's own mark of the slot.
-        size_of::<Slot>() + 1 + self.aor.len() + committed + pending + unsaved
+        let aor = if self.aor.spilled() { self.aor.len() } else { 0 };
+        size_of::<Slot>() + 1 + aor + committed + pending + unsaved
     }
 }
 
@@ -234,13 +240,13 @@ impl Shard {
     fn with_slot(&mut self, hash: u64, key: &AorKey, change: impl FnOnce(&mut Slot)) -> Delta {
         let number = self.table_number(&key.table);
         let (hasher, tables) = (&self.hasher, &self.tables);
-        let same = |slot: &Slot| slot.table == number && slot.aor == key.aor;
+        let same = |slot: &Slot| slot.table == number && *slot.aor == *key.aor;
         let entry = self.slots.entry(hash, same, |slot| {
             let table = tables.get(usize::from(slot.table)).map_or("", |table| table);
             hash_of(hasher, table, &slot.aor)
         });
         let existed = matches!(entry, Entry::Occupied(_));
-        let mut entry = entry.or_insert_with(|| Slot::empty(number, key.aor.clone()));
+        let mut entry = entry.or_insert_with(|| Slot::empty(number, &key.aor));
         let slot = entry.get_mut();
         let (bytes_before, len_before, old_due_s) = match existed {
             true => (slot.memory_bytes(), slot.latest_len(), slot.due_s),
@@ -473,7 +479,10 @@ impl Shard {
             let Some(table) = self.tables.get(usize::from(slot.table)) else { continue };
             let hash = hash_of(&self.hasher, table, &slot.aor);
             if !listed.contains(&hash) {
-                found.push((hash, AorKey { table: Arc::clone(table), aor: slot.aor.clone() }));
+                found.push((
+                    hash,
+                    AorKey { table: Arc::clone(table), aor: slot.aor.as_slice().into() },
+                ));
             }
         }
         found
@@ -537,7 +546,7 @@ impl Shard {
     fn key_of_due(&self, due_s: u32, hash: u64) -> Option<AorKey> {
         let slot = self.slots.find(hash, |slot| slot.due_s == due_s)?;
         let table = Arc::clone(self.tables.get(usize::from(slot.table))?);
-        Some(AorKey { table, aor: slot.aor.clone() })
+        Some(AorKey { table, aor: slot.aor.as_slice().into() })
     }
 
     pub(crate) fn memory_bytes(&self) -> usize {
@@ -555,7 +564,7 @@ impl Shard {
                 continue;
             }
             if let Some(set) = &slot.committed {
-                let key = AorKey { table: Arc::clone(name), aor: slot.aor.clone() };
+                let key = AorKey { table: Arc::clone(name), aor: slot.aor.as_slice().into() };
                 all.push((key, Arc::clone(set)));
             }
         }

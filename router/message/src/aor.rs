@@ -34,6 +34,9 @@ pub fn write_aor(uri: &Uri<'_>, fold_user: bool, out: &mut Vec<u8>) {
 
 /// Appends the user part of a canonical AoR, see [`write_aor`].
 pub fn write_user(user: &[u8], fold: bool, out: &mut Vec<u8>) {
+    if !fold && user.iter().all(is_kept) {
+        return out.extend_from_slice(user); // as nearly all are
+    }
     decode(user, |byte| write_user_byte(byte, fold, out));
 }
 
@@ -42,10 +45,15 @@ pub fn write_plain_user(name: &[u8], fold: bool, out: &mut Vec<u8>) {
     name.iter().for_each(|byte| write_user_byte(*byte, fold, out));
 }
 
+/// May the byte stand in an AoR as it is?
+fn is_kept(byte: &u8) -> bool {
+    byte.is_ascii_graphic() && !matches!(byte, b'@' | b'%')
+}
+
 fn write_user_byte(byte: u8, fold: bool, out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
-    if byte.is_ascii_graphic() && byte != b'@' && byte != b'%' {
+    if is_kept(&byte) {
         out.push(if fold { byte.to_ascii_lowercase() } else { byte });
     } else {
         out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);

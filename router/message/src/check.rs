@@ -3,7 +3,7 @@
 //! Unknown headers, and known ones we do not use, are not looked at.
 
 use crate::header::{Contacts, Value};
-use crate::{Essentials, Fault, HeaderName, Host, Message, Method, NameAddr, Start, Via};
+use crate::{ContactPlace, Essentials, Fault, HeaderName, Message, Method, NameAddr, Start, Via};
 
 /// Headers that may be there once. The same value again is harmless; two values are two messages.
 const SINGLE: [HeaderName; 9] = [
@@ -43,7 +43,7 @@ pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
     routes(message, HeaderName::RecordRoute)?;
     if message.method() == Method::Register {
         routes(message, HeaderName::Path)?;
-        read.contact_host = contacts(message)?;
+        contacts(message, &mut read)?;
     }
     Ok(read)
 }
@@ -113,19 +113,21 @@ fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
     })
 }
 
-/// Contact values; gives the host of the first.
-fn contacts(message: Message<'_>) -> Result<Option<Host<'_>>, Fault> {
-    let mut first = None;
+/// Contact values; what is read of the first is kept.
+fn contacts<'a>(message: Message<'a>, read: &mut Essentials<'a>) -> Result<(), Fault> {
     if let Contacts::Star = message.contacts() {
-        return Ok(first);
+        return Ok(());
     }
+    let mut seen = 0u32;
     each(message, HeaderName::Contact, |value| {
-        let contact = NameAddr::parse(value.bytes).and_then(NameAddr::parse_uri);
-        let uri = contact.map_err(|_| Fault::Header(HeaderName::Contact))?;
-        first = first.or(Some(uri.host));
+        let fault = |_| Fault::Header(HeaderName::Contact);
+        let contact = NameAddr::parse(value.bytes).map_err(fault)?;
+        let uri = contact.parse_uri().map_err(fault)?;
+        read.contact_host = read.contact_host.or(Some(uri.host));
+        seen = seen.saturating_add(1);
+        read.contact = (seen == 1).then(|| ContactPlace::locate(message.bytes(), &contact));
         Ok(())
-    })?;
-    Ok(first)
+    })
 }
 
 /// Checks each value of a header whose grammar wants at least one on every line.

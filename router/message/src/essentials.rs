@@ -1,6 +1,6 @@
 //! The fields every request is handled by, parsed once.
 
-use crate::{CSeq, Fault, HeaderName, Host, Message, NameAddr, Uri, Via};
+use crate::{CSeq, ContactPlace, Fault, HeaderName, Host, Message, NameAddr, Uri, Via};
 
 /// What a proxy reads of every request (RFC 3261 16.3 to 16.6, 17.2.3). Parsing is a good part of
 /// what a message costs, so [`crate::check::request`] hands on what it has parsed.
@@ -32,6 +32,8 @@ pub struct Essentials<'a> {
     pub max_forwards: Option<u8>,
     /// Host of the first Contact, where [`crate::check::request`] has read it: in REGISTER.
     pub contact_host: Option<Host<'a>>,
+    /// The Contact, where it has been read and is the only one.
+    pub contact: Option<ContactPlace>,
 }
 
 impl<'a> Essentials<'a> {
@@ -65,6 +67,7 @@ impl<'a> Essentials<'a> {
             cseq: message.cseq()?,
             max_forwards: message.max_forwards()?,
             contact_host: None,
+            contact: None,
         })
     }
 }

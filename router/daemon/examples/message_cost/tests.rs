@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use viaduct_engine::auth::credentials::{Account, Credentials, Known};
 use viaduct_engine::auth::{Algorithm, Replay};
-use viaduct_engine::{Auth, Network, Settings};
+use viaduct_engine::{
+    Auth, ConnId, Flow, Location, Network, Now, Phase, Policy, Run, Settings, Verdict,
+};
+use viaduct_location::{Config, LocationService};
 
 use super::messages::{AORS, in_dialog, invite, response};
 use super::*;
@@ -100,6 +103,37 @@ impl Pair {
 }
 
 /// The same decisions on the works, message by message.
+/// A run's verdict is freed when the next begins, and nothing it says stays behind: memory that grows
+/// would end the instance.
+#[test]
+fn a_policy_that_answers_with_a_text_keeps_its_instance() {
+    const RUNS: u32 = 60_000;
+    let file = format!("{}/../../policies/registrar/registrar.wasm", env!("CARGO_MANIFEST_DIR"));
+    let component = match std::fs::read(&file) {
+        Ok(component) => component,
+        Err(error) => return println!("skipped: {file}: {error}"),
+    };
+    let mut host = host(&component, u32::MAX);
+    let (settings, location) = (Arc::new(settings()), LocationService::open(&Config::default(), 0));
+    let location: Arc<dyn Location> = Arc::new(location.unwrap());
+    let local = ([192, 0, 2, 1], 5060).into();
+    let remote = (PHONE, 5062).into();
+    let flow = Flow { transport: Transport::Udp, local, remote, conn: ConnId::NONE };
+    let foreign =
+        messages::register(1).replace("REGISTER sip:example.com", "REGISTER sip:elsewhere.net");
+    let (bytes, now) = (foreign.as_bytes(), Now::default());
+    let mut run = Run::for_tests(settings, location, flow, now, bytes).unwrap();
+    for _ in 0..RUNS {
+        let version = host.choose(&run);
+        let (back, verdict) = host.decide(&version, Phase::Request, run);
+        let refused = Verdict::Reply { status: 403, reason: "Not Our Domain".into() };
+        assert_eq!(verdict, Ok(refused));
+        run = back;
+    }
+    let counts = host.current().counts();
+    assert_eq!((counts.runs, counts.instances), (u64::from(RUNS), 1));
+}
+
 #[test]
 fn every_work_is_decided_alike() {
     for name in POLICIES {

@@ -1,6 +1,6 @@
 //! A message comes in: reading, matching (RFC 3261 17.2.3), validation, route preprocessing.
 
-use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, Method, Uri, check};
+use viaduct_message::{Essentials, Fault, HeaderName, Host, Message, Method, Uri, UriPlace, check};
 
 use super::Engine;
 use super::admission::Admitted;
@@ -13,7 +13,7 @@ use crate::io::Event;
 use crate::proxy::route::{Routing, preprocess};
 use crate::proxy::validate::{require, validate};
 use crate::reject::Reject;
-use crate::run::{Run, Traits};
+use crate::run::{Reading, Run, Traits};
 use crate::settings::Settings;
 use crate::transaction::ServerKey;
 
@@ -26,7 +26,13 @@ enum Examined {
     /// A CANCEL of a request we have.
     Cancel(Box<Incoming>),
     /// It begins a transaction: refused by the rules, or to be decided by the policy.
-    New(Box<Incoming>, Result<Traits, Reject>),
+    New(Box<Incoming>, Result<Found, Reject>),
+}
+
+/// What was found out about a request that the policy is to decide.
+struct Found {
+    traits: Traits,
+    reading: Option<Reading>,
 }
 
 impl<P: Policy> Engine<P> {
@@ -60,13 +66,13 @@ impl<P: Policy> Engine<P> {
                 run.bytes.extend_from_slice(bytes);
                 self.on_cancel(incoming, run);
             }
-            Examined::New(incoming, traits) => {
+            Examined::New(incoming, found) => {
                 run.bytes.clear();
                 run.bytes.extend_from_slice(bytes);
                 run.flow = flow;
                 run.now = self.now;
                 run.seed = self.next_random();
-                self.begin(incoming, traits, run);
+                self.begin(incoming, found, run);
             }
         }
     }
@@ -160,24 +166,21 @@ impl<P: Policy> Engine<P> {
                 let facts = traits(message, read, settings, &routing, trusted);
                 let for_us = facts.uri_is_router && !facts.preloaded_route && !facts.in_dialog;
                 let allowed = if for_us { require(message, settings) } else { Ok(()) };
-                let traits = allowed.map(|()| Traits { behind_nat, ..facts });
-                Examined::New(incoming(routing), traits)
+                let traits = Traits { behind_nat, ..facts };
+                let reading = reading(message, read);
+                Examined::New(incoming(routing), allowed.map(|()| Found { traits, reading }))
             }
             Err(reject) => Examined::New(incoming(Routing::default()), Err(reject)),
         }
     }
 
     /// Asks the policy, or refuses by the rules before any policy is asked.
-    fn begin(
-        &mut self,
-        incoming: Box<Incoming>,
-        traits: Result<Traits, Reject>,
-        mut run: Box<Run>,
-    ) {
+    fn begin(&mut self, incoming: Box<Incoming>, found: Result<Found, Reject>, mut run: Box<Run>) {
         let version = self.policy.choose(&run);
-        match traits {
-            Ok(traits) => {
+        match found {
+            Ok(Found { traits, reading }) => {
                 run.traits = traits;
+                run.reading = reading;
                 let (run, verdict) = self.run_policy(&version, Phase::Request, run);
                 self.on_verdict(incoming, version, None, run, verdict);
             }
@@ -196,6 +199,14 @@ impl<P: Policy> Engine<P> {
         let answer = Answer { status: 503, reason: "", headers: headers.as_bytes() };
         self.respond_rough(message, flow, &answer);
     }
+}
+
+/// What `save` would read again.
+fn reading(message: Message<'_>, read: &Essentials<'_>) -> Option<Reading> {
+    (message.method() == Method::Register).then(|| Reading {
+        to: UriPlace::locate(message.bytes(), &read.to_uri),
+        contact: read.contact,
+    })
 }
 
 /// Does the topmost Via, or the first Contact, name another host than the one the request came

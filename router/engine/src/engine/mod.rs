@@ -251,6 +251,7 @@ impl<P: Policy> Engine<P> {
             run.fix_nat = false;
             run.attributes.clear();
             run.original = None;
+            run.reading = None;
             run.status = 0;
             self.runs.push(run);
         }

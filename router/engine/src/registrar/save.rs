@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use viaduct_message::Message;
+use viaduct_message::{ContactPlace, Message};
 
 use super::{BindingSet, PathMode, SaveFlags};
 use crate::flow::Flow;
@@ -141,6 +141,8 @@ impl Default for Registrar {
 pub struct SaveInput<'a> {
     /// The REGISTER.
     pub message: Message<'a>,
+    /// Its Contact, where it has been read before and is the only one.
+    pub contact: Option<ContactPlace>,
     /// How it came.
     pub flow: Flow,
     /// From a configured trusted peer: `path-received` and `socket-header` are honoured (R-P17,

@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smallvec::SmallVec;
-use viaduct_message::{Head, Message, Method};
+use viaduct_message::{ContactPlace, Head, Message, Method, UriPlace};
 
 use crate::flow::{Flow, Transport};
 use crate::hook::Phase;
@@ -71,6 +71,15 @@ pub struct Traits {
     pub behind_nat: Option<bool>,
 }
 
+/// What reading a REGISTER has found and `save` needs, as places in the run's message.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reading {
+    /// The URI in To.
+    pub(crate) to: UriPlace,
+    /// The Contact, where there is one alone.
+    pub(crate) contact: Option<ContactPlace>,
+}
+
 /// The request a response in phase reply belongs to.
 pub(crate) struct Original {
     pub(crate) bytes: Box<[u8]>,
@@ -95,6 +104,8 @@ pub struct Run {
     pub(crate) now: Now,
     pub(crate) seed: u64,
     pub(crate) traits: Traits,
+    /// In phase request of a REGISTER that has just come in; else it is read anew.
+    pub(crate) reading: Option<Reading>,
     pub(crate) phase: Phase,
     /// In phase reply: the REGISTER, for `save`.
     pub(crate) original: Option<Box<Original>>,
@@ -285,6 +296,7 @@ impl Run {
             now: Now::default(),
             seed: 0,
             traits: Traits::default(),
+            reading: None,
             phase: Phase::Request,
             original: None,
             fix_nat: false,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use viaduct_message::{Host, Message, Method, Uri};
+use viaduct_message::{Host, Message, Method, NameAddr, Uri};
 
-use super::{EditFault, Run};
+use super::{EditFault, Reading, Run};
 use crate::flow::Flow;
 use crate::hook::Phase;
 use crate::io::Event;
@@ -89,11 +89,13 @@ impl Run {
         let trusted = self.traits.trusted;
         match (self.phase, &self.original) {
             (Phase::Request, _) => {
-                Ok(Register { message, flow: self.flow, trusted, granted: None })
+                let reading = self.reading;
+                Ok(Register { message, reading, flow: self.flow, trusted, granted: None })
             }
             (Phase::Reply, Some(original)) if (200..300).contains(&message.status()) => {
                 Ok(Register {
                     message: original.message(),
+                    reading: None,
                     flow: original.flow,
                     trusted: original.trusted,
                     granted: Some(message),
@@ -137,10 +139,11 @@ impl Run {
             return Err(refuse(500, "No REGISTER To Save"));
         }
         self.refuse_unknown_options(register.message)?;
-        let aor = self.register_aor(register.message, aor)?;
+        let aor = self.register_aor(&register, aor)?;
         let snapshot = self.location.latest(table, &aor);
         let answer = registrar::save(&SaveInput {
             message: register.message,
+            contact: register.reading.and_then(|reading| reading.contact),
             flow: register.flow,
             trusted: register.trusted,
             fix_nat: self.fix_nat,
@@ -185,17 +188,23 @@ impl Run {
     /// The AoR a REGISTER is about (RFC 3261 10.3 step 5): To, which must be in one of our domains.
     fn register_aor(
         &self,
-        message: Message<'_>,
+        register: &Register<'_>,
         aor: Option<&str>,
     ) -> Result<Vec<u8>, SaveRefusal> {
+        let message = register.message;
         let registrar = &self.settings.registrar;
         if let Some(text) = aor {
             let aor = aor_of_text(text, registrar).ok_or(refuse(400, "Bad AoR"))?;
             registrar::check_aor(&aor, registrar)?;
             return Ok(aor);
         }
-        let to = message.to().map_err(|_| refuse(400, "Bad To"))?;
-        let to = to.parse_uri().map_err(|_| refuse(400, "Bad To"))?;
+        let to = match register.reading {
+            Some(reading) => reading.to.of(message.bytes()),
+            None => {
+                let to = message.to().and_then(NameAddr::parse_uri);
+                to.map_err(|_| refuse(400, "Bad To"))?
+            }
+        };
         if !to.is_sip() {
             return Err(refuse(400, "To Is No SIP URI")); // RFC 3261 10.2, RFC 4475 3.3.4
         }
@@ -345,6 +354,8 @@ impl Run {
 /// What `save` works on.
 struct Register<'a> {
     message: Message<'a>,
+    /// Where the message was read before.
+    reading: Option<Reading>,
     flow: Flow,
     trusted: bool,
     granted: Option<Message<'a>>,

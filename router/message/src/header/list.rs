@@ -66,6 +66,8 @@ impl<'a> Iterator for Values<'a> {
 /// Offset of the first comma that separates. What is opened and not closed runs to the end.
 #[inline]
 fn comma(text: &[u8]) -> Option<usize> {
+    // Most lines have one value, and then quotes and brackets need no looking for.
+    memchr::memchr(b',', text)?;
     let mut at = 0;
     loop {
         let rest = text.get(at..)?;

@@ -1,7 +1,7 @@
 //! RFC 3261 10.3 steps 6 and 7 on a copy of the bindings.
 
 use smallvec::SmallVec;
-use viaduct_message::{Contacts, Method, NameAddr, Uri, uri};
+use viaduct_message::{Contacts, Fault, Method, NameAddr, Params, Uri, uri};
 
 use super::expiry::{self, bounded_expires_s};
 use super::outbound::{Outbound, reg_id};
@@ -66,20 +66,26 @@ pub(super) fn apply(
         Contacts::List(values) => {
             let outbound = Outbound::default();
             let mut sheet = Sheet { input, request, bindings, counts: Counts::default(), outbound };
+            if let Some(place) = input.contact {
+                let bytes = input.message.bytes();
+                sheet.take(place.uri(bytes), place.params(bytes))?;
+                return sheet.finish();
+            }
             let most = if input.granted.is_some() { 1 } else { usize::MAX };
             for (index, value) in values.clone().take(most).enumerate() {
                 if index >= MAX_CONTACT_VALUES {
                     return Err(SaveRefusal::new(400, "Too Many Contact Values"));
                 }
-                let mut contact = Contact::read(value.bytes, input, request)?;
-                let wanted = if contact.instance.is_empty() { 0 } else { contact.reg_id };
-                let bound = contact.expires_s > 0;
-                contact.reg_id = sheet.outbound.key(wanted, bound, input, &request.path)?;
-                sheet.apply(&contact)?;
+                let address = NameAddr::parse(value.bytes).map_err(bad_contact)?;
+                sheet.take(address.uri, address.params)?;
             }
             sheet.finish()
         }
     }
+}
+
+fn bad_contact(_: Fault) -> SaveRefusal {
+    SaveRefusal::new(400, "Bad Contact")
 }
 
 /// Step 6: `*` removes everything, if Expires is 0 and no binding of the same Call-ID has this CSeq
@@ -106,24 +112,23 @@ fn out_of_order() -> SaveRefusal {
 
 impl<'a> Contact<'a> {
     fn read(
-        value: &'a [u8],
+        uri: &'a [u8],
+        params: Params<'a>,
         input: &SaveInput<'_>,
         request: &Request<'_>,
     ) -> Result<Contact<'a>, SaveRefusal> {
-        let bad = |_| SaveRefusal::new(400, "Bad Contact");
-        let address = NameAddr::parse(value).map_err(bad)?;
         // Reading a URI is a good part of what a refresh costs, and this one was read when it was
         // bound first.
         let mut known = input.current.into_iter().flat_map(|set| &*set.bindings);
-        if !known.any(|binding| binding.contact() == address.uri) {
-            acceptable(&address.parse_uri().map_err(bad)?, input)?;
+        if !known.any(|binding| binding.contact() == uri) {
+            acceptable(&Uri::parse(uri).map_err(bad_contact)?, input)?;
         }
         let limit = usize::from(input.registrar.max_contact_bytes);
-        if address.uri.len() > limit {
+        if uri.len() > limit {
             return Err(SaveRefusal::new(400, "Contact Too Long"));
         }
         let mut contact = Contact {
-            uri: address.uri,
+            uri,
             params: SmallVec::new(),
             instance: b"",
             reg_id: 0,
@@ -135,7 +140,7 @@ impl<'a> Contact<'a> {
                 Expires::Seconds(seconds) => seconds,
             },
         };
-        for param in address.params.all() {
+        for param in params.all() {
             contact.take_param(param.name, param.value, param.text)?;
         }
         // What is given back is bounded like the URI itself; a usual set is under 300 bytes.
@@ -241,7 +246,16 @@ struct Sheet<'a> {
     outbound: Outbound,
 }
 
-impl Sheet<'_> {
+impl<'a> Sheet<'a> {
+    /// Reads one Contact value and applies it.
+    fn take(&mut self, uri: &'a [u8], params: Params<'a>) -> Result<(), SaveRefusal> {
+        let mut contact = Contact::read(uri, params, self.input, self.request)?;
+        let wanted = if contact.instance.is_empty() { 0 } else { contact.reg_id };
+        let bound = contact.expires_s > 0;
+        contact.reg_id = self.outbound.key(wanted, bound, self.input, &self.request.path)?;
+        self.apply(&contact)
+    }
+
     fn apply(&mut self, contact: &Contact<'_>) -> Result<(), SaveRefusal> {
         let found = self.bindings.iter().position(|entry| self.matches(entry, contact));
         let Some(index) = found else {

@@ -8,7 +8,7 @@ mod rules;
 
 use std::sync::Arc;
 
-use viaduct_message::{Head, Limits, Message};
+use viaduct_message::{Head, Limits, Message, check};
 
 use super::{Registrar, SaveAnswer, SaveInput, SaveRefusal, save};
 use crate::flow::{ConnId, Flow, Transport};
@@ -109,8 +109,10 @@ impl Desk {
             host: "192.0.2.9".into(),
             port: 5070,
         }];
-        let answer = save(&SaveInput {
-            message: Message::new(text.as_bytes(), &head),
+        let message = Message::new(text.as_bytes(), &head);
+        let input = SaveInput {
+            message,
+            contact: None,
             flow: self.flow,
             trusted: self.trusted,
             fix_nat: self.fix_nat,
@@ -124,7 +126,13 @@ impl Desk {
             seed: self.seed,
             current: self.set.as_ref(),
             now: Now { mono_us: 0, unix_ms: self.now_ms },
-        })?;
+        };
+        // What was read on the way says the same as reading it again.
+        let contact = check::request(message).ok().and_then(|read| read.contact);
+        let again = save(&SaveInput { contact, ..input });
+        let answer = save(&input);
+        assert_eq!(format!("{again:?}"), format!("{answer:?}"), "{text}");
+        let answer = answer?;
         if let Some(set) = &answer.set {
             self.set = Some(Arc::clone(set));
         }
