@@ -9,7 +9,7 @@ use crate::cpu;
 use crate::single::Single;
 use crate::subject::Subject;
 use crate::veth::Place;
-use crate::wire::{Side, Wire};
+use crate::wire::{Inbox, Side, Wire};
 use crate::work::{AORS, OUTSTANDING, Work};
 
 /// How often all sockets are found empty before the generator looks for late answers.
@@ -159,10 +159,10 @@ impl<'a> Driver<'a> {
         let used = || all().into_iter().map(cpu::used).sum::<Result<Duration>>();
         (self.retransmitted, self.lost) = (0, 0);
         let (cpu_before, core_before, began) = (used()?, cpu::core_busy()?, Instant::now());
-        self.answer(count)?;
+        let answers = self.answer(count)?;
         let (wall, cpu_after, core_after) = (began.elapsed(), used()?, cpu::core_busy()?);
         Ok(Run {
-            answers: count,
+            answers,
             cpu: cpu_after.saturating_sub(cpu_before),
             core: core_after.saturating_sub(core_before),
             wall,
@@ -176,8 +176,9 @@ impl<'a> Driver<'a> {
         self.retransmitted + self.lost
     }
 
-    /// Runs until `count` more requests are answered; others stay outstanding.
-    pub(crate) fn answer(&mut self, count: usize) -> Result<()> {
+    /// Runs until `count` more requests are answered, or a few more, and says how many; others stay
+    /// outstanding.
+    pub(crate) fn answer(&mut self, count: usize) -> Result<usize> {
         for slot in 0..self.slots.len() {
             if !self.slots.get(slot).is_some_and(|one| one.busy) {
                 self.begin(slot)?;
@@ -189,17 +190,18 @@ impl<'a> Driver<'a> {
     /// Runs until nothing is outstanding.
     pub(crate) fn drain(&mut self) -> Result<()> {
         let busy = self.slots.iter().filter(|slot| slot.busy).count();
-        self.until(busy, false)
+        self.until(busy, false).map(drop)
     }
 
-    fn until(&mut self, count: usize, begin_more: bool) -> Result<()> {
+    fn until(&mut self, count: usize, begin_more: bool) -> Result<usize> {
         let (mut answered, mut idle_rounds) = (0, 0_u32);
-        let mut buffer = [0; 4_096];
+        let mut inbox = Inbox::new();
         while answered < count {
             self.wire.flush()?;
             let mut idle = true;
             for side in [Side::Caller, Side::Callee] {
-                while let Some(datagram) = self.wire.receive(side, &mut buffer)? {
+                self.wire.receive(side, &mut inbox)?;
+                for datagram in inbox.datagrams() {
                     idle = false;
                     let Some(slot) = self.load.receive(side, datagram, self.wire)? else {
                         continue;
@@ -208,9 +210,6 @@ impl<'a> Driver<'a> {
                     self.slots.get_mut(slot).context("no such slot")?.busy = false;
                     if begin_more {
                         self.begin(slot)?;
-                    }
-                    if answered == count {
-                        return Ok(());
                     }
                 }
             }
@@ -221,7 +220,7 @@ impl<'a> Driver<'a> {
                 answered += self.resend_late(begin_more)?;
             }
         }
-        Ok(())
+        Ok(answered)
     }
 
     fn begin(&mut self, slot: usize) -> Result<()> {

@@ -2,14 +2,14 @@
 //! is the right one.
 
 use std::cell::RefCell;
-use std::io::{ErrorKind, IoSlice};
+use std::io::{IoSlice, IoSliceMut};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::{Context, Result};
-use memchr::memmem;
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, sendmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 use socket2::{Domain, Socket, Type};
 
 /// Which of the generator's two sockets.
@@ -33,6 +33,27 @@ pub(crate) struct Wire {
     waiting: [RefCell<Waiting>; 2],
 }
 
+/// Datagrams that have arrived, taken with one system call: a generator that is slower than the server
+/// hands it few at a time, and what is measured then is the generator.
+pub(crate) struct Inbox {
+    buffers: Vec<[u8; 4_096]>,
+    lengths: Vec<usize>,
+    headers: MultiHeaders<SockaddrStorage>,
+}
+
+impl Inbox {
+    pub(crate) fn new() -> Self {
+        let headers = MultiHeaders::preallocate(INBOX, None);
+        Self { buffers: vec![[0; 4_096]; INBOX], lengths: Vec::with_capacity(INBOX), headers }
+    }
+
+    /// What [`Wire::receive`] has put in, oldest first.
+    pub(crate) fn datagrams(&self) -> impl Iterator<Item = &[u8]> {
+        let both = self.buffers.iter().zip(&self.lengths);
+        both.filter_map(|(buffer, length)| buffer.get(..*length))
+    }
+}
+
 /// Datagrams one behind the other.
 struct Waiting {
     octets: Vec<u8>,
@@ -45,6 +66,8 @@ struct Waiting {
 const BUFFER: usize = 1 << 20;
 /// Datagrams of one side that leave together at most.
 const BATCH: usize = 16;
+/// Datagrams taken together at most.
+const INBOX: usize = 32;
 /// Longest wait for a datagram before late answers are looked for, milliseconds.
 const LOOK_MS: u16 = 20;
 
@@ -81,13 +104,18 @@ impl Wire {
         Ok(())
     }
 
-    /// The next datagram that is there already.
-    pub(crate) fn receive<'a>(&self, side: Side, buffer: &'a mut [u8]) -> Result<Option<&'a [u8]>> {
-        match self.socket(side).recv(buffer) {
-            Ok(length) => Ok(buffer.get(..length)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error).context("receiving from the server"),
+    /// Takes the datagrams that are there already, as many as the inbox has room for.
+    pub(crate) fn receive(&self, side: Side, inbox: &mut Inbox) -> Result<()> {
+        let Inbox { buffers, lengths, headers } = inbox;
+        lengths.clear();
+        let mut slices: Vec<_> = buffers.iter_mut().map(|one| [IoSliceMut::new(one)]).collect();
+        let fd = self.socket(side).as_raw_fd();
+        match recvmmsg(fd, headers, slices.iter_mut(), MsgFlags::MSG_DONTWAIT, None) {
+            Ok(arrived) => lengths.extend(arrived.map(|one| one.bytes)),
+            Err(Errno::EAGAIN) => {}
+            Err(error) => return Err(error).context("receiving from the server"),
         }
+        Ok(())
     }
 
     /// Sleeps until there is something to receive; `false` where nothing came for a while.
@@ -160,20 +188,21 @@ pub(crate) fn headers<'a>(message: &'a [u8], name: &str) -> impl Iterator<Item =
 
 /// The lines of the header section after the start line.
 pub(crate) fn lines(message: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = memmem::find(message, b"\r\n").and_then(|end| message.get(end + 2..));
+    let mut rest = memchr::memchr(b'\n', message).and_then(|end| message.get(end + 1..));
     std::iter::from_fn(move || {
         let text = rest?;
-        let end = memmem::find(text, b"\r\n")?;
-        let line = text.get(..end)?;
-        rest = text.get(end + 2..);
+        let end = memchr::memchr(b'\n', text)?;
+        let line = text.get(..end)?.strip_suffix(b"\r")?;
+        rest = text.get(end + 1..);
         (!line.is_empty()).then_some(line)
     })
 }
 
 /// What we wrote behind `marker`: slot and sequence number, as in `marker12-345`.
 pub(crate) fn slot_and_sequence(message: &[u8], marker: &[u8]) -> Option<(usize, u32)> {
-    let at = memmem::find(message, marker)? + marker.len();
-    let (slot, rest) = number(message.get(at..)?)?;
+    let mut found = memchr::memchr_iter(*marker.first()?, message);
+    let behind = found.find_map(|at| message.get(at..)?.strip_prefix(marker))?;
+    let (slot, rest) = number(behind)?;
     let (sequence, _) = number(rest.strip_prefix(b"-")?)?;
     Some((slot as usize, sequence))
 }

@@ -75,8 +75,7 @@ fn one(stand: &Stand<'_>, keeper: Keeper, subject: &Subject, outstanding: usize)
     let (server_before, database_before) = (cpu::used(subject.pid())?, database()?);
     let (began, mut answers) = (Instant::now(), 0);
     while began.elapsed() < MEASURED {
-        driver.answer(outstanding)?;
-        answers += outstanding;
+        answers += driver.answer(outstanding)?;
     }
     let wall = began.elapsed();
     let each_us = |used: Duration| used.as_secs_f64() * 1e6 / answers as f64;
