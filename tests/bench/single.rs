@@ -11,6 +11,8 @@ use crate::drive::Load;
 use crate::wire::{Side, Wire, header, number, slot_and_sequence, status};
 use crate::work::{AORS, OUTSTANDING, Work};
 
+/// Length of each request, octets, without the line ends it ends with.
+const LENGTH: usize = 440;
 /// Stands before slot and sequence number in our branches.
 const MARKER: &[u8] = b"z9hG4bKb";
 
@@ -97,8 +99,7 @@ impl Single {
                  CSeq: {n} OPTIONS\r\n\
                  Contact: <sip:load{slot}@{local}>\r\n\
                  Accept: application/sdp\r\n\
-                 User-Agent: load generator\r\n\
-                 Content-Length: 0\r\n\r\n"
+                 Content-Length: 0\r\n"
             )?,
             Kind::Register { letter, at, .. } => {
                 // The AoRs go round, so those outstanding are never the same one twice.
@@ -115,11 +116,14 @@ impl Single {
                      CSeq: {n} REGISTER\r\n\
                      Contact: <sip:{letter}{aor}@{at}>\r\n\
                      Expires: 3600\r\n\
-                     User-Agent: load generator\r\n\
-                     Content-Length: 0\r\n\r\n"
+                     Content-Length: 0\r\n"
                 )?;
             }
         }
+        // Messages of one length leave together, whatever numbers are in them.
+        text.extend_from_slice(b"User-Agent: load generator ");
+        text.resize(text.len().max(LENGTH), b'.');
+        text.extend_from_slice(b"\r\n\r\n");
         Ok(())
     }
 

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
+use nix::sys::socket::{
+    ControlMessage, MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg, sendmsg,
+};
 use socket2::{Domain, Socket, Type};
 
 /// Which of the generator's two sockets.
@@ -23,9 +25,9 @@ pub(crate) enum Side {
 
 /// Two UDP sockets connected to the server.
 ///
-/// What is sent waits for [`Wire::flush`] and leaves with one system call, so that servers wait
-/// less for the generator. One that waits pays for being woken, and what is measured then is the
-/// scheduler.
+/// What is sent waits for [`Wire::flush`] and leaves with one system call, as one datagram to be cut up
+/// where all are of one length, so that servers wait less for the generator. One that waits pays for
+/// being woken, and what is measured then is the scheduler.
 pub(crate) struct Wire {
     caller: UdpSocket,
     callee: UdpSocket,
@@ -137,6 +139,31 @@ impl Waiting {
     }
 
     fn flush(&mut self, socket: &UdpSocket) -> Result<()> {
+        match self.segment() {
+            Some(segment) => self.send_run(socket, segment)?,
+            None => self.send_each(socket)?,
+        }
+        self.octets.clear();
+        self.ends.clear();
+        Ok(())
+    }
+
+    /// The length of all, where they are several and alike.
+    fn segment(&self) -> Option<u16> {
+        let first = *self.ends.first()?;
+        let alike = self.ends.iter().zip(1..).all(|(end, nth)| *end == first * nth);
+        (self.ends.len() > 1 && alike).then(|| u16::try_from(first).ok())?
+    }
+
+    /// As one that the kernel cuts up (UDP_SEGMENT) before the server's socket gets it.
+    fn send_run(&self, socket: &UdpSocket, segment: u16) -> Result<()> {
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let control = [ControlMessage::UdpGsoSegments(&segment)];
+        let sent = sendmsg::<()>(fd, &[IoSlice::new(&self.octets)], &control, flags, None);
+        sent.map(drop).context("sending to the server")
+    }
+
+    fn send_each(&mut self, socket: &UdpSocket) -> Result<()> {
         let Self { octets, ends, headers } = self;
         let starts = std::iter::once(&0).chain(ends.iter());
         let datagrams: Vec<[IoSlice<'_>; 1]> = starts
@@ -150,8 +177,6 @@ impl Waiting {
             let took = sendmmsg(fd, headers, rest, nowhere, [], flags);
             sent += took.context("sending to the server")?.count();
         }
-        octets.clear();
-        ends.clear();
         Ok(())
     }
 }
