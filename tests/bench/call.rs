@@ -9,7 +9,7 @@ use viaduct_tests::support::kamailio::DOMAIN;
 
 use crate::drive::Load;
 use crate::single::next_sequence;
-use crate::wire::{Side, Wire, header, headers, slot_and_sequence, status};
+use crate::wire::{Side, Wire, fill, header, headers, slot_and_sequence, status};
 use crate::work::{AORS, OUTSTANDING};
 
 /// Stands before slot and sequence number in our Call-IDs.
@@ -84,14 +84,10 @@ impl Calls {
              To: {to}\r\n\
              Call-ID: bench{slot}-{n}@generator.{DOMAIN}\r\n\
              CSeq: {cseq} {method}\r\n\
-             Contact: <sip:load{slot}@{caller}>\r\n\
-             User-Agent: load generator\r\n",
+             Contact: <sip:load{slot}@{caller}>\r\n",
             routes = call.dialog.routes
         )?;
-        if !body.is_empty() {
-            text.push_str("Content-Type: application/sdp\r\n");
-        }
-        write!(text, "Content-Length: {}\r\n\r\n{body}", body.len())?;
+        finish(&mut text, body);
         Ok(text)
     }
 
@@ -183,11 +179,16 @@ pub(crate) fn response(request: &[u8], status: &str, tag: u32, contact: &str) ->
     }
     let body = if status == "200 OK" && request.starts_with(b"INVITE ") { SDP } else { "" };
     write!(text, "Contact: <{contact}>\r\n")?;
-    if !body.is_empty() {
-        text.push_str("Content-Type: application/sdp\r\n");
-    }
-    write!(text, "Content-Length: {}\r\n\r\n{body}", body.len())?;
+    finish(&mut text, body);
     Ok(text)
+}
+
+/// Appends what speaks of the body, and the body.
+fn finish(text: &mut String, body: &str) {
+    let kind = if body.is_empty() { "" } else { "Content-Type: application/sdp\r\n" };
+    let rest = format!("{kind}Content-Length: {}\r\n\r\n{body}", body.len());
+    fill(text, rest.len());
+    text.push_str(&rest);
 }
 
 impl Dialog {

@@ -25,8 +25,8 @@ pub(crate) enum Side {
 
 /// Two UDP sockets connected to the server.
 ///
-/// What is sent waits for [`Wire::flush`] and leaves with one system call, as one datagram to be cut up
-/// where all are of one length, so that servers wait less for the generator. One that waits pays for
+/// What is sent waits for [`Wire::flush`] and leaves with few system calls, as one datagram to be cut up
+/// where several are of one length, so that servers wait less for the generator. One that waits pays for
 /// being woken, and what is measured then is the scheduler.
 pub(crate) struct Wire {
     caller: UdpSocket,
@@ -58,6 +58,9 @@ impl Inbox {
 
 /// Datagrams one behind the other.
 struct Waiting {
+    /// May they leave as one? On a cable they would arrive as one, and what it costs to cut them up would
+    /// be the server's.
+    runs: bool,
     octets: Vec<u8>,
     ends: Vec<usize>,
     headers: MultiHeaders<SockaddrStorage>,
@@ -70,13 +73,16 @@ const BUFFER: usize = 1 << 20;
 const BATCH: usize = 16;
 /// Datagrams taken together at most.
 const INBOX: usize = 32;
+/// Runs of one length that leave one by one; what is more mixed leaves with one system call.
+const MOST_RUNS: usize = 4;
 /// Longest wait for a datagram before late answers are looked for, milliseconds.
 const LOOK_MS: u16 = 20;
 
 impl Wire {
     /// Sockets at `caller` and `callee`, talking to `server`.
     pub(crate) fn new(caller: SocketAddr, callee: SocketAddr, server: SocketAddr) -> Result<Self> {
-        let waiting = [Waiting::new(), Waiting::new()].map(RefCell::new);
+        let runs = server.ip().is_loopback();
+        let waiting = [Waiting::new(runs), Waiting::new(runs)].map(RefCell::new);
         Ok(Self { caller: connected(caller, server)?, callee: connected(callee, server)?, waiting })
     }
 
@@ -130,8 +136,9 @@ impl Wire {
 }
 
 impl Waiting {
-    fn new() -> Self {
+    fn new(runs: bool) -> Self {
         Self {
+            runs,
             octets: Vec::new(),
             ends: Vec::new(),
             headers: MultiHeaders::preallocate(BATCH, None),
@@ -139,46 +146,58 @@ impl Waiting {
     }
 
     fn flush(&mut self, socket: &UdpSocket) -> Result<()> {
-        match self.segment() {
-            Some(segment) => self.send_run(socket, segment)?,
-            None => self.send_each(socket)?,
-        }
-        self.octets.clear();
-        self.ends.clear();
-        Ok(())
-    }
-
-    /// The length of all, where they are several and alike.
-    fn segment(&self) -> Option<u16> {
-        let first = *self.ends.first()?;
-        let alike = self.ends.iter().zip(1..).all(|(end, nth)| *end == first * nth);
-        (self.ends.len() > 1 && alike).then(|| u16::try_from(first).ok())?
-    }
-
-    /// As one that the kernel cuts up (UDP_SEGMENT) before the server's socket gets it.
-    fn send_run(&self, socket: &UdpSocket, segment: u16) -> Result<()> {
-        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
-        let control = [ControlMessage::UdpGsoSegments(&segment)];
-        let sent = sendmsg::<()>(fd, &[IoSlice::new(&self.octets)], &control, flags, None);
-        sent.map(drop).context("sending to the server")
-    }
-
-    fn send_each(&mut self, socket: &UdpSocket) -> Result<()> {
-        let Self { octets, ends, headers } = self;
+        let Self { runs, octets, ends, headers } = self;
         let starts = std::iter::once(&0).chain(ends.iter());
-        let datagrams: Vec<[IoSlice<'_>; 1]> = starts
-            .zip(ends.iter())
-            .filter_map(|(start, end)| Some([IoSlice::new(octets.get(*start..*end)?)]))
-            .collect();
-        let mut sent = 0;
-        while let Some(rest) = datagrams.get(sent..).filter(|rest| !rest.is_empty()) {
-            let nowhere = vec![None::<SockaddrStorage>; rest.len()];
-            let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
-            let took = sendmmsg(fd, headers, rest, nowhere, [], flags);
-            sent += took.context("sending to the server")?.count();
+        let all: Vec<&[u8]> =
+            starts.zip(ends.iter()).filter_map(|(start, end)| octets.get(*start..*end)).collect();
+        let length = |one: &&[u8]| if *runs { one.len() } else { 0 };
+        let mut alike = all.chunk_by(|a, b| length(a) == length(b));
+        if alike.clone().count() > MOST_RUNS || !*runs {
+            send_each(socket, headers, &all)?;
+        } else {
+            alike.try_for_each(|run| send_run(socket, run))?;
         }
+        octets.clear();
+        ends.clear();
         Ok(())
     }
+}
+
+/// Datagrams of one length as one that the kernel cuts up (UDP_SEGMENT) before the server's socket gets
+/// it.
+fn send_run(socket: &UdpSocket, run: &[&[u8]]) -> Result<()> {
+    let segment = u16::try_from(run.first().map_or(0, |one| one.len()))?;
+    let slices: Vec<IoSlice<'_>> = run.iter().map(|one| IoSlice::new(one)).collect();
+    let control = [ControlMessage::UdpGsoSegments(&segment)];
+    let control = if run.len() > 1 { &control[..] } else { &[] };
+    let sent = sendmsg::<()>(socket.as_raw_fd(), &slices, control, MsgFlags::empty(), None);
+    sent.map(drop).context("sending to the server")
+}
+
+fn send_each(
+    socket: &UdpSocket,
+    headers: &mut MultiHeaders<SockaddrStorage>,
+    all: &[&[u8]],
+) -> Result<()> {
+    let datagrams: Vec<[IoSlice<'_>; 1]> = all.iter().map(|one| [IoSlice::new(one)]).collect();
+    let mut sent = 0;
+    while let Some(rest) = datagrams.get(sent..).filter(|rest| !rest.is_empty()) {
+        let nowhere = vec![None::<SockaddrStorage>; rest.len()];
+        let (fd, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        let took = sendmmsg(fd, headers, rest, nowhere, [], flags);
+        sent += took.context("sending to the server")?.count();
+    }
+    Ok(())
+}
+
+/// Appends a header that makes the message, of which so many octets are to follow, a multiple of 64 octets
+/// long: messages of one kind are of one length then, whatever numbers are in them, and leave together.
+pub(crate) fn fill(text: &mut String, following: usize) {
+    const STEP: usize = 64;
+    text.push_str("User-Agent: load generator ");
+    let length = text.len() + "\r\n".len() + following;
+    text.extend(std::iter::repeat_n('.', length.next_multiple_of(STEP) - length));
+    text.push_str("\r\n");
 }
 
 /// A socket at `local` that talks to `server` and never blocks.
@@ -245,6 +264,22 @@ mod tests {
 
     const MESSAGE: &[u8] =
         b"SIP/2.0 200 OK\r\nVia: SIP/2.0/UDP h;branch=z9hG4bKb7-42\r\nCSeq: 5 BYE\r\n\r\nCSeq: 6 x\r\n";
+
+    #[test]
+    fn datagrams_arrive_each_by_itself_whatever_leaves_together() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let any = "127.0.0.1:0".parse().unwrap();
+        let wire = Wire::new(any, any, server.local_addr().unwrap()).unwrap();
+        for lengths in [&[100, 100, 100, 7][..], &[1, 2, 3, 4, 5, 6], &[9]] {
+            for length in lengths {
+                wire.send(Side::Caller, &vec![b'x'; *length]).unwrap();
+            }
+            wire.flush().unwrap();
+            let mut buffer = [0; 1_000];
+            let arrived = lengths.iter().map(|_| server.recv(&mut buffer).unwrap());
+            assert_eq!(arrived.collect::<Vec<_>>(), lengths);
+        }
+    }
 
     #[test]
     fn what_identifies_an_answer_is_read() {
