@@ -150,8 +150,7 @@ impl Waiting {
         let starts = std::iter::once(&0).chain(ends.iter());
         let all: Vec<&[u8]> =
             starts.zip(ends.iter()).filter_map(|(start, end)| octets.get(*start..*end)).collect();
-        let length = |one: &&[u8]| if *runs { one.len() } else { 0 };
-        let mut alike = all.chunk_by(|a, b| length(a) == length(b));
+        let mut alike = all.chunk_by(|a, b| a.len() == b.len());
         if alike.clone().count() > MOST_RUNS || !*runs {
             send_each(socket, headers, &all)?;
         } else {
