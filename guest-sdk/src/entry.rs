@@ -91,50 +91,32 @@ pub unsafe fn on_failure<T: Guest>((a, b, c, d, e, f): Passed, status: i32) -> *
 macro_rules! __export_handler {
     ($policy:ident with_types_in $($path:tt)*) => {
         const _: () = {
-            #[unsafe(export_name = "viaduct:policy/handler@1.0.0#on-request")]
-            unsafe extern "C" fn on_request(
-                a: i32,
-                b: i32,
-                c: i32,
-                d: i32,
-                e: i64,
-                f: i64,
-            ) -> *mut u8 {
-                // SAFETY: the router is who calls this.
-                unsafe { $crate::entry::on_request::<$policy>((a, b, c, d, e, f)) }
-            }
-            #[unsafe(export_name = "viaduct:policy/handler@1.0.0#on-branch")]
-            unsafe extern "C" fn on_branch(a: i32, b: i32, c: i32, d: i32, e: i64, f: i64) -> i32 {
-                // SAFETY: the router is who calls this.
-                unsafe { $crate::entry::on_branch::<$policy>((a, b, c, d, e, f)) }
-            }
-            #[unsafe(export_name = "viaduct:policy/handler@1.0.0#on-reply")]
-            unsafe extern "C" fn on_reply(
-                a: i32,
-                b: i32,
-                c: i32,
-                d: i32,
-                e: i64,
-                f: i64,
-                status: i32,
-            ) -> i32 {
-                // SAFETY: the router is who calls this.
-                unsafe { $crate::entry::on_reply::<$policy>((a, b, c, d, e, f), status) }
-            }
-            #[unsafe(export_name = "viaduct:policy/handler@1.0.0#on-failure")]
-            unsafe extern "C" fn on_failure(
-                a: i32,
-                b: i32,
-                c: i32,
-                d: i32,
-                e: i64,
-                f: i64,
-                status: i32,
-            ) -> *mut u8 {
-                // SAFETY: the router is who calls this.
-                unsafe { $crate::entry::on_failure::<$policy>((a, b, c, d, e, f), status) }
-            }
+    $crate::__export_phase!($policy, "on-request", on_request() -> *mut u8);
+    $crate::__export_phase!($policy, "on-branch", on_branch() -> i32);
+    $crate::__export_phase!($policy, "on-reply", on_reply(status) -> i32);
+    $crate::__export_phase!($policy, "on-failure", on_failure(status) -> *mut u8);
         };
+    };
+}
+
+/// One of them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export_phase {
+    ($policy:ident, $name:literal, $phase:ident($($status:ident)?) -> $verdict:ty) => {
+        #[unsafe(export_name = concat!("viaduct:policy/handler@1.0.0#", $name))]
+        unsafe extern "C" fn $phase(
+            a: i32,
+            b: i32,
+            c: i32,
+            d: i32,
+            e: i64,
+            f: i64,
+            $($status: i32)?
+        ) -> $verdict {
+            // SAFETY: the router is who calls this.
+            unsafe { $crate::entry::$phase::<$policy>((a, b, c, d, e, f), $($status)?) }
+        }
     };
 }
 

@@ -148,7 +148,7 @@ impl<'a> Driver<'a> {
         Self { load, wire, pace, slots, retransmitted: 0, lost: 0 }
     }
 
-    /// What `count` more answers cost the server and the kernel's `threads` that work for it.
+    /// What `count` more answers, or a few more, cost the server and the kernel's `threads` that work for it.
     pub(crate) fn measure(
         &mut self,
         subject: &Subject,

@@ -151,10 +151,10 @@ impl Waiting {
         let all: Vec<&[u8]> =
             starts.zip(ends.iter()).filter_map(|(start, end)| octets.get(*start..*end)).collect();
         let mut alike = all.chunk_by(|a, b| a.len() == b.len());
-        if alike.clone().count() > MOST_RUNS || !*runs {
-            send_each(socket, headers, &all)?;
-        } else {
+        if *runs && alike.clone().count() <= MOST_RUNS {
             alike.try_for_each(|run| send_run(socket, run))?;
+        } else {
+            send_each(socket, headers, &all)?;
         }
         octets.clear();
         ends.clear();

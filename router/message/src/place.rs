@@ -96,12 +96,11 @@ mod tests {
             "sip:b",
             "SIPS:a%20b:secret@[2001:db8::1]:5061;transport=tcp;lr?Subject=x&To=y",
             "sip:a@192.0.2.1:5060;x",
-            "sip:@b",
             "tel:+1-201-555-0123;phone-context=x",
             "mailto:a@b",
         ] {
             let message = format!("To: <{text}>\r\n").into_bytes();
-            let Ok(uri) = Uri::parse(&message[5..5 + text.len()]) else { continue };
+            let uri = Uri::parse(&message[5..5 + text.len()]).expect(text);
             let place = UriPlace::locate(&message, &uri);
             let copy = message.clone();
             assert_eq!(place.of(&copy), uri, "{text}");
