@@ -135,7 +135,12 @@ pub(crate) fn skip_lws(mut text: &[u8]) -> &[u8] {
 /// Without leading and trailing white space.
 #[inline]
 pub(crate) fn trim_lws(text: &[u8]) -> &[u8] {
-    let mut text = skip_lws(text);
+    trim_lws_end(skip_lws(text))
+}
+
+/// Without trailing white space.
+#[inline]
+pub(crate) fn trim_lws_end(mut text: &[u8]) -> &[u8] {
     while let [rest @ .., last] = text {
         if !is_lws(*last) {
             break;
@@ -192,31 +197,64 @@ pub(crate) fn find_unquoted(text: &[u8], wanted: u8) -> Option<usize> {
     }
 }
 
-/// Offset of the first CR or LF. Header lines are short: 16 bytes a step find their end before a call
+/// Offset of the first CR or LF. Header lines are short: 32 bytes a step find their end before a call
 /// into a search for long texts has chosen its way, which serves what is longer.
 #[inline]
 pub(crate) fn line_break(text: &[u8]) -> Option<usize> {
-    const STEPS: usize = 8;
-    let (blocks, _) = text.as_chunks::<16>();
     let mut done = 0;
-    for block in blocks.iter().take(STEPS) {
-        let block = u8x16::new(*block);
-        let cr = block.simd_eq(u8x16::splat(b'\r'));
-        let found = (cr | block.simd_eq(u8x16::splat(b'\n'))).to_bitmask();
+    let mut rest = text;
+    while done < 128 {
+        let Some((block, more)) = rest.split_first_chunk() else {
+            return last_line_break(rest).map(|at| done + at);
+        };
+        let found = breaks(block);
         if found != 0 {
             return Some(done + found.trailing_zeros() as usize);
         }
-        done += 16;
+        done += block.len();
+        rest = more;
     }
-    memchr::memchr2(b'\r', b'\n', text.get(done..)?).map(|at| done + at)
+    memchr::memchr2(b'\r', b'\n', rest).map(|at| done + at)
 }
 
-/// Offset of a colon among the first 16 bytes, where a line has 16.
-#[inline]
-pub(crate) fn early_colon(line: &[u8]) -> Option<usize> {
-    let block = u8x16::new(*line.first_chunk::<16>()?);
-    let found = block.simd_eq(u8x16::splat(b':')).to_bitmask();
+/// The same of less than a step.
+#[inline(never)] // one or two lines of a message
+fn last_line_break(text: &[u8]) -> Option<usize> {
+    let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else {
+        return text.iter().position(|b| matches!(b, b'\r' | b'\n'));
+    };
+    // The two overlap. What both find, the first has found.
+    let found = breaks_16(first) | breaks_16(last) << (text.len() - 16);
     (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+/// One bit for each byte, the first the lowest: set where a CR or LF stands.
+#[inline]
+fn breaks(text: &[u8; 32]) -> u32 {
+    match text.as_chunks::<16>().0 {
+        [low, high] => breaks_16(low) | breaks_16(high) << 16,
+        _ => 0,
+    }
+}
+
+#[inline]
+fn breaks_16(text: &[u8; 16]) -> u32 {
+    let text = u8x16::new(*text);
+    (text.simd_eq(u8x16::splat(b'\r')) | text.simd_eq(u8x16::splat(b'\n'))).to_bitmask()
+}
+
+/// Offset of the first colon.
+#[inline]
+pub(crate) fn first_colon(block: &[u8; 16]) -> Option<usize> {
+    let found = u8x16::new(*block).simd_eq(u8x16::splat(b':')).to_bitmask();
+    (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
+/// How many leading bytes are the same in both.
+#[inline]
+pub(crate) fn same_prefix(a: &[u8; 16], b: &[u8; 16]) -> usize {
+    let same = u8x16::new(*a).simd_eq(u8x16::new(*b)).to_bitmask();
+    same.trailing_ones() as usize
 }
 
 /// A decimal number: digits only, at least one, fits.
@@ -247,7 +285,7 @@ mod tests {
 
     #[test]
     fn the_first_line_break_is_found_wherever_it_stands() {
-        for length in 0..100 {
+        for length in 0..200 {
             let mut text = vec![b'\x0b'; length];
             assert_eq!(line_break(&text), None, "{length}");
             for at in 0..length {

@@ -1,5 +1,7 @@
 //! Header field names we have a rule for.
 
+use crate::chars;
+
 /// `prefix` and the full name in one static text.
 macro_rules! header_name_text {
     ($name:expr, $prefix:literal) => {
@@ -65,6 +67,44 @@ impl HeaderName {
     /// How many names there are, `Other` included.
     pub const COUNT: usize = HeaderName::Other as usize + 1;
 
+    /// All, in order of their numbers.
+    pub(crate) const ALL: [HeaderName; HeaderName::COUNT] = {
+        use HeaderName::*;
+        [
+            Via,
+            From,
+            To,
+            CallId,
+            CSeq,
+            MaxForwards,
+            Contact,
+            Route,
+            RecordRoute,
+            Path,
+            ServiceRoute,
+            Expires,
+            MinExpires,
+            ContentLength,
+            ContentType,
+            Require,
+            ProxyRequire,
+            Supported,
+            Unsupported,
+            Authorization,
+            ProxyAuthorization,
+            WwwAuthenticate,
+            ProxyAuthenticate,
+            Allow,
+            UserAgent,
+            Date,
+            RetryAfter,
+            Reason,
+            Event,
+            MaxBreadth,
+            Other,
+        ]
+    };
+
     /// The header a label names, in any case, in the full or the compact form.
     #[inline]
     pub fn from_label(label: &[u8]) -> HeaderName {
@@ -107,10 +147,62 @@ impl HeaderName {
         }
     }
 
+    /// The header a line begins with, where that is a full name in its usual spelling and the line's
+    /// first colon, at `colon`, is behind it: one place to look at and one compare.
+    #[inline]
+    pub(crate) fn usual(line: &[u8; LINE], colon: usize) -> Option<HeaderName> {
+        let [first, second, ..] = line;
+        let usual = USUAL.get(place(colon as u8, *first, *second))?;
+        // The colon is compared as well: there is one in the name's text, so the lengths agree.
+        (chars::same_prefix(line, &usual.text) > colon).then_some(usual.name)
+    }
+
     /// The full name in its usual spelling; `header` for `Other`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         header_name_text!(self, "")
     }
+}
+
+/// How much of a line is looked at for its name; the three longest names do not fit.
+const LINE: usize = 16;
+
+/// A name as it stands at the beginning of a line, with its colon.
+#[derive(Clone, Copy)]
+struct Usual {
+    text: [u8; LINE],
+    name: HeaderName,
+}
+
+/// The names that fit, each at its [`place`].
+static USUAL: [Usual; 64] = usual_names();
+
+/// Where a name is in [`USUAL`]: no two share a place.
+#[inline]
+const fn place(length: u8, first: u8, second: u8) -> usize {
+    (length.wrapping_add(second).wrapping_mul(12).wrapping_add(first) & 63) as usize
+}
+
+#[allow(clippy::indexing_slicing, clippy::panic)] // runs at compile time
+const fn usual_names() -> [Usual; 64] {
+    let mut table = [Usual { text: [0; LINE], name: HeaderName::Other }; 64];
+    let mut number = 0;
+    while number < HeaderName::Other as usize {
+        let name = HeaderName::ALL[number];
+        let text = name.as_str().as_bytes();
+        if text.len() < LINE {
+            let entry = &mut table[place(text.len() as u8, text[0], text[1])];
+            assert!(entry.text[0] == 0, "two names share a place");
+            let mut at = 0;
+            while at < text.len() {
+                entry.text[at] = text[at];
+                at += 1;
+            }
+            entry.text[at] = b':';
+            entry.name = name;
+        }
+        number += 1;
+    }
+    table
 }
 
 #[inline]
@@ -196,54 +288,13 @@ mod tests {
 
     #[test]
     fn every_name_is_found_by_its_text_in_any_case() {
-        let mut found = 0;
-        for name in (0..HeaderName::COUNT).filter_map(all) {
+        for (number, name) in HeaderName::ALL.into_iter().enumerate() {
+            assert_eq!(name as usize, number);
             let text = name.as_str();
             for label in [text.to_owned(), text.to_lowercase(), text.to_uppercase()] {
                 assert_eq!(HeaderName::from_label(label.as_bytes()), name, "{label}");
             }
-            found += 1;
         }
-        assert_eq!(found, HeaderName::COUNT);
-    }
-
-    /// The name with that number, by its own spelling.
-    fn all(number: usize) -> Option<HeaderName> {
-        const LABELS: [&str; HeaderName::COUNT] = [
-            "Via",
-            "From",
-            "To",
-            "Call-ID",
-            "CSeq",
-            "Max-Forwards",
-            "Contact",
-            "Route",
-            "Record-Route",
-            "Path",
-            "Service-Route",
-            "Expires",
-            "Min-Expires",
-            "Content-Length",
-            "Content-Type",
-            "Require",
-            "Proxy-Require",
-            "Supported",
-            "Unsupported",
-            "Authorization",
-            "Proxy-Authorization",
-            "WWW-Authenticate",
-            "Proxy-Authenticate",
-            "Allow",
-            "User-Agent",
-            "Date",
-            "Retry-After",
-            "Reason",
-            "Event",
-            "Max-Breadth",
-            "header",
-        ];
-        let name = HeaderName::from_label(LABELS.get(number)?.as_bytes());
-        (name as usize == number).then_some(name)
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Head {
 
 const NONE: u16 = u16::MAX;
 
+const VERSION: &[u8] = b"SIP/2.0";
+
 impl Default for Head {
     fn default() -> Self {
         Head::new()
@@ -207,18 +209,21 @@ impl Head {
             return self.read_status_line(bytes, text);
         }
         let (token, rest) = chars::split_once(text, b' ').ok_or(Fault::StartLine)?;
-        if !chars::is_token(token) {
+        let method = Method::from_token(token);
+        if method == Method::Other && !chars::is_token(token) {
             return Err(Fault::StartLine);
         }
-        let mut start = Start::Request {
-            method: Method::from_token(token),
-            token: Span::locate(bytes, token),
-            uri: Span::default(),
-        };
+        let mut start =
+            Start::Request { method, token: Span::locate(bytes, token), uri: Span::default() };
         self.start = start;
         // Blanks inside the URI stay in it and make it a bad one.
-        let last = memchr::memrchr(b' ', rest).ok_or(Fault::StartLine)?;
-        let (text, version) = chars::split_around(rest, last).ok_or(Fault::StartLine)?;
+        let (text, version) = match rest.strip_suffix(b" SIP/2.0") {
+            Some(text) => (text, VERSION),
+            None => {
+                let last = memchr::memrchr(b' ', rest).ok_or(Fault::StartLine)?;
+                chars::split_around(rest, last).ok_or(Fault::StartLine)?
+            }
+        };
         if let Start::Request { uri, .. } = &mut start {
             *uri = Span::locate(bytes, text);
         }
@@ -243,7 +248,7 @@ impl Head {
 
 fn version_fault(version: &[u8]) -> Result<(), Fault> {
     // RFC 3261 7.1: the version is compared without case.
-    if version.eq_ignore_ascii_case(b"SIP/2.0") {
+    if version == VERSION || version.eq_ignore_ascii_case(VERSION) {
         return Ok(());
     }
     match version.get(..4) {
@@ -294,41 +299,78 @@ pub(crate) enum Cut {
 /// `Route :` is Route, and a name with a NUL or another control byte in it is refused.
 #[inline]
 pub(crate) fn cut(bytes: &[u8], at: usize) -> Cut {
-    let rest = bytes.get(at..).unwrap_or_default();
-    if rest.starts_with(b"\r\n") {
-        return Cut::Empty;
-    }
-    let mut from = at;
-    let mut clean = true;
-    let (end, next) = loop {
-        let Some((end, clean_here)) = line_end(bytes, from) else {
-            return Cut::Unfinished;
-        };
-        clean &= clean_here;
-        from = end + 2;
-        // RFC 3261 7.3.1: a line that begins with a blank goes on with the one before.
-        if !matches!(bytes.get(from), Some(b' ' | b'\t')) {
-            break (end, from);
-        }
+    let Some(rest) = bytes.get(at..) else {
+        return Cut::Unfinished;
     };
-    let Some((name, label_len, colon)) = label(rest).filter(|_| clean) else {
+    let Some((line, tail)) = chars::line_break(rest).and_then(|end| rest.split_at_checked(end))
+    else {
+        return Cut::Unfinished;
+    };
+    let line = match tail {
+        [b'\r', b'\n', ..] if line.is_empty() => return Cut::Empty,
+        // RFC 3261 7.3.1: a line that begins with a blank goes on with the one before.
+        [b'\r', b'\n', after @ ..] if !matches!(after, [b' ' | b'\t', ..]) => line,
+        _ => match folded(rest) {
+            Folded::Line(line) => line,
+            Folded::Bad { len } => return Cut::Bad { next: at + len },
+            Folded::Unfinished => return Cut::Unfinished,
+        },
+    };
+    let next = at + line.len() + 2;
+    let Some((name, label_len, colon)) = label(rest) else {
         return Cut::Bad { next };
     };
-    let value_at = at + colon + 1;
-    let value = chars::trim_lws(bytes.get(value_at..end).unwrap_or_default());
+    let Some(value) = line.get(colon + 1..).map(chars::skip_lws) else {
+        return Cut::Bad { next };
+    };
+    let value_at = next - 2 - value.len();
+    let value_end = value_at + chars::trim_lws_end(value).len();
     Cut::Line(Line {
         name,
         label: Span { start: at as u32, end: (at + label_len) as u32 },
-        value: Span::locate(bytes, value),
+        value: Span { start: value_at as u32, end: value_end as u32 },
         whole: Span { start: at as u32, end: next as u32 },
     })
+}
+
+/// What is not one line that ends in CRLF.
+enum Folded<'a> {
+    /// A line with its folds.
+    Line(&'a [u8]),
+    /// A lone CR or LF stands in it; its length with the last CRLF.
+    Bad {
+        len: usize,
+    },
+    Unfinished,
+}
+
+#[cold]
+fn folded(rest: &[u8]) -> Folded<'_> {
+    let mut from = 0;
+    let mut clean = true;
+    loop {
+        let Some((end, clean_here)) = line_end(rest, from) else {
+            return Folded::Unfinished;
+        };
+        clean &= clean_here;
+        from = end + 2;
+        if !matches!(rest.get(from), Some(b' ' | b'\t')) {
+            let line = rest.get(..end).filter(|_| clean);
+            return line.map_or(Folded::Bad { len: from }, Folded::Line);
+        }
+    }
 }
 
 /// The name a line begins with, its length as written, and where its colon is.
 #[inline]
 fn label(line: &[u8]) -> Option<(HeaderName, usize, usize)> {
     // A name we know is a token, and usually written without a blank behind.
-    if let Some(colon) = chars::early_colon(line) {
+    if let Some(block) = line.first_chunk()
+        && let Some(colon) = chars::first_colon(block)
+    {
+        if let Some(name) = HeaderName::usual(block, colon) {
+            return Some((name, colon, colon));
+        }
         let name = HeaderName::from_label(line.get(..colon)?);
         if name != HeaderName::Other {
             return Some((name, colon, colon));

@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::Message;
 
@@ -152,4 +154,71 @@ fn a_head_without_end_is_unfinished() {
         assert_eq!(scan(text).1, Err(Fault::Unfinished), "{text:?}");
     }
     assert_eq!(scan("OPTIONS sip:a SIP/2.0\r\nTo: x\r\nFrom: y").0.lines.len(), 1);
+}
+
+proptest! {
+    /// The short way to a name tells what the long one does.
+    #[test]
+    fn a_label_is_read_as_the_grammar_says(
+        name in 0..HeaderName::COUNT,
+        compact: bool,
+        kind in 0u8..4,
+        damage in proptest::option::of((any::<proptest::sample::Index>(), any::<u8>())),
+        behind in "[ \t]{0,2}:[ -~\r\n]{0,20}",
+    ) {
+        let text = HeaderName::ALL[name].as_str();
+        let text = if compact { &text[..1] } else { text };
+        let mut line = match kind {
+            0 => text.to_uppercase(),
+            1 => text.to_lowercase(),
+            _ => text.to_owned(),
+        }
+        .into_bytes();
+        line.extend_from_slice(behind.as_bytes());
+        if let Some((at, byte)) = damage {
+            let at = at.index(line.len());
+            line[at] = byte;
+        }
+        let token = line.iter().take_while(|b| chars::is(**b, chars::TOKEN)).count();
+        let blank = |b: &&u8| matches!(b, b' ' | b'\t');
+        let colon = token + line[token..].iter().take_while(blank).count();
+        let good = token > 0 && line.get(colon) == Some(&b':');
+        let expected = good.then(|| (HeaderName::from_label(&line[..token]), token, colon));
+        prop_assert_eq!(label(&line), expected);
+    }
+
+    /// Lines end where a reader who takes one byte after the other finds their end.
+    #[test]
+    fn lines_end_at_the_first_crlf_without_a_blank_behind(
+        pieces in proptest::collection::vec(
+            proptest::sample::select(vec!["\r\n", "\r", "\n", " ", "\t", "To: ", "a", "aaaaaaaaaaaaaaaaaaaaaaa"]),
+            0..20,
+        ),
+    ) {
+        let text = pieces.concat().into_bytes();
+        let crlf = |at: usize| text[at..].starts_with(b"\r\n");
+        let ends = |at: &usize| crlf(*at) && !matches!(text.get(at + 2), Some(b' ' | b'\t'));
+        let end = if crlf(0) { Some(0) } else { (0..text.len()).find(ends) };
+        let lone = |at: usize| match text[at] {
+            b'\r' => !crlf(at),
+            b'\n' => at == 0 || !crlf(at - 1),
+            _ => false,
+        };
+        let good = |end| !(0..end).any(lone) && label(&text).is_some();
+        match (cut(&text, 0), end) {
+            (Cut::Unfinished, None) | (Cut::Empty, Some(0)) => {}
+            (Cut::Line(line), Some(end)) => {
+                prop_assert!(good(end));
+                prop_assert_eq!(line.whole, Span { start: 0, end: end as u32 + 2 });
+                let colon = text.iter().position(|b| *b == b':').unwrap();
+                let value = chars::trim_lws(&text[colon + 1..end]);
+                prop_assert_eq!(line.value.of(&text), value);
+            }
+            (Cut::Bad { next }, Some(end)) => {
+                prop_assert!(!good(end));
+                prop_assert_eq!(next, end + 2);
+            }
+            _ => prop_assert!(false, "{:?}", String::from_utf8_lossy(&text)),
+        }
+    }
 }
