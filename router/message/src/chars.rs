@@ -257,6 +257,41 @@ pub(crate) fn same_prefix(a: &[u8; 16], b: &[u8; 16]) -> usize {
     same.trailing_ones() as usize
 }
 
+/// Visible ASCII only? True for no bytes at all.
+#[inline]
+pub(crate) fn all_visible(text: &[u8]) -> bool {
+    let good = |block: &[u8; 16]| {
+        let block = u8x16::new(*block);
+        let capped = block.max(u8x16::splat(b'!')).min(u8x16::splat(b'~'));
+        block.simd_eq(capped).to_bitmask() == 0xffff
+    };
+    let (blocks, _) = text.as_chunks();
+    match text.last_chunk() {
+        // The last 16 bytes again, with those that fill no block.
+        Some(last) => blocks.iter().all(good) && good(last),
+        None => text.iter().all(u8::is_ascii_graphic),
+    }
+}
+
+/// The decimal number a text begins with, and what follows: at least one digit, fits.
+#[inline]
+pub(crate) fn leading_decimal(text: &[u8]) -> Option<(u32, &[u8])> {
+    let (mut number, mut rest) = (0u32, text);
+    // Nine digits fit.
+    while let [digit @ b'0'..=b'9', more @ ..] = rest
+        && text.len() - more.len() <= 9
+    {
+        number = number * 10 + u32::from(digit - b'0');
+        rest = more;
+    }
+    if let Some(b'0'..=b'9') = rest.first() {
+        let (digits, rest) =
+            split(text, text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len()));
+        return Some((decimal(digits)?, rest));
+    }
+    (rest.len() < text.len()).then_some((number, rest))
+}
+
 /// A decimal number: digits only, at least one, fits.
 #[inline]
 pub(crate) fn decimal(text: &[u8]) -> Option<u32> {
@@ -320,6 +355,32 @@ mod tests {
             assert_eq!(decimal(bad.as_bytes()), None, "{bad}");
         }
         assert_eq!(saturating_decimal(&[b'9'; 100]), Some(u64::MAX));
+    }
+
+    #[test]
+    fn a_leading_number_is_the_number_of_its_digits() {
+        for digits in ["", "0", "5060", "123456789", "1234567890", "4294967296", "00000000000017"] {
+            for behind in ["", " x", "x", "/", ":"] {
+                let text = format!("{digits}{behind}");
+                let expected = decimal(digits.as_bytes()).map(|number| (number, behind.as_bytes()));
+                assert_eq!(leading_decimal(text.as_bytes()), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_that_is_not_visible_is_found_wherever_it_stands() {
+        for length in 0..70 {
+            let mut text = vec![b'a'; length];
+            assert!(all_visible(&text));
+            for at in 0..length {
+                for byte in 0..=255u8 {
+                    text[at] = byte;
+                    assert_eq!(all_visible(&text), byte.is_ascii_graphic(), "{byte} {at} {length}");
+                }
+                text[at] = b'a';
+            }
+        }
     }
 
     #[test]

@@ -107,6 +107,9 @@ fn other_vias(message: Message<'_>) -> Result<(), Fault> {
 
 /// Route, Record-Route and Path values: `<...>` always (R-P2).
 fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
+    if !message.has(name) {
+        return Ok(());
+    }
     each(message, name, |value| {
         let route = NameAddr::parse(value.bytes).and_then(|r| r.parse_uri().map(|_| r.bracketed));
         if route == Ok(true) { Ok(()) } else { Err(Fault::Header(name)) }
@@ -115,6 +118,15 @@ fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
 
 /// Contact values; what is read of the first is kept.
 fn contacts<'a>(message: Message<'a>, read: &mut Essentials<'a>) -> Result<(), Fault> {
+    // Nearly all have one, and in what parses no comma separates.
+    if let Some(value) = message.only_line(HeaderName::Contact)
+        && let Ok(contact) = NameAddr::parse(value)
+        && let Ok(uri) = contact.parse_uri()
+    {
+        read.contact_host = Some(uri.host);
+        read.contact = Some(ContactPlace::locate(message.bytes(), &contact));
+        return Ok(());
+    }
     if let Contacts::Star = message.contacts() {
         return Ok(());
     }

@@ -40,10 +40,10 @@ impl<'a> Essentials<'a> {
     /// Reads them; the fault names the first that is missing or malformed.
     pub fn read(message: Message<'a>) -> Result<Essentials<'a>, Fault> {
         let uri = message.parse_request_uri()?;
-        let mut vias = message.values(HeaderName::Via);
-        let via = match vias.next() {
-            Some(value) => Via::parse(value.bytes)?,
-            None => message.top_via()?,
+        // In what parses no comma separates: it is the only value of its line.
+        let (via, more_vias) = match message.only_line(HeaderName::Via).map(Via::parse) {
+            Some(Ok(via)) => (via, false),
+            _ => (message.top_via()?, message.values(HeaderName::Via).nth(1).is_some()),
         };
         let from = message.from()?;
         let to = message.to()?;
@@ -56,7 +56,7 @@ impl<'a> Essentials<'a> {
         Ok(Essentials {
             uri,
             via,
-            more_vias: vias.next().is_some(),
+            more_vias,
             from,
             from_uri,
             from_tag: from.tag(),

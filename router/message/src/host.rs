@@ -80,15 +80,19 @@ pub(crate) fn leading(text: &[u8]) -> Option<(&[u8], &[u8])> {
 /// The port that a text begins with, and what follows.
 #[inline]
 pub(crate) fn leading_port(text: &[u8]) -> Option<(u16, &[u8])> {
-    let digits = text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, rest) = chars::split(text, digits);
-    Some((port(digits)?, rest))
+    let (number, rest) = chars::leading_decimal(text)?;
+    Some((good_port(number)?, rest))
 }
 
 /// 1 to 65535: nothing can be sent to port 0.
 #[inline]
 fn port(digits: &[u8]) -> Option<u16> {
-    u16::try_from(chars::decimal(digits)?).ok().filter(|port| *port != 0)
+    good_port(chars::decimal(digits)?)
+}
+
+#[inline]
+fn good_port(number: u32) -> Option<u16> {
+    u16::try_from(number).ok().filter(|port| *port != 0)
 }
 
 /// Parses a host: IPv4, IPv6 in brackets, or a name.

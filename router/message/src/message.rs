@@ -144,7 +144,7 @@ impl<'a> Message<'a> {
     pub fn call_id(self) -> Result<&'a [u8], Fault> {
         let value = self.required(HeaderName::CallId)?;
         // The grammar's `word` leaves out a few visible characters that devices use all the same.
-        let good = !value.is_empty() && value.iter().all(u8::is_ascii_graphic);
+        let good = !value.is_empty() && chars::all_visible(value);
         if good { Ok(value) } else { Err(Fault::Header(HeaderName::CallId)) }
     }
     /// Max-Forwards, 0 to 255; `None` where absent.
@@ -188,6 +188,18 @@ impl<'a> Message<'a> {
     /// Offset of the first byte after the last header line (where the empty line begins).
     pub fn headers_end(self) -> u32 {
         self.head.headers_end
+    }
+
+    /// The value of a header's line, where there is one line of it.
+    #[inline]
+    pub(crate) fn only_line(self, name: HeaderName) -> Option<&'a [u8]> {
+        if self.head.is_repeated(name) { None } else { self.value(name) }
+    }
+
+    /// Is there a line of that header?
+    #[inline]
+    pub(crate) fn has(self, name: HeaderName) -> bool {
+        self.head.first(name).is_some()
     }
 
     /// Is there more than one line of that header?

@@ -1,5 +1,7 @@
 //! Request methods (RFC 3261 7.1 and the extensions in common use).
 
+use crate::chars;
+
 /// A method we have a rule for, or `Other`. Method names are case-sensitive (RFC 3261 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -23,6 +25,15 @@ pub enum Method {
 }
 
 impl Method {
+    /// The method of a text that must be a token. Of those we know that need not be asked.
+    #[inline]
+    pub(crate) fn parse(text: &[u8]) -> Option<Method> {
+        match Method::from_token(text) {
+            Method::Other if !chars::is_token(text) => None,
+            method => Some(method),
+        }
+    }
+
     /// The method a token names.
     pub fn from_token(token: &[u8]) -> Method {
         match token {

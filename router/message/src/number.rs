@@ -4,8 +4,16 @@ use std::net::IpAddr;
 
 /// Appends the number in decimal digits, without leading zeros.
 pub fn write_decimal(number: u64, out: &mut Vec<u8>) {
-    if number < 10 {
-        return out.push(b'0' + number as u8);
+    // Octets of addresses, ports and lengths are nearly all there is, and need no loop.
+    let digit = |place: u64| b'0' + (number / place % 10) as u8;
+    match number {
+        0..10 => return out.push(digit(1)),
+        10..100 => return out.extend_from_slice(&[digit(10), digit(1)]),
+        100..1000 => return out.extend_from_slice(&[digit(100), digit(10), digit(1)]),
+        1000..10_000 => {
+            return out.extend_from_slice(&[digit(1000), digit(100), digit(10), digit(1)]);
+        }
+        _ => {}
     }
     let mut digits = [0u8; 20];
     let mut start = digits.len();
@@ -44,7 +52,7 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_are_written_as_the_standard_library_does(number: u64, shift in 0u32..64) {
-            for number in [number >> shift, 0, 9, 10, u64::MAX] {
+            for number in [number >> shift, 0, 9, 10, 99, 100, 999, 1000, 9999, 10_000, u64::MAX] {
                 let mut out = b"x".to_vec();
                 write_decimal(number, &mut out);
                 prop_assert_eq!(out, format!("x{number}").into_bytes());

@@ -76,15 +76,7 @@ pub fn write(
 /// As [`write()`], with what it copies worked out before.
 pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, out: &mut Vec<u8>) {
     let status = if (100..=699).contains(&reply.status) { reply.status } else { 500 };
-    out.extend_from_slice(b"SIP/2.0 ");
-    write_decimal(status.into(), out);
-    out.push(b' ');
-    if reply.reason.is_empty() {
-        out.extend_from_slice(reason_phrase(status).as_bytes());
-    } else {
-        out.extend(reply.reason.iter().filter(|b| **b == b'\t' || !b.is_ascii_control()));
-    }
-    out.extend_from_slice(b"\r\n");
+    write_status_line(status, reply.reason, out);
     write_vias(request, copied.via, out);
     for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
         let Some(line) = request.line(name) else {
@@ -109,6 +101,21 @@ pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, ou
     write_decimal(reply.body.len() as u64, out);
     out.extend_from_slice(b"\r\n\r\n");
     out.extend_from_slice(reply.body);
+}
+
+fn write_status_line(status: u16, reason: &[u8], out: &mut Vec<u8>) {
+    if status == 200 && reason.is_empty() {
+        return out.extend_from_slice(b"SIP/2.0 200 OK\r\n");
+    }
+    out.extend_from_slice(b"SIP/2.0 ");
+    write_decimal(status.into(), out);
+    out.push(b' ');
+    if reason.is_empty() {
+        out.extend_from_slice(reason_phrase(status).as_bytes());
+    } else {
+        out.extend(reason.iter().filter(|b| **b == b'\t' || !b.is_ascii_control()));
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Appends a header of the request with its usual name. Where it stands there as we would write it,

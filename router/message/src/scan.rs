@@ -209,10 +209,7 @@ impl Head {
             return self.read_status_line(bytes, text);
         }
         let (token, rest) = chars::split_once(text, b' ').ok_or(Fault::StartLine)?;
-        let method = Method::from_token(token);
-        if method == Method::Other && !chars::is_token(token) {
-            return Err(Fault::StartLine);
-        }
+        let method = Method::parse(token).ok_or(Fault::StartLine)?;
         let mut start =
             Start::Request { method, token: Span::locate(bytes, token), uri: Span::default() };
         self.start = start;

@@ -238,6 +238,31 @@ proptest! {
         read_value(&bytes);
     }
 
+    /// A value that parses as one is one: no comma in it separates.
+    #[test]
+    fn what_parses_as_one_value_is_one(
+        begin in proptest::sample::select(vec![
+            "", "SIP/2.0/UDP a;x=", "SIP/2.0/UDP a", "<sip:a@b>;x=", "<sip:", "\"a", "a", "sip:a;",
+        ]),
+        pieces in vec(proptest::sample::select(vec![
+            ",", "\"", "<", ">", ";", "\\", "=", "x", "a=b", " ", "\"a,b\"", "<a,b>", "@b",
+            "[", "]", ":1", "\\\"", "?", "sip:a", "*",
+        ]), 0..8),
+    ) {
+        let value = format!("{begin}{}", pieces.concat());
+        let text = format!("OPTIONS sip:a@b SIP/2.0\r\nVia: {value}\r\nContact: {value}\r\n\r\n");
+        let mut head = Head::new();
+        prop_assert_eq!(head.scan(text.as_bytes(), &Limits::default()), Ok(()));
+        let message = Message::new(text.as_bytes(), &head);
+        let one = |name| message.values(name).map(|v| v.bytes).eq(message.value(name));
+        if Via::parse(value.as_bytes()).is_ok() {
+            prop_assert!(one(HeaderName::Via));
+        }
+        if NameAddr::parse(value.as_bytes()).is_ok() {
+            prop_assert!(one(HeaderName::Contact));
+        }
+    }
+
     /// No header can be hidden from one who removes all lines of its name: after that no reader
     /// who takes CR, LF or CRLF for a line end finds it.
     #[test]

@@ -21,11 +21,12 @@ impl<'a> CSeq<'a> {
 }
 
 fn parse(text: &[u8]) -> Option<CSeq<'_>> {
-    let blank = text.iter().position(|b| chars::is_lws(*b))?;
-    let (number, rest) = text.split_at_checked(blank)?;
+    let (number, rest) = chars::leading_decimal(text).filter(|(number, _)| *number < 1 << 31)?;
     let token = chars::skip_lws(rest);
-    let number = chars::decimal(number).filter(|n| *n < 1 << 31)?;
-    chars::is_token(token).then(|| CSeq { number, method: Method::from_token(token), token })
+    if token.len() == rest.len() {
+        return None;
+    }
+    Some(CSeq { number, method: Method::parse(token)?, token })
 }
 
 #[cfg(test)]
