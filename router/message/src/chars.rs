@@ -66,7 +66,12 @@ const fn add(mut class: [u8; 256], bytes: &[u8], bit: u8) -> [u8; 256] {
 /// Is the byte of that class?
 #[inline]
 pub(crate) fn is(byte: u8, class: u8) -> bool {
-    CLASS.get(usize::from(byte)).is_some_and(|c| c & class != 0)
+    class_of(byte) & class != 0
+}
+
+#[inline]
+fn class_of(byte: u8) -> u8 {
+    CLASS.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
 /// Are all bytes of that class? True for none.
@@ -81,10 +86,23 @@ pub(crate) fn is_token(text: &[u8]) -> bool {
     !text.is_empty() && all(text, TOKEN)
 }
 
-/// Splits behind the leading bytes of that class.
+/// Splits behind the leading bytes of that class, which is one bit.
 #[inline]
 pub(crate) fn span_of(text: &[u8], class: u8) -> (&[u8], &[u8]) {
-    split(text, text.iter().position(|b| !is(*b, class)).unwrap_or(text.len()))
+    let mut rest = text;
+    while let Some((four, more)) = rest.split_first_chunk::<4>() {
+        let common = four.iter().fold(class, |common, b| common & class_of(*b));
+        if common == 0 {
+            break;
+        }
+        rest = more;
+    }
+    while let [first, more @ ..] = rest
+        && is(*first, class)
+    {
+        rest = more;
+    }
+    split(text, text.len() - rest.len())
 }
 
 /// Bytes of that class and whole `%` escapes only?
@@ -276,20 +294,21 @@ pub(crate) fn all_visible(text: &[u8]) -> bool {
 /// The decimal number a text begins with, and what follows: at least one digit, fits.
 #[inline]
 pub(crate) fn leading_decimal(text: &[u8]) -> Option<(u32, &[u8])> {
-    let (mut number, mut rest) = (0u32, text);
-    // Nine digits fit.
-    while let [digit @ b'0'..=b'9', more @ ..] = rest
-        && text.len() - more.len() <= 9
-    {
-        number = number * 10 + u32::from(digit - b'0');
-        rest = more;
+    let (mut number, mut length) = (0u32, 0);
+    for byte in text {
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 {
+            break;
+        }
+        if length == 9 {
+            let digits = text.iter().take_while(|b| b.is_ascii_digit()).count();
+            let (digits, rest) = split(text, digits);
+            return Some((decimal(digits)?, rest));
+        }
+        number = number.wrapping_mul(10).wrapping_add(digit.into()); // nine digits fit
+        length += 1;
     }
-    if let Some(b'0'..=b'9') = rest.first() {
-        let (digits, rest) =
-            split(text, text.iter().position(|b| !b.is_ascii_digit()).unwrap_or(text.len()));
-        return Some((decimal(digits)?, rest));
-    }
-    (rest.len() < text.len()).then_some((number, rest))
+    if length == 0 { None } else { text.split_at_checked(length).map(|(_, rest)| (number, rest)) }
 }
 
 /// A decimal number: digits only, at least one, fits.
@@ -334,6 +353,19 @@ mod tests {
                     }
                     text[at] = b'\x0b';
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn a_span_ends_where_the_first_byte_of_no_such_class_stands() {
+        for length in 0..20 {
+            let mut text = vec![b'a'; length];
+            assert_eq!(span_of(&text, TOKEN), (&text[..], &[][..]));
+            for at in 0..length {
+                text[at] = b'@';
+                assert_eq!(span_of(&text, TOKEN), text.split_at(at), "{length}");
+                text[at] = b'a';
             }
         }
     }

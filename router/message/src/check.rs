@@ -26,8 +26,21 @@ const SINGLE: [HeaderName; 9] = [
 /// Max-Forwards, From tag or branch (RFC 2543) are no faults of syntax. What was parsed on the way
 /// is given back.
 pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
-    single_headers(message)?;
-    let mut read = Essentials::read(message)?;
+    // One variable from end to end: what was read is large, and is not moved on its way out.
+    let mut result = match single_headers(message) {
+        Ok(()) => Essentials::read(message),
+        Err(fault) => Err(fault),
+    };
+    if let Ok(read) = &mut result
+        && let Err(fault) = beyond_essentials(message, read)
+    {
+        result = Err(fault);
+    }
+    result
+}
+
+/// What of a request must be right besides its essentials.
+fn beyond_essentials<'a>(message: Message<'a>, read: &mut Essentials<'a>) -> Result<(), Fault> {
     // RFC 3261 19.1.1: no headers in a Request-URI. Sent on, they could become real ones.
     if read.uri.headers.is_some() {
         return Err(Fault::RequestUri);
@@ -43,9 +56,9 @@ pub fn request(message: Message<'_>) -> Result<Essentials<'_>, Fault> {
     routes(message, HeaderName::RecordRoute)?;
     if message.method() == Method::Register {
         routes(message, HeaderName::Path)?;
-        contacts(message, &mut read)?;
+        contacts(message, read)?;
     }
-    Ok(read)
+    Ok(())
 }
 
 /// Checks a response: status code, Via, From, To, Call-ID, CSeq, Content-Length against the

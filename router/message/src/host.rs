@@ -126,39 +126,71 @@ pub(crate) fn parse_led(text: &[u8]) -> Option<Host<'_>> {
 fn name(text: &[u8]) -> Option<Host<'_>> {
     let bare = text.strip_suffix(b".").unwrap_or(text);
     // The name begins as a label does behind a dot.
-    let mut good = text.len() <= 255 && bare.first() != Some(&b'.');
-    for [byte, next] in bare.array_windows() {
-        good &= (*byte, *next) != (b'.', b'.');
+    let good = text.len() <= 255 && bare.first() != Some(&b'.') && !has_empty_label(bare);
+    (good && !ends_in_number(bare)).then_some(Host::Name(text))
+}
+
+/// Do two dots stand side by side? Asks eight bytes at a time.
+#[inline]
+fn has_empty_label(text: &[u8]) -> bool {
+    const LOW: u64 = u64::from_le_bytes([0x7f; 8]);
+    let two_dots = |bytes: &[u8; 8]| {
+        // Dots become 0, and only what is not 0 gets its high bit set.
+        let bytes = u64::from_le_bytes(*bytes) ^ u64::from_le_bytes([b'.'; 8]);
+        let dots = !(((bytes & LOW) + LOW) | bytes | LOW);
+        dots & (dots >> 8) != 0
+    };
+    let Some(last) = text.last_chunk() else {
+        return text.array_windows().any(|pair| pair == b"..");
+    };
+    let mut rest = text;
+    while let Some(bytes) = rest.first_chunk() {
+        if two_dots(bytes) {
+            return true;
+        }
+        // Two that stand on either side of a step's end are in the next.
+        rest = rest.get(7..).unwrap_or_default();
     }
-    // An empty label counts as a number.
-    let mut last = bare.iter().rev().take_while(|byte| **byte != b'.');
-    (good && !last.all(u8::is_ascii_digit)).then_some(Host::Name(text))
+    two_dots(last)
+}
+
+/// Is the last label digits only? An empty label counts as a number.
+#[inline]
+fn ends_in_number(name: &[u8]) -> bool {
+    match name.last() {
+        Some(byte) if byte.is_ascii_alphabetic() => false,
+        _ => name.iter().rev().take_while(|byte| **byte != b'.').all(u8::is_ascii_digit),
+    }
 }
 
 /// Dotted decimal. Leading zeros are refused: some readers take them for octal.
 #[inline]
 pub(crate) fn ipv4(text: &[u8]) -> Option<Ipv4Addr> {
-    let (mut bits, mut rest) = (0u32, text);
-    for place in 0..4 {
-        if place > 0 {
-            rest = rest.strip_prefix(b".")?;
-        }
-        let digit = |at: usize| rest.get(at).filter(|b| b.is_ascii_digit()).map(|b| b - b'0');
-        let (octet, length) = match (digit(0)?, digit(1), digit(2)) {
-            (high @ 1..=9, Some(middle), Some(low)) => {
-                (u32::from(high) * 100 + u32::from(middle) * 10 + u32::from(low), 3)
-            }
-            (high @ 1..=9, Some(low), None) => (u32::from(high * 10 + low), 2),
-            (only, None, _) => (u32::from(only), 1),
+    let (mut bits, mut rest) = (0, text);
+    for _ in 0..3 {
+        let (octet, after) = match rest {
+            [a, b'.', after @ ..] => (octet(&[*a]), after),
+            [a, b, b'.', after @ ..] => (octet(&[*a, *b]), after),
+            [a, b, c, b'.', after @ ..] => (octet(&[*a, *b, *c]), after),
             _ => return None,
         };
-        if octet > 255 {
-            return None;
-        }
-        bits = bits << 8 | octet;
-        rest = rest.get(length..)?;
+        bits = bits << 8 | octet?;
+        rest = after;
     }
-    rest.is_empty().then(|| Ipv4Addr::from(bits))
+    Some(Ipv4Addr::from(bits << 8 | octet(rest)?))
+}
+
+#[inline]
+fn octet(digits: &[u8]) -> Option<u32> {
+    let value = |digit: u8| u32::from(digit - b'0');
+    match *digits {
+        [a @ b'0'..=b'9'] => Some(value(a)),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9'] => Some(value(a) * 10 + value(b)),
+        [a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9'] => {
+            Some(value(a) * 100 + value(b) * 10 + value(c)).filter(|octet| *octet <= 255)
+        }
+        _ => None,
+    }
 }
 
 /// IPv6 without brackets.
@@ -182,7 +214,30 @@ pub(crate) fn ipv6(text: &[u8]) -> Option<Ipv6Addr> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn dotted_decimal_is_what_the_standard_library_takes(
+            text in "(0|[0-9]{1,4}|1[0-9]{2}|2[0-5]{2})(\\.(0|[0-9]{1,3}|25[0-9])){2,4}[.x]?",
+        ) {
+            prop_assert_eq!(ipv4(text.as_bytes()), text.parse().ok());
+        }
+
+        #[test]
+        fn names_are_labels_of_which_none_is_empty_and_the_last_no_number(
+            text in "[a-c0-9._-]{0,5}([a-z0-9._-]{0,40}|(\\.{1,2}[a-z]{1,9}){1,4})[a-c0-9._-]{0,3}",
+        ) {
+            let bare = text.strip_suffix('.').unwrap_or(&text);
+            let labels: Vec<_> = bare.split('.').collect();
+            let number = |label: &&str| label.bytes().all(|b| b.is_ascii_digit());
+            let good = !labels.contains(&"") && !labels.last().is_some_and(number);
+            let expected = good.then_some(Host::Name(text.as_bytes()));
+            prop_assert_eq!(name(text.as_bytes()), expected);
+        }
+    }
 
     fn ip(text: &str) -> Option<IpAddr> {
         match parse(text.as_bytes()) {

@@ -364,15 +364,15 @@ fn label(line: &[u8]) -> Option<(HeaderName, usize, usize)> {
     // A name we know is a token, and usually written without a blank behind.
     if let Some(block) = line.first_chunk()
         && let Some(colon) = chars::first_colon(block)
+        && let Some(name) = HeaderName::usual(block, colon)
     {
-        if let Some(name) = HeaderName::usual(block, colon) {
-            return Some((name, colon, colon));
-        }
-        let name = HeaderName::from_label(line.get(..colon)?);
-        if name != HeaderName::Other {
-            return Some((name, colon, colon));
-        }
+        return Some((name, colon, colon));
     }
+    unusual_label(line)
+}
+
+#[inline(never)] // rare, and the usual needs the registers
+fn unusual_label(line: &[u8]) -> Option<(HeaderName, usize, usize)> {
     let (label, rest) = chars::span_of(line, chars::TOKEN);
     let mut tail = rest;
     while let [b' ' | b'\t', more @ ..] = tail {

@@ -97,8 +97,7 @@ fn parse_other(text: &[u8]) -> Result<Uri<'_>, Fault> {
 }
 
 fn parse_sip<'a>(scheme: Scheme, scheme_text: &'a [u8], rest: &'a [u8]) -> Result<Uri<'a>, Fault> {
-    let ((user, password), rest) = user_info(rest).ok_or(Fault::Uri)?;
-    let (host_text, mut rest) = host::leading(rest).ok_or(Fault::Uri)?;
+    let ((user, password), (host_text, mut rest)) = user_and_host(rest).ok_or(Fault::Uri)?;
     let mut port = None;
     if let Some(after) = rest.strip_prefix(b":") {
         let (number, after) = host::leading_port(after).ok_or(Fault::Uri)?;
@@ -124,6 +123,24 @@ fn parse_sip<'a>(scheme: Scheme, scheme_text: &'a [u8], rest: &'a [u8]) -> Resul
 
 /// User, and password where there is a colon.
 type UserInfo<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// What can be a host, and what follows it.
+type Led<'a> = (&'a [u8], &'a [u8]);
+
+/// The user info, what can be the host, and what follows it.
+#[inline]
+fn user_and_host(text: &[u8]) -> Option<(UserInfo<'_>, Led<'_>)> {
+    // Most users are written as a host could be, so that one pass finds where either ends.
+    let (word, after) = chars::span_of(text, chars::HOST);
+    match after.split_first() {
+        None if !word.is_empty() => Some(((None, None), (word, after))),
+        Some((b'@', rest)) if !word.is_empty() => Some(((Some(word), None), host::leading(rest)?)),
+        _ => {
+            let (user_info, rest) = user_info(text)?;
+            Some((user_info, host::leading(rest)?))
+        }
+    }
+}
 
 /// The user info, where there is one, and what follows it. No other part may hold an `@`, and none at
 /// all may hold two.

@@ -71,7 +71,10 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
         Some(rest) => rest,
         None => slash(token(slash(token(text)?.1)?)?.1)?,
     };
-    let (transport, rest) = token(chars::skip_lws(rest))?;
+    let (transport, rest) = match rest.strip_prefix(b"UDP ") {
+        Some(_) => chars::split(rest, 3),
+        None => token(chars::skip_lws(rest))?,
+    };
     let sent_by = chars::skip_lws(rest);
     if sent_by.len() == rest.len() {
         return None;
@@ -104,14 +107,14 @@ fn parse_params<'a>(text: &'a [u8], known: &mut Known<'a>) -> Option<Params<'a>>
     let mut twice = false;
     let mut branches = 0u32;
     let params = Params::parse(text, |Param { text, name, value }| match name.len() {
-        6 if name.eq_ignore_ascii_case(b"branch") => {
+        6 if same(name, b"branch") => {
             branches = branches.saturating_add(1);
             known.branch = value.map(unquote);
         }
         8 if name.eq_ignore_ascii_case(b"received") => {
             twice |= known.received.replace(text).is_some();
         }
-        5 if name.eq_ignore_ascii_case(b"rport") => {
+        5 if same(name, b"rport") => {
             twice |= known.rport.replace(text).is_some();
         }
         5 if name.eq_ignore_ascii_case(b"maddr") && known.maddr.is_none() => {
@@ -120,6 +123,12 @@ fn parse_params<'a>(text: &'a [u8], known: &mut Known<'a>) -> Option<Params<'a>>
         _ => {}
     })?;
     (!twice && branches < 2).then_some(params)
+}
+
+/// Compares without case, what is usual first.
+#[inline]
+fn same<const N: usize>(name: &[u8], usual: &[u8; N]) -> bool {
+    name == usual || name.eq_ignore_ascii_case(usual)
 }
 
 #[cfg(test)]
