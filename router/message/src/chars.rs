@@ -261,11 +261,45 @@ fn breaks_16(text: &[u8; 16]) -> u32 {
     (text.simd_eq(u8x16::splat(b'\r')) | text.simd_eq(u8x16::splat(b'\n'))).to_bitmask()
 }
 
+/// Offset of the first such byte in a text that is short as a rule: 16 bytes a step find it before a
+/// call into a search for long texts has chosen its way.
+#[inline]
+pub(crate) fn find_near(text: &[u8], byte: u8) -> Option<usize> {
+    let mut done = 0;
+    let mut rest = text;
+    while done < 64 {
+        let Some((block, more)) = rest.split_first_chunk() else {
+            return find_in_last(text, done, byte);
+        };
+        if let Some(at) = find_in(block, byte) {
+            return Some(done + at);
+        }
+        done += block.len();
+        rest = more;
+    }
+    memchr::memchr(byte, rest).map(|at| done + at)
+}
+
+/// The same where less than a step has not been searched.
+#[inline]
+fn find_in_last(text: &[u8], done: usize, byte: u8) -> Option<usize> {
+    match text.last_chunk::<16>() {
+        // What has been searched already does not have it.
+        Some(block) => Some(text.len() - block.len() + find_in(block, byte)?),
+        None => Some(done + text.get(done..)?.iter().position(|b| *b == byte)?),
+    }
+}
+
+#[inline]
+fn find_in(block: &[u8; 16], byte: u8) -> Option<usize> {
+    let found = u8x16::new(*block).simd_eq(u8x16::splat(byte)).to_bitmask();
+    (found != 0).then(|| found.trailing_zeros() as usize)
+}
+
 /// Offset of the first colon.
 #[inline]
 pub(crate) fn first_colon(block: &[u8; 16]) -> Option<usize> {
-    let found = u8x16::new(*block).simd_eq(u8x16::splat(b':')).to_bitmask();
-    (found != 0).then(|| found.trailing_zeros() as usize)
+    find_in(block, b':')
 }
 
 /// How many leading bytes are the same in both.
@@ -342,10 +376,12 @@ mod tests {
         for length in 0..200 {
             let mut text = vec![b'\x0b'; length];
             assert_eq!(line_break(&text), None, "{length}");
+            assert_eq!(find_near(&text, b'\r'), None, "{length}");
             for at in 0..length {
                 for byte in [b'\r', b'\n'] {
                     text[at] = byte;
                     assert_eq!(line_break(&text), Some(at), "{length}");
+                    assert_eq!(find_near(&text, byte), Some(at), "{length}");
                     if let Some(later) = text.get_mut(at + 1) {
                         *later = b'\n';
                         assert_eq!(line_break(&text), Some(at), "{length}");

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 /// Appends the number in decimal digits, without leading zeros.
 pub fn write_decimal(number: u64, out: &mut Vec<u8>) {
     // Octets of addresses, ports and lengths are nearly all there is, and need no loop.
-    let digit = |place: u64| b'0' + (number / place % 10) as u8;
+    let digit = |place: u32| b'0' + (number as u32 / place % 10) as u8;
     match number {
         0..10 => return out.push(digit(1)),
         10..100 => return out.extend_from_slice(&[digit(10), digit(1)]),

@@ -4,7 +4,7 @@ use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::uri::Host;
-use crate::{Edits, Essentials, HeaderName, Line, Message, Span, Via, write_decimal};
+use crate::{Edits, Essentials, HeaderName, Message, Span, Via, write_decimal};
 
 /// What a response says beyond what it copies from the request.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,15 +78,12 @@ pub fn write_copied(request: Message<'_>, copied: &Copied, reply: &Reply<'_>, ou
     let status = if (100..=699).contains(&reply.status) { reply.status } else { 500 };
     write_status_line(status, reply.reason, out);
     write_vias(request, copied.via, out);
-    for name in [HeaderName::From, HeaderName::To, HeaderName::CallId, HeaderName::CSeq] {
-        let Some(line) = request.line(name) else {
-            continue;
-        };
-        copy_line(request, line, out);
-        if name == HeaderName::To && status != 100 && !copied.tagged {
-            write_to_tag(reply.to_tag, out);
-        }
+    copy_line(request, HeaderName::From, b"From: ", out);
+    if copy_line(request, HeaderName::To, b"To: ", out) && status != 100 && !copied.tagged {
+        write_to_tag(reply.to_tag, out);
     }
+    copy_line(request, HeaderName::CallId, b"Call-ID: ", out);
+    copy_line(request, HeaderName::CSeq, b"CSeq: ", out);
     // RFC 3261 8.2.6.1: a 100 carries the request's Timestamp.
     if status == 100
         && let Some(value) = request.value_by_label(b"Timestamp")
@@ -118,18 +115,27 @@ fn write_status_line(status: u16, reason: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Appends a header of the request with its usual name. Where it stands there as we would write it,
-/// which is nearly always, one copy does.
-fn copy_line(request: Message<'_>, line: Line, out: &mut Vec<u8>) {
-    let (bytes, name) = (request.bytes(), line.name.as_str());
-    let whole = line.whole.of(bytes);
-    let as_written = whole.len() == name.len() + 2 + line.value.len() + 2
-        && whole.strip_prefix(name.as_bytes()).is_some_and(|rest| rest.starts_with(b": "));
-    if as_written {
+/// Appends a header of the request, if it is there, with its usual name. Where it stands there as we
+/// would write it, which is nearly always, one copy does.
+#[inline]
+fn copy_line<const N: usize>(
+    request: Message<'_>,
+    name: HeaderName,
+    begin: &[u8; N],
+    out: &mut Vec<u8>,
+) -> bool {
+    let Some(line) = request.line(name) else {
+        return false;
+    };
+    let whole = line.whole.of(request.bytes());
+    if whole.len() == N + line.value.len() + 2 && whole.starts_with(begin) {
         out.extend_from_slice(whole);
     } else {
-        write_line(name, line.value.of(bytes), out);
+        out.extend_from_slice(begin);
+        out.extend_from_slice(line.value.of(request.bytes()));
+        out.extend_from_slice(b"\r\n");
     }
+    true
 }
 
 /// Appends `name: value` and CRLF.

@@ -57,11 +57,14 @@ fn parse(text: &[u8]) -> Option<NameAddr<'_>> {
         },
     };
     let inner = rest.strip_prefix(b"<")?;
-    let (uri, after) = chars::split_once(inner, b'>')?;
+    let (uri, after) = chars::split_around(inner, chars::find_near(inner, b'>')?)?;
     let after = chars::skip_lws(after);
     let (params, tag) = match after.split_first() {
         None => (Params::default(), None),
-        Some((b';', params)) => parse_params(params)?,
+        Some((b';', params)) => match only_tag(params) {
+            Some((params, tag)) => (params, Some(tag)),
+            None => parse_params(params)?,
+        },
         Some(_) => return None,
     };
     Some(NameAddr { display, uri, bracketed: true, params, tag })
@@ -76,6 +79,14 @@ fn addr_spec(text: &[u8]) -> Option<NameAddr<'_>> {
         return None;
     }
     Some(NameAddr { display: None, uri, bracketed: false, params, tag })
+}
+
+/// A `tag` with a value and nothing else, as nearly every From has it.
+#[inline]
+fn only_tag(text: &[u8]) -> Option<(Params<'_>, &[u8])> {
+    let value = text.strip_prefix(b"tag=")?;
+    let (tag, rest) = chars::span_of(value, chars::VALUE);
+    (rest.is_empty() && !tag.is_empty()).then_some((Params(text), tag))
 }
 
 /// The parameters, and the value of `tag`. Refuses a second `tag`: with two, two readers may see
@@ -93,7 +104,18 @@ fn parse_params(text: &[u8]) -> Option<(Params<'_>, Option<&[u8]>)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_tag_alone_is_read_as_among_others(text in "tag=[ab;=\", \\\\<\u{e9}]{0,8}|tag[a= ]{0,4}") {
+            if let Some((params, tag)) = only_tag(text.as_bytes()) {
+                prop_assert_eq!(parse_params(text.as_bytes()), Some((params, Some(tag))));
+            }
+        }
+    }
 
     #[test]
     fn all_forms_are_taken_apart() {

@@ -72,6 +72,7 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
         None => slash(token(slash(token(text)?.1)?)?.1)?,
     };
     let (transport, rest) = match rest.strip_prefix(b"UDP ") {
+        // Nearly all, and the search for the token's end is saved.
         Some(_) => chars::split(rest, 3),
         None => token(chars::skip_lws(rest))?,
     };
@@ -79,7 +80,6 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
     if sent_by.len() == rest.len() {
         return None;
     }
-    let mut known = Known::default();
     let (at, params) = match host::plain_sent_by(sent_by) {
         Some((at, params)) => (at, params.get(1..)),
         None => match chars::split_once(sent_by, b';') {
@@ -87,9 +87,12 @@ fn parse(text: &[u8]) -> Option<Via<'_>> {
             None => (host::sent_by(chars::trim_lws(sent_by))?, None),
         },
     };
-    let params = match params {
-        Some(params) => parse_params(params, &mut known)?,
-        None => Params::default(),
+    let (params, known) = match params {
+        Some(params) => match usual_params(params) {
+            Some(known) => (Params(params), known),
+            None => parse_params(params)?,
+        },
+        None => (Params::default(), Known::default()),
     };
     Some(Via { transport, host: at.host, host_text: at.text, port: at.port, params, text, known })
 }
@@ -103,7 +106,20 @@ fn slash(text: &[u8]) -> Option<&[u8]> {
     chars::skip_lws(text).strip_prefix(b"/").map(chars::skip_lws)
 }
 
-fn parse_params<'a>(text: &'a [u8], known: &mut Known<'a>) -> Option<Params<'a>> {
+/// The parameters as most clients write them: a branch, and `rport` (RFC 3581 3) or nothing behind it.
+#[inline]
+fn usual_params(text: &[u8]) -> Option<Known<'_>> {
+    let (branch, rest) = chars::span_of(text.strip_prefix(b"branch=")?, chars::VALUE);
+    let rport = match rest {
+        [] => None,
+        [b';', rport @ ..] if rport == b"rport" => Some(rport),
+        _ => return None,
+    };
+    (!branch.is_empty()).then_some(Known { branch: Some(branch), rport, ..Known::default() })
+}
+
+fn parse_params(text: &[u8]) -> Option<(Params<'_>, Known<'_>)> {
+    let mut known = Known::default();
     let mut twice = false;
     let mut branches = 0u32;
     let params = Params::parse(text, |Param { text, name, value }| match name.len() {
@@ -122,7 +138,7 @@ fn parse_params<'a>(text: &'a [u8], known: &mut Known<'a>) -> Option<Params<'a>>
         }
         _ => {}
     })?;
-    (!twice && branches < 2).then_some(params)
+    (!twice && branches < 2).then_some((params, known))
 }
 
 /// Compares without case, what is usual first.
@@ -133,7 +149,23 @@ fn same<const N: usize>(name: &[u8], usual: &[u8; N]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn usual_parameters_are_read_as_any_other(
+            text in "branch=[ab;=\", \\\\<\u{e9}]{0,8}(;(rport|branch|RPORT|x)[;= a]{0,2}){0,2}",
+        ) {
+            if let Some(known) = usual_params(text.as_bytes()) {
+                prop_assert_eq!(
+                    parse_params(text.as_bytes()),
+                    Some((Params(text.as_bytes()), known))
+                );
+            }
+        }
+    }
 
     #[test]
     fn white_space_is_legal_around_every_separator() {
