@@ -2,7 +2,6 @@
 //!
 //! Unknown headers, and known ones we do not use, are not looked at.
 
-use crate::header::{Contacts, Value};
 use crate::{ContactPlace, Essentials, Fault, HeaderName, Message, Method, NameAddr, Start, Via};
 
 /// Headers that may be there once. The same value again is harmless; two values are two messages.
@@ -124,29 +123,20 @@ fn routes(message: Message<'_>, name: HeaderName) -> Result<(), Fault> {
         return Ok(());
     }
     each(message, name, |value| {
-        let route = NameAddr::parse(value.bytes).and_then(|r| r.parse_uri().map(|_| r.bracketed));
+        let route = NameAddr::parse(value).and_then(|r| r.parse_uri().map(|_| r.bracketed));
         if route == Ok(true) { Ok(()) } else { Err(Fault::Header(name)) }
     })
 }
 
 /// Contact values; what is read of the first is kept.
 fn contacts<'a>(message: Message<'a>, read: &mut Essentials<'a>) -> Result<(), Fault> {
-    // Nearly all have one, and in what parses no comma separates.
-    if let Some(value) = message.only_line(HeaderName::Contact)
-        && let Ok(contact) = NameAddr::parse(value)
-        && let Ok(uri) = contact.parse_uri()
-    {
-        read.contact_host = Some(uri.host);
-        read.contact = Some(ContactPlace::locate(message.bytes(), &contact));
-        return Ok(());
-    }
-    if let Contacts::Star = message.contacts() {
+    if message.only_line(HeaderName::Contact) == Some(b"*") {
         return Ok(());
     }
     let mut seen = 0u32;
     each(message, HeaderName::Contact, |value| {
         let fault = |_| Fault::Header(HeaderName::Contact);
-        let contact = NameAddr::parse(value.bytes).map_err(fault)?;
+        let contact = NameAddr::parse(value).map_err(fault)?;
         let uri = contact.parse_uri().map_err(fault)?;
         read.contact_host = read.contact_host.or(Some(uri.host));
         seen = seen.saturating_add(1);
@@ -155,14 +145,20 @@ fn contacts<'a>(message: Message<'a>, read: &mut Essentials<'a>) -> Result<(), F
     })
 }
 
-/// Checks each value of a header whose grammar wants at least one on every line.
+/// Checks each value of a header whose grammar wants at least one on every line. `check` takes none
+/// in which a comma separates, and does nothing with one it refuses.
+#[inline]
 fn each<'a>(
     message: Message<'a>,
     name: HeaderName,
-    check: impl FnMut(Value<'a>) -> Result<(), Fault>,
+    mut check: impl FnMut(&'a [u8]) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
+    // Most have one line with one value, and need no commas looked for.
+    if message.only_line(name).is_some_and(|value| check(value).is_ok()) {
+        return Ok(());
+    }
     if message.lines_of(name).any(|line| line.value.is_empty()) {
         return Err(Fault::Header(name));
     }
-    message.values(name).try_for_each(check)
+    message.values(name).try_for_each(|value| check(value.bytes))
 }

@@ -39,29 +39,47 @@ pub struct Essentials<'a> {
 impl<'a> Essentials<'a> {
     /// Reads them; the fault names the first that is missing or malformed.
     pub fn read(message: Message<'a>) -> Result<Essentials<'a>, Fault> {
-        let uri = message.parse_request_uri()?;
+        // These are large: each stays where it was read until all are put together.
+        let uri = message.parse_request_uri();
+        let uri = uri.as_ref().map_err(|fault| *fault)?;
         // In what parses no comma separates: it is the only value of its line.
-        let (via, more_vias) = match message.only_line(HeaderName::Via).map(Via::parse) {
+        let only = message.only_line(HeaderName::Via).map(Via::parse);
+        let first;
+        let (via, more_vias) = match &only {
             Some(Ok(via)) => (via, false),
-            _ => (message.top_via()?, message.values(HeaderName::Via).nth(1).is_some()),
+            _ => {
+                let mut vias = message.values(HeaderName::Via);
+                first = match vias.next() {
+                    Some(value) => Via::parse(value.bytes)?,
+                    None => message.top_via()?,
+                };
+                (&first, vias.next().is_some())
+            }
         };
-        let from = message.from()?;
-        let to = message.to()?;
-        let from_uri = from.parse_uri().map_err(|_| Fault::Header(HeaderName::From))?;
+        let from = message.from();
+        let from = from.as_ref().map_err(|fault| *fault)?;
+        let to = message.to();
+        let to = to.as_ref().map_err(|fault| *fault)?;
+        let from_uri = from.parse_uri();
+        let from_uri = from_uri.as_ref().map_err(|_| Fault::Header(HeaderName::From))?;
+        let other;
         // A phone that registers is sender and subject.
         let to_uri = match to.uri == from.uri {
             true => from_uri,
-            false => to.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?,
+            false => {
+                other = to.parse_uri().map_err(|_| Fault::Header(HeaderName::To))?;
+                &other
+            }
         };
         Ok(Essentials {
-            uri,
-            via,
+            uri: *uri,
+            via: *via,
             more_vias,
-            from,
-            from_uri,
+            from: *from,
+            from_uri: *from_uri,
             from_tag: from.tag(),
-            to,
-            to_uri,
+            to: *to,
+            to_uri: *to_uri,
             to_tag: to.tag(),
             call_id: message.call_id()?,
             cseq: message.cseq()?,

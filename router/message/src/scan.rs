@@ -208,7 +208,9 @@ impl Head {
         if text.get(..4).is_some_and(|t| t.eq_ignore_ascii_case(b"SIP/")) {
             return self.read_status_line(bytes, text);
         }
-        let (token, rest) = chars::split_once(text, b' ').ok_or(Fault::StartLine)?;
+        let (token, rest) = chars::find_near(text, b' ')
+            .and_then(|at| chars::split_around(text, at))
+            .ok_or(Fault::StartLine)?;
         let method = Method::parse(token).ok_or(Fault::StartLine)?;
         let mut start =
             Start::Request { method, token: Span::locate(bytes, token), uri: Span::default() };

@@ -47,10 +47,8 @@ impl<'a> Uri<'a> {
     /// Parses a whole URI: no white space, no angle brackets around it.
     pub fn parse(text: &'a [u8]) -> Result<Uri<'a>, Fault> {
         // Nearly all are these, and need no search for the colon.
-        if let Some((scheme_text @ [b's' | b'S', b'i' | b'I', b'p' | b'P'], [b':', rest @ ..])) =
-            text.split_first_chunk::<3>()
-        {
-            return parse_sip(Scheme::Sip, scheme_text, rest);
+        if let Some(rest) = text.strip_prefix(b"sip:") {
+            return parse_sip(Scheme::Sip, chars::split(text, 3).0, rest);
         }
         parse_other(text)
     }
