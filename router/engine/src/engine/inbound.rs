@@ -124,7 +124,7 @@ impl<P: Policy> Engine<P> {
                 }
                 None if method == Method::Cancel => {
                     let routing = Routing::default();
-                    let back = Back::new(read, flow, &self.settings);
+                    let back = Back::new(read, &key, flow, &self.settings);
                     if key.cancelled().any(|key| self.keys.contains_key(&key)) {
                         let incoming = Incoming { flow, back, key, routing, rounds: 0 };
                         return Examined::Cancel(Box::new(incoming));
@@ -158,7 +158,7 @@ impl<P: Policy> Engine<P> {
             false => validate(message, read, settings)
                 .and_then(|()| preprocess(message, read, settings, trusted, &flow)),
         };
-        let back = Back::new(read, flow, settings);
+        let back = Back::new(read, &key, flow, settings);
         let incoming = |routing| Box::new(Incoming { flow, back, key, routing, rounds: 0 });
         match checked {
             Ok(routing) => {
