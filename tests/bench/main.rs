@@ -17,6 +17,7 @@
 
 mod call;
 mod cpu;
+mod distance;
 mod drive;
 mod echo;
 mod handed;
@@ -95,8 +96,10 @@ fn main() -> Result<()> {
         let all_cores = cpu::pin_to(subject::GENERATOR_CORE).context("pinning the generator")?;
         let place = if arguments.veth { Place::veth()? } else { Place::Loopback };
         let subjects = start_subjects(&arguments, &place)?;
+        let before = distance::round_trip()?;
         let table = measure_all(&arguments, &place, &subjects)?;
         print!("{}", table.render());
+        print!("{}", table::distance(before, distance::round_trip()?));
         drop(subjects);
         if let (Place::Veth(wire), Some(router)) = (&place, arguments.router())
             && wanted(&arguments.only, Kind::ViaductXdp.name())

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, stderr};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -107,6 +108,16 @@ impl Table {
     }
 }
 
+/// How far apart the two cores were, before and after.
+pub(crate) fn distance(before: Duration, after: Duration) -> String {
+    format!(
+        "cores: a cache line takes {} ns there and back before the measurements, {} ns after them; from\n\
+         one distance to another the ratios differ.\n",
+        before.as_nanos(),
+        after.as_nanos()
+    )
+}
+
 /// The middle value; of an even number of them the lower of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
@@ -152,8 +163,6 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn run(cpu_us: u64) -> Run {

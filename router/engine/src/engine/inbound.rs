@@ -124,7 +124,7 @@ impl<P: Policy> Engine<P> {
                 }
                 None if method == Method::Cancel => {
                     let routing = Routing::default();
-                    let back = Back::new(read, flow, &self.settings);
+                    let back = Back::new(read, &key, flow, &self.settings);
                     if key.cancelled().any(|key| self.keys.contains_key(&key)) {
                         let incoming = Incoming { flow, back, key, routing, rounds: 0 };
                         return Examined::Cancel(Box::new(incoming));
@@ -158,7 +158,7 @@ impl<P: Policy> Engine<P> {
             false => validate(message, read, settings)
                 .and_then(|()| preprocess(message, read, settings, trusted, &flow)),
         };
-        let back = Back::new(read, flow, settings);
+        let back = Back::new(read, &key, flow, settings);
         let incoming = |routing| Box::new(Incoming { flow, back, key, routing, rounds: 0 });
         match checked {
             Ok(routing) => {
@@ -166,7 +166,11 @@ impl<P: Policy> Engine<P> {
                 let facts = traits(message, read, settings, &routing, trusted);
                 let for_us = facts.uri_is_router && !facts.preloaded_route && !facts.in_dialog;
                 let allowed = if for_us { require(message, settings) } else { Ok(()) };
-                let traits = Traits { behind_nat, ..facts };
+                let traits = Traits {
+                    behind_nat: behind_nat == Some(true),
+                    not_behind_nat: behind_nat == Some(false),
+                    ..facts
+                };
                 let reading = reading(message, read);
                 Examined::New(incoming(routing), allowed.map(|()| Found { traits, reading }))
             }
@@ -242,6 +246,8 @@ pub(super) fn traits(
         supports_path: message.has_option(HeaderName::Supported, b"path"),
         has_body: !message.body().is_empty(),
         by_received: routing.is_known(),
-        behind_nat: None,
+        behind_nat: false,
+        not_behind_nat: false,
+        auth_off: settings.auth.is_none(),
     }
 }

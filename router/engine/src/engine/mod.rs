@@ -43,7 +43,7 @@ use crate::hook::Policy;
 use crate::io::{Event, Input, Output};
 use crate::location::Location;
 use crate::outbox::Outbox;
-use crate::run::Run;
+use crate::run::{Run, Traits};
 use crate::settings::Settings;
 use crate::time::Now;
 use crate::timer::Timers;
@@ -252,6 +252,7 @@ impl<P: Policy> Engine<P> {
             run.attributes.clear();
             run.original = None;
             run.reading = None;
+            run.traits = Traits::default();
             run.status = 0;
             self.runs.push(run);
         }

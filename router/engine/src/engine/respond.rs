@@ -15,7 +15,7 @@ use crate::io::Token;
 use crate::settings::Settings;
 use crate::timer::Letter;
 use crate::transaction::invite_server::State;
-use crate::transaction::{Actions, Hashed, duration_us};
+use crate::transaction::{Actions, Hashed, ServerKey, duration_us};
 
 /// Keeps this use of the secret apart from those of keys and branches.
 const TAG_DOMAIN: u8 = 0x20;
@@ -37,28 +37,35 @@ pub(crate) struct Back {
 }
 
 impl Back {
-    pub(super) fn new(read: &Essentials<'_>, flow: Flow, settings: &Settings) -> Back {
+    /// Of a request whose transaction has the name `key`.
+    pub(super) fn new(
+        read: &Essentials<'_>,
+        key: &ServerKey,
+        flow: Flow,
+        settings: &Settings,
+    ) -> Back {
         Back {
             flow: reply_flow(&read.via, flow, settings),
             source: flow.remote,
             copied: Copied::of(read, flow.remote, settings.force_rport),
             force_rport: false,
-            tag: to_tag(read.call_id, read.from_tag, read.via.branch(), settings),
+            tag: to_tag(key.name(), settings),
         }
     }
 
     /// For a request that cannot be read as a whole.
     fn rough(message: Message<'_>, flow: Flow, settings: &Settings) -> Back {
         let via = message.top_via().ok();
-        let from_tag = message.from().ok().and_then(|from| from.tag());
-        let call_id = message.call_id().unwrap_or_default();
-        let branch = via.and_then(|via| via.branch());
+        let key = via.and_then(|via| ServerKey::of(message, &via, &settings.secret).ok());
+        // It says least about itself where not even its Via can be read, but what it says, its
+        // retransmission says too.
+        let unnamed = || message.call_id().unwrap_or_default();
         Back {
             flow: via.map_or(flow, |via| reply_flow(&via, flow, settings)),
             source: flow.remote,
             copied: Copied::rough(message, flow.remote, settings.force_rport),
             force_rport: false,
-            tag: to_tag(call_id, from_tag, branch, settings),
+            tag: to_tag(key.as_ref().map_or_else(unnamed, ServerKey::name), settings),
         }
     }
 
@@ -339,18 +346,12 @@ fn reply_flow(via: &Via<'_>, flow: Flow, settings: &Settings) -> Flow {
     Flow { remote: SocketAddr::new(flow.remote.ip(), port), ..flow }
 }
 
-/// Sixteen hex digits over what names a request, under the secret.
-fn to_tag(
-    call_id: &[u8],
-    from_tag: Option<&[u8]>,
-    branch: Option<&[u8]>,
-    settings: &Settings,
-) -> [u8; 16] {
+/// Sixteen hex digits over what names a request, under the secret. A CANCEL has its INVITE's (RFC 3261
+/// 9.2). Hashed again, so that nobody learns in which bucket of a table his transaction is.
+fn to_tag(name: &[u8], settings: &Settings) -> [u8; 16] {
     let mut hashed = Hashed::new(&settings.secret);
     hashed.put(&[TAG_DOMAIN]);
-    for part in [call_id, from_tag.unwrap_or_default(), branch.unwrap_or_default()] {
-        hashed.put_field(part);
-    }
+    hashed.put(name);
     let [low @ .., _, _, _, _, _, _, _, _] = hashed.finish();
     let mut rest = u64::from_le_bytes(low);
     let mut digits = [b'0'; 16];
@@ -364,29 +365,53 @@ fn to_tag(
 
 #[cfg(test)]
 mod tests {
+    use viaduct_message::Head;
+
     use super::*;
 
-    /// The tag is of all three parts, however long they are, and of where one ends.
-    #[test]
-    fn a_to_tag_depends_on_every_part_of_what_names_a_request() {
+    fn tag(bytes: &[u8]) -> [u8; 16] {
         let settings = crate::settings::tests::settings();
-        let tag = |call_id: &[u8], from: &[u8], branch: &[u8]| {
-            to_tag(call_id, Some(from), Some(branch), &settings)
-        };
-        for long in [1, 50, 84, 85, 86, 100, 127, 128, 1_000] {
-            let text = vec![b'x'; long];
-            let tags = [
-                tag(&text, b"f", b"b"),
-                tag(b"f", &text, b"b"),
-                tag(b"f", b"b", &text),
-                tag(&text, b"fb", b""),
-                tag(&text, b"", b"fb"),
-            ];
-            for (at, one) in tags.iter().enumerate() {
-                assert!(tags.iter().skip(at + 1).all(|other| other != one), "{long}, {at}");
-            }
-            assert_eq!(tags[0], tag(&text, b"f", b"b"));
-            assert!(tags[0].iter().all(u8::is_ascii_hexdigit));
+        let mut head = Head::new();
+        head.scan(bytes, &settings.bounds.message).unwrap();
+        let message = Message::new(bytes, &head);
+        let remote = "192.0.2.1:5060".parse().unwrap();
+        let flow = Flow { transport: Transport::Udp, local: remote, remote, conn: ConnId::NONE };
+        let rough = Back::rough(message, flow, &settings).tag;
+        if let Ok(read) = viaduct_message::check::request(message) {
+            let key = ServerKey::of(message, &read.via, &settings.secret).unwrap();
+            assert_eq!(Back::new(&read, &key, flow, &settings).tag, rough);
         }
+        rough
+    }
+
+    fn request(method: &str, branch: &str, sent_by: &str) -> Vec<u8> {
+        format!(
+            "{method} sip:a@example.com SIP/2.0\r\nVia: SIP/2.0/UDP {sent_by};branch={branch}\r\n\
+             From: <sip:b@example.com>;tag=f\r\nTo: <sip:a@example.com>\r\nCall-ID: c\r\n\
+             CSeq: 1 {method}\r\nMax-Forwards: 9\r\nContent-Length: 0\r\n\r\n"
+        )
+        .into_bytes()
+    }
+
+    #[test]
+    fn a_to_tag_is_of_what_names_the_transaction() {
+        let one = tag(&request("INVITE", "z9hG4bKx", "192.0.2.1"));
+        assert!(one.iter().all(u8::is_ascii_hexdigit));
+        assert_eq!(one, tag(&request("INVITE", "z9hG4bKx", "192.0.2.1:5060")), "sent again");
+        assert_eq!(one, tag(&request("CANCEL", "z9hG4bKx", "192.0.2.1")), "RFC 3261 9.2");
+        let others = [("z9hG4bKy", "192.0.2.1"), ("z9hG4bKx", "192.0.2.2"), ("old", "192.0.2.1")];
+        for (branch, sent_by) in others {
+            assert_ne!(one, tag(&request("INVITE", branch, sent_by)), "{branch} {sent_by}");
+        }
+    }
+
+    #[test]
+    fn a_request_whose_via_cannot_be_read_has_a_to_tag_of_its_own() {
+        let [one, same, other] = ["a", "a", "b"].map(|call_id| {
+            let text = String::from_utf8(request("INVITE", "z9hG4bKx", ";")).unwrap();
+            tag(text.replace("Call-ID: c", &format!("Call-ID: {call_id}")).as_bytes())
+        });
+        assert_eq!(one, same);
+        assert_ne!(one, other);
     }
 }

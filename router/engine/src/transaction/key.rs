@@ -105,6 +105,11 @@ impl ServerKey {
         Ok(ServerKey { hash, method: method_number(method) | flag })
     }
 
+    /// What it has in common with the key of its CANCEL.
+    pub(crate) fn name(&self) -> &[u8] {
+        &self.hash
+    }
+
     /// The key of the INVITE with the same branch and sent-by: what a CANCEL is about (9.2).
     pub fn for_invite(self) -> ServerKey {
         self.for_method(Method::Invite)
