@@ -144,7 +144,7 @@ pub struct SaveInput<'a> {
     /// Its Contact, where it has been read before and is the only one.
     pub contact: Option<ContactPlace>,
     /// How it came.
-    pub flow: Flow,
+    pub flow: &'a Flow,
     /// From a configured trusted peer: `path-received` and `socket-header` are honoured (R-P17,
     /// R-S2).
     pub trusted: bool,
