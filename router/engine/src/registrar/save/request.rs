@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use smallvec::SmallVec;
-use viaduct_message::{Contacts, HeaderName, Method, NameAddr, Uri};
+use viaduct_message::{Contacts, Fault, HeaderName, Message, Method, NameAddr, Uri};
 
+use super::apply::seconds;
 use super::{SaveInput, SaveRefusal};
 use crate::flow::{ConnId, Transport};
 use crate::path::{collect_path, first_value, parse_received, write_received};
@@ -54,7 +55,7 @@ impl<'a> Request<'a> {
         let message = input.message;
         super::outbound::check_required(input)?;
         let (path, path_in_answer) = read_path(input)?;
-        let cseq = message.cseq().map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?.number;
+        let cseq = cseq(message).map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?;
         let call_id = message.call_id().map_err(|_| SaveRefusal::new(400, "Bad Call-ID"))?;
         if call_id.len() > MAX_CALL_ID_BYTES {
             return Err(SaveRefusal::new(400, "Call-ID Too Long"));
@@ -160,6 +161,16 @@ fn read_path(input: &SaveInput<'_>) -> Result<(Vec<u8>, bool), SaveRefusal> {
     Ok((path, in_answer))
 }
 
+/// The number in CSeq.
+fn cseq(message: Message<'_>) -> Result<u32, Fault> {
+    // `NUMBER REGISTER`, as nearly all write it, needs no parsing; nine digits are below 2^31.
+    let number = message.value(HeaderName::CSeq).and_then(|value| value.strip_suffix(b" REGISTER"));
+    match number.filter(|digits| digits.len() <= 9).and_then(seconds) {
+        Some(number) => Ok(number),
+        None => message.cseq().map(|cseq| cseq.number),
+    }
+}
+
 /// `received` of the topmost Path value, or of its twin where that is one of a pair (1.7.2).
 fn path_received(path: &[u8]) -> Option<(Transport, SocketAddr)> {
     let (first, rest) = first_value(path)?;
@@ -201,10 +212,25 @@ pub(super) fn unfold(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Methods in Allow, one bit each; `None` without Allow.
-fn methods(message: viaduct_message::Message<'_>) -> Option<u32> {
-    message.line(HeaderName::Allow)?;
-    let tokens = message.tokens(HeaderName::Allow);
-    Some(tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token))))
+fn methods(message: Message<'_>) -> Option<u32> {
+    let value = message.value(HeaderName::Allow)?;
+    let plain = if message.is_repeated(HeaderName::Allow) { None } else { plain_methods(value) };
+    Some(plain.unwrap_or_else(|| {
+        let tokens = message.tokens(HeaderName::Allow);
+        tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token)))
+    }))
+}
+
+/// The bits of a list written as nearly all write it: methods we know, at most one blank before
+/// each. `None` for any other.
+fn plain_methods(list: &[u8]) -> Option<u32> {
+    list.split(|byte| *byte == b',').try_fold(0, |bits, token| {
+        let token = token.strip_prefix(b" ").unwrap_or(token);
+        match method_bit(Method::from_token(token)) {
+            0 => None,
+            bit => Some(bits | bit),
+        }
+    })
 }
 
 /// The bit of a method; none for methods we do not know.
