@@ -24,6 +24,10 @@ pub fn canonical_aor(uri: &Uri<'_>, registrar: &Registrar, out: &mut Vec<u8>) {
 
 /// 500 for an AoR longer than the registrar stores (sip-behaviour 2.3).
 pub fn check_aor(aor: &[u8], registrar: &Registrar) -> Result<(), SaveRefusal> {
+    let limits = [registrar.max_aor_bytes, registrar.max_user_bytes, registrar.max_domain_bytes];
+    if limits.iter().all(|limit| aor.len() <= usize::from(*limit)) {
+        return Ok(()); // whatever its parts
+    }
     let at = aor.iter().rposition(|byte| *byte == b'@');
     let (user, domain) = match at.and_then(|at| aor.split_at_checked(at)) {
         Some((user, domain)) => (user.len(), domain.len() - 1),

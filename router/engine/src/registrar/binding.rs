@@ -90,6 +90,14 @@ pub struct Binding {
     nat: bool,
 }
 
+/// The REGISTER a binding is of: what tells the next one from an older one and from its own
+/// retransmission (RFC 3261 10.3 step 7).
+pub(crate) struct LastRegister<'a> {
+    pub(crate) call_id: &'a [u8],
+    pub(crate) cseq: u32,
+    pub(crate) modified_ms: u64,
+}
+
 /// Where the texts lie in the joined bytes.
 struct Layout {
     ends: [u16; TEXTS],
@@ -146,25 +154,10 @@ fn lay_out(fields: &BindingFields<'_>, joined: &mut SmallVec<[u8; 768]>) -> Layo
 impl Binding {
     /// Packs the fields. All texts together are cut at 65,535 bytes (callers limit them before).
     pub fn pack(fields: &BindingFields<'_>) -> Binding {
-        Binding::pack_from(fields, None)
-    }
-
-    /// As [`Binding::pack`], and shares the text of `earlier` where it is the same: the usual
-    /// refresh changes times and CSeq only. The ping latency of `earlier` stays.
-    pub(crate) fn pack_from(fields: &BindingFields<'_>, earlier: Option<&Binding>) -> Binding {
-        let (text, Layout { ends, instance }) = match earlier {
-            Some(earlier) if earlier.has_texts_of(fields) => {
-                let Binding { text, ends, instance, .. } = earlier;
-                (Arc::clone(text), Layout { ends: *ends, instance: *instance })
-            }
-            _ => {
-                let mut joined = SmallVec::new();
-                let layout = lay_out(fields, &mut joined);
-                (Arc::from(joined.as_slice()), layout)
-            }
-        };
+        let mut joined = SmallVec::new();
+        let Layout { ends, instance } = lay_out(fields, &mut joined);
         Binding {
-            text,
+            text: Arc::from(joined.as_slice()),
             home: None,
             local: fields.local,
             conn: fields.conn,
@@ -173,7 +166,7 @@ impl Binding {
             cseq: fields.cseq,
             reg_id: fields.reg_id,
             methods: fields.methods.unwrap_or(ALL_METHODS),
-            ping_us: earlier.map_or(NO_PING, |earlier| earlier.ping_us),
+            ping_us: NO_PING,
             ends,
             instance,
             q_milli: fields.q_milli.unwrap_or(NO_Q),
@@ -182,9 +175,38 @@ impl Binding {
         }
     }
 
+    /// Makes it what the fields say. The text stays, shared as it is, where it is the same: the
+    /// usual refresh changes times and CSeq only. The ping latency stays in any case. In place,
+    /// since to copy a binding costs more than to change one.
+    pub(crate) fn refresh(&mut self, fields: &BindingFields<'_>) {
+        if !self.has_texts_of(fields) {
+            let mut joined = SmallVec::new();
+            let Layout { ends, instance } = lay_out(fields, &mut joined);
+            (self.ends, self.instance) = (ends, instance);
+            self.text = Arc::from(joined.as_slice());
+        }
+        self.home = None;
+        self.local = fields.local;
+        self.conn = fields.conn;
+        self.expires_ms = fields.expires_ms;
+        self.modified_ms = fields.modified_ms;
+        self.cseq = fields.cseq;
+        self.reg_id = fields.reg_id;
+        self.methods = fields.methods.unwrap_or(ALL_METHODS);
+        self.q_milli = fields.q_milli.unwrap_or(NO_Q);
+        self.transport = fields.transport;
+        self.nat = fields.nat;
+    }
+
     fn has_texts_of(&self, fields: &BindingFields<'_>) -> bool {
-        let own = self.fields();
-        own.texts() == fields.texts() && own.instance == fields.instance
+        let mut start = 0;
+        let same = |(end, text): (u16, &[u8])| {
+            let own = self.slice(start, end);
+            start = end;
+            own == text
+        };
+        self.ends.into_iter().zip(fields.texts()).all(same)
+            && self.slice(self.instance.0, self.instance.1) == fields.instance
     }
 
     fn slice(&self, start: u16, end: u16) -> &[u8] {
@@ -204,7 +226,7 @@ impl Binding {
             attributes: self.slice(user_agent, attributes),
             instance: self.slice(self.instance.0, self.instance.1),
             cseq: self.cseq,
-            q_milli: (self.q_milli != NO_Q).then_some(self.q_milli),
+            q_milli: self.q_milli(),
             reg_id: self.reg_id,
             methods: (self.methods != ALL_METHODS).then_some(self.methods),
             expires_ms: self.expires_ms,
@@ -238,6 +260,28 @@ impl Binding {
     pub fn contact(&self) -> &[u8] {
         let [contact, ..] = self.ends;
         self.slice(0, contact)
+    }
+
+    // Single fields, for those who look at one or two: all of them are a good part of a refresh.
+
+    pub(crate) fn contact_params(&self) -> &[u8] {
+        let [contact, params, ..] = self.ends;
+        self.slice(contact, params)
+    }
+
+    pub(crate) fn received(&self) -> &[u8] {
+        let [_, _, path, received, ..] = self.ends;
+        self.slice(path, received)
+    }
+
+    pub(crate) fn last_register(&self) -> LastRegister<'_> {
+        let [.., received, call_id, _, _] = self.ends;
+        let call_id = self.slice(received, call_id);
+        LastRegister { call_id, cseq: self.cseq, modified_ms: self.modified_ms }
+    }
+
+    pub(crate) fn q_milli(&self) -> Option<u16> {
+        (self.q_milli != NO_Q).then_some(self.q_milli)
     }
 
     /// How long its contact took to answer the last ping, microseconds; `None` where it has
@@ -415,11 +459,42 @@ mod tests {
         let first = Binding::pack(&fields(b"x=y", b""));
         let mut later = fields(b"x=y", b"");
         later.cseq = 8;
-        let second = Binding::pack_from(&later, Some(&first));
+        let mut second = first.clone();
+        second.refresh(&later);
         assert!(Arc::ptr_eq(&first.text, &second.text));
+        assert_eq!(second, Binding::pack(&later));
         later.user_agent = b"phone/2.0";
-        let third = Binding::pack_from(&later, Some(&second));
-        assert_eq!(third.fields().user_agent, b"phone/2.0");
+        second.refresh(&later);
+        assert_eq!(second, Binding::pack(&later));
+        assert_eq!(first, Binding::pack(&fields(b"x=y", b"")));
+    }
+
+    #[test]
+    fn a_refresh_leaves_nothing_of_the_earlier_fields() {
+        let home = Home { node: "b".into(), boot: 1, address: "sip:b".into() };
+        let mut binding = Binding::pack(&fields(b"x=y", b"")).at(Arc::new(home), ConnId(4));
+        let bare = BindingFields {
+            contact: b"sip:h",
+            path: b"",
+            received: b"",
+            call_id: b"c",
+            user_agent: b"",
+            attributes: b"",
+            cseq: 8,
+            q_milli: None,
+            reg_id: 2,
+            methods: None,
+            expires_ms: 4_000,
+            modified_ms: 3_000,
+            transport: Transport::Udp,
+            local: "192.0.2.2:5061".parse().unwrap(),
+            conn: ConnId::NONE,
+            nat: false,
+            ..fields(b"", b"<urn:uuid:2>")
+        };
+        binding.refresh(&bare);
+        assert_eq!(binding, Binding::pack(&bare));
+        assert_eq!(binding.fields(), bare);
     }
 
     #[test]
@@ -458,7 +533,9 @@ mod tests {
         assert_eq!(first.ping_us(), None);
         let pinged = first.with_ping_us(Some(1_500));
         assert_ne!(first, pinged);
-        assert_eq!(Binding::pack_from(&fields(b"", b""), Some(&pinged)).ping_us(), Some(1_500));
+        let mut refreshed = pinged.clone();
+        refreshed.refresh(&fields(b"", b""));
+        assert_eq!(refreshed.ping_us(), Some(1_500));
         assert_eq!(Binding::pack(&pinged.fields()).ping_us(), None);
     }
 

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use smallvec::SmallVec;
 use viaduct_message::{ContactPlace, Message};
 
 use super::{BindingSet, PathMode, SaveFlags};
@@ -144,7 +145,7 @@ pub struct SaveInput<'a> {
     /// Its Contact, where it has been read before and is the only one.
     pub contact: Option<ContactPlace>,
     /// How it came.
-    pub flow: Flow,
+    pub flow: &'a Flow,
     /// From a configured trusted peer: `path-received` and `socket-header` are honoured (R-P17,
     /// R-S2).
     pub trusted: bool,
@@ -239,13 +240,15 @@ pub const MAX_CONTACTS: usize = 64;
 /// `Require` options other than `path` and `outbound` are the caller's business (they concern the
 /// whole request), as is whose the AoR is.
 pub fn save(input: &SaveInput<'_>) -> Result<SaveAnswer, SaveRefusal> {
-    let request = request::Request::read(input)?;
-    let mut entries = apply::Entries::new();
+    let mut request = request::Request::new(input);
+    request.read(input)?;
+    // Not `Arc::new`, which moves what it is given.
+    let mut set = Arc::<BindingSet>::default();
+    let bindings = &mut Arc::make_mut(&mut set).bindings;
+    let mut entries = apply::Entries { bindings, named: SmallVec::new() };
     let outcome = apply::apply(input, &request, &mut entries)?;
     let headers = answer::headers(input, &request, (&outcome, &entries));
-    let set = outcome.changed.then(|| {
-        let bindings = entries.into_iter().map(|entry| entry.binding).collect();
-        Arc::new(BindingSet { bindings })
-    });
-    Ok(SaveAnswer { code: outcome.code, set, headers })
+    // Room for those that have expired, or gone, is not kept as long as the set is.
+    entries.bindings.shrink_to_fit();
+    Ok(SaveAnswer { code: outcome.code, set: outcome.changed.then_some(set), headers })
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use viaduct_message::{Host, Message, Method, NameAddr, Uri};
+use viaduct_message::{HeaderName, Host, Message, Method, NameAddr, Uri};
 
 use super::{EditFault, Reading, Run};
 use crate::flow::Flow;
@@ -11,8 +11,8 @@ use crate::io::Event;
 use crate::location::{AorKey, Change};
 use crate::proxy::validate::unsupported_here;
 use crate::registrar::{
-    self, BindingFilter, BindingSet, Gruu, LookupFault, LookupFlags, LookupInput, Registrar,
-    SaveCode, SaveFlags, SaveInput, SaveRefusal, Target,
+    self, Binding, BindingFilter, BindingSet, Gruu, LookupFault, LookupFlags, LookupInput,
+    Registrar, SaveCode, SaveFlags, SaveInput, SaveRefusal, Target,
 };
 
 /// Targets one run may stage.
@@ -38,11 +38,7 @@ impl Run {
         let outcome = self.save_outcome(table, flags, aor);
         let answers = !flags.no_reply && self.phase == Phase::Request;
         match outcome {
-            Ok((code, headers, change)) => {
-                if self.settings.events {
-                    self.effects.registered = change.as_ref().map(|c| self.registered(c));
-                }
-                self.effects.changes.extend(change);
+            Ok((code, headers)) => {
                 if answers {
                     self.effects.answer(200, "OK", headers);
                 }
@@ -89,14 +85,14 @@ impl Run {
         let trusted = self.traits.trusted;
         match (self.phase, &self.original) {
             (Phase::Request, _) => {
-                let reading = self.reading;
-                Ok(Register { message, reading, flow: self.flow, trusted, granted: None })
+                let reading = self.reading.as_ref();
+                Ok(Register { message, reading, flow: &self.flow, trusted, granted: None })
             }
             (Phase::Reply, Some(original)) if (200..300).contains(&message.status()) => {
                 Ok(Register {
                     message: original.message(),
                     reading: None,
-                    flow: original.flow,
+                    flow: &original.flow,
                     trusted: original.trusted,
                     granted: Some(message),
                 })
@@ -105,12 +101,12 @@ impl Run {
         }
     }
 
-    fn registered(&self, change: &Change) -> Event {
+    fn registered(&self, aor: &[u8], set: &BindingSet) -> Event {
         let now = self.now.unix_ms;
-        let last = change.set.live(now).map(|b| b.fields().expires_ms).max().unwrap_or(now);
+        let last = set.live(now).map(Binding::expires_ms).max().unwrap_or(now);
         Event::Registered {
-            aor: String::from_utf8_lossy(&change.key.aor).into(),
-            contacts: change.set.live(now).count(),
+            aor: String::from_utf8_lossy(aor).into(),
+            contacts: set.live(now).count(),
             expires_s: last.saturating_sub(now) / 1000,
             source: self.flow.remote,
         }
@@ -128,12 +124,13 @@ impl Run {
         table
     }
 
+    /// What happens, and the header lines of the answer. The change is staged.
     fn save_outcome(
         &mut self,
         table: &str,
         flags: &SaveFlags,
         aor: Option<&str>,
-    ) -> Result<(SaveCode, Vec<u8>, Option<Change>), SaveRefusal> {
+    ) -> Result<(SaveCode, Vec<u8>), SaveRefusal> {
         let register = self.register()?;
         if register.message.method() != Method::Register {
             return Err(refuse(500, "No REGISTER To Save"));
@@ -166,17 +163,26 @@ impl Run {
         let fewer = answer.set.as_ref().is_some_and(|set| set.len() < before);
         self.effects.took_back = fewer || answer.code == SaveCode::Deleted;
         let set = answer.set.or_else(|| again.then(|| snapshot.set.unwrap_or_default()));
-        let change = set.map(|set| Change {
-            key: AorKey { table: self.table(table), aor: aor.as_slice().into() },
-            based_on: snapshot.version,
-            set,
-            memory_only: flags.memory_only,
-        });
-        Ok((answer.code, answer.headers, change))
+        if self.settings.events {
+            self.effects.registered = set.as_ref().map(|set| self.registered(&aor, set));
+        }
+        if let Some(set) = set {
+            let key = AorKey { table: self.table(table), aor: aor.into_boxed_slice() };
+            self.effects.changes.push(Change {
+                key,
+                based_on: snapshot.version,
+                set,
+                memory_only: flags.memory_only,
+            });
+        }
+        Ok((answer.code, answer.headers))
     }
 
     /// RFC 3261 10.3 step 2: a registrar refuses extensions it does not know.
     fn refuse_unknown_options(&self, message: Message<'_>) -> Result<(), SaveRefusal> {
+        if message.line(HeaderName::Require).is_none() {
+            return Ok(());
+        }
         let unsupported = unsupported_here(message, &self.settings);
         if unsupported.is_empty() {
             return Ok(());
@@ -213,7 +219,9 @@ impl Run {
         if !self.settings.is_ours(&to) || !self.is_addressed_to_domain_of(message, &to)? {
             return Err(refuse(404, "Not Found"));
         }
-        let mut out = Vec::with_capacity(64);
+        // As long as the AoR nearly always gets, so that the key takes the very bytes.
+        let user = to.user.map_or(0, |user| user.len() + 1);
+        let mut out = Vec::with_capacity(user + to.host_text.len());
         registrar::canonical_aor(&to, registrar, &mut out);
         registrar::check_aor(&out, registrar)?;
         Ok(out)
@@ -355,8 +363,8 @@ impl Run {
 struct Register<'a> {
     message: Message<'a>,
     /// Where the message was read before.
-    reading: Option<Reading>,
-    flow: Flow,
+    reading: Option<&'a Reading>,
+    flow: &'a Flow,
     trusted: bool,
     granted: Option<Message<'a>>,
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use viaduct_message::{HeaderName, write_decimal};
 
-use super::apply::{Entry, Outcome};
+use super::apply::{Entries, Outcome};
 use super::outbound::is_first_hop;
 use super::request::Request;
 use super::{OutboundMode, SaveInput};
@@ -14,15 +14,12 @@ use crate::registrar::gruu;
 pub(super) fn headers(
     input: &SaveInput<'_>,
     request: &Request<'_>,
-    (outcome, bindings): (&Outcome, &[Entry]),
+    (outcome, entries): (&Outcome, &Entries<'_>),
 ) -> Vec<u8> {
     let only_named = input.flags.only_request_contacts;
-    let listed = || bindings.iter().filter(|entry| entry.named || !only_named);
+    let listed = || entries.iter().filter(|(_, named)| *named || !only_named);
     let contacts: usize = listed()
-        .map(|entry| {
-            let fields = entry.binding.fields();
-            fields.contact.len() + fields.contact_params.len() + 48
-        })
+        .map(|(binding, _)| binding.contact().len() + binding.contact_params().len() + 48)
         .sum();
     let mut out = Vec::with_capacity(contacts + request.path.len() + 64);
     let now_ms = input.now.unix_ms;
@@ -31,29 +28,28 @@ pub(super) fn headers(
         gruu |= input.registrar.gruu && option.eq_ignore_ascii_case(b"gruu");
         outbound |= option.eq_ignore_ascii_case(b"outbound");
     }
-    for entry in listed() {
-        let fields = entry.binding.fields();
+    for (binding, _) in listed() {
         out.extend_from_slice(b"Contact: <");
-        out.extend_from_slice(fields.contact);
+        out.extend_from_slice(binding.contact());
         out.push(b'>');
-        if !fields.contact_params.is_empty() {
+        if !binding.contact_params().is_empty() {
             out.push(b';');
-            out.extend_from_slice(fields.contact_params);
+            out.extend_from_slice(binding.contact_params());
         }
-        if input.registrar.show_received && !fields.received.is_empty() {
-            for part in [&b";received=\""[..], fields.received, b"\""] {
+        if input.registrar.show_received && !binding.received().is_empty() {
+            for part in [&b";received=\""[..], binding.received(), b"\""] {
                 out.extend_from_slice(part);
             }
         }
         if gruu {
-            gruu::write_params(&fields, input, &mut out);
+            gruu::write_params(&binding.fields(), input, &mut out);
         }
         // Writing to a Vec cannot fail.
-        if let Some(q) = fields.q_milli {
+        if let Some(q) = binding.q_milli() {
             let _ = write!(out, ";q={}.{:03}", q / 1000, q % 1000);
         }
         // Rounded up: a binding that is listed is not yet gone.
-        let left_s = fields.expires_ms.saturating_sub(now_ms).div_ceil(1000);
+        let left_s = binding.expires_ms().saturating_sub(now_ms).div_ceil(1000);
         out.extend_from_slice(b";expires=");
         write_decimal(left_s, &mut out);
         out.extend_from_slice(b"\r\n");

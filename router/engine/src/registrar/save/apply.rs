@@ -1,20 +1,25 @@
 //! RFC 3261 10.3 steps 6 and 7 on a copy of the bindings.
 
 use smallvec::SmallVec;
-use viaduct_message::{Contacts, Fault, Method, NameAddr, Params, Uri, uri};
+use viaduct_message::{Contacts, Fault, Method, NameAddr, Params, Uri, header, uri};
 
 use super::expiry::{self, bounded_expires_s};
 use super::outbound::{Outbound, reg_id};
 use super::request::{Expires, MALFORMED_EXPIRES_S, Request, method_bit, unfold};
 use super::{MAX_CONTACTS, SaveCode, SaveInput, SaveRefusal};
-use crate::registrar::binding::{Binding, BindingFields};
+use crate::registrar::binding::{Binding, BindingFields, Bindings};
 use crate::registrar::flags::Matching;
 
 /// Contact values one REGISTER may have: enough to replace every binding of a full AoR.
 const MAX_CONTACT_VALUES: usize = 2 * MAX_CONTACTS;
 
-/// The bindings as the REGISTER leaves them.
-pub(super) type Entries = SmallVec<[Entry; 2]>;
+/// The bindings as the REGISTER leaves them, computed where they are to stay: a binding that is
+/// copied once more costs more than its refresh.
+pub(super) struct Entries<'e> {
+    pub(super) bindings: &'e mut Bindings,
+    /// Of each, in their order: named by this REGISTER.
+    pub(super) named: SmallVec<[bool; 16]>,
+}
 
 /// What it did to them.
 pub(super) struct Outcome {
@@ -25,10 +30,36 @@ pub(super) struct Outcome {
     pub(super) by_flow: bool,
 }
 
-pub(super) struct Entry {
-    pub(super) binding: Binding,
-    /// Named by this REGISTER.
-    pub(super) named: bool,
+impl Entries<'_> {
+    /// Begins with those that are live.
+    fn begin(&mut self, current: &[Binding], unix_ms: u64) {
+        self.bindings.reserve_exact(current.len());
+        for binding in current.iter().filter(|binding| binding.is_live(unix_ms)) {
+            self.bindings.push(binding.clone());
+            self.named.push(false);
+        }
+    }
+
+    /// Each with whether this REGISTER names it.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Binding, bool)> {
+        self.bindings.iter().zip(self.named.iter().copied())
+    }
+
+    fn push(&mut self, binding: Binding) {
+        self.bindings.push(binding);
+        self.named.push(true);
+    }
+
+    fn name(&mut self, index: usize) {
+        if let Some(named) = self.named.get_mut(index) {
+            *named = true;
+        }
+    }
+
+    fn remove(&mut self, index: usize) {
+        self.bindings.remove(index);
+        self.named.remove(index);
+    }
 }
 
 /// One Contact value, read.
@@ -51,35 +82,26 @@ struct Counts {
     repeated: usize,
 }
 
-/// Puts the bindings into `bindings`, which is empty, as the REGISTER leaves them.
+/// Puts the bindings into `entries`, which is empty, as the REGISTER leaves them.
 pub(super) fn apply(
     input: &SaveInput<'_>,
     request: &Request<'_>,
-    bindings: &mut Entries,
+    entries: &mut Entries<'_>,
 ) -> Result<Outcome, SaveRefusal> {
     let current = input.current.map(|set| &*set.bindings).unwrap_or_default();
-    let live = current.iter().filter(|binding| binding.is_live(input.now.unix_ms));
-    bindings.extend(live.map(|b| Entry { binding: b.clone(), named: false }));
-    match &request.contacts {
+    entries.begin(current, input.now.unix_ms);
+    let (counts, outbound) = (Counts::default(), Outbound::default());
+    if let Some(place) = input.contact {
+        let mut sheet = Sheet { input, request, entries, counts, outbound };
+        let bytes = input.message.bytes();
+        sheet.take(place.uri(bytes), place.params(bytes))?;
+        return sheet.finish();
+    }
+    match input.message.contacts() {
         Contacts::None => Ok(Outcome { code: SaveCode::Listed, changed: false, by_flow: false }),
-        Contacts::Star => remove_all(request, bindings),
+        Contacts::Star => remove_all(request, entries),
         Contacts::List(values) => {
-            let outbound = Outbound::default();
-            let mut sheet = Sheet { input, request, bindings, counts: Counts::default(), outbound };
-            if let Some(place) = input.contact {
-                let bytes = input.message.bytes();
-                sheet.take(place.uri(bytes), place.params(bytes))?;
-                return sheet.finish();
-            }
-            let most = if input.granted.is_some() { 1 } else { usize::MAX };
-            for (index, value) in values.clone().take(most).enumerate() {
-                if index >= MAX_CONTACT_VALUES {
-                    return Err(SaveRefusal::new(400, "Too Many Contact Values"));
-                }
-                let address = NameAddr::parse(value.bytes).map_err(bad_contact)?;
-                sheet.take(address.uri, address.params)?;
-            }
-            sheet.finish()
+            Sheet { input, request, entries, counts, outbound }.take_all(values)
         }
     }
 }
@@ -90,18 +112,19 @@ fn bad_contact(_: Fault) -> SaveRefusal {
 
 /// Step 6: `*` removes everything, if Expires is 0 and no binding of the same Call-ID has this CSeq
 /// or a higher one.
-fn remove_all(request: &Request<'_>, bindings: &mut Entries) -> Result<Outcome, SaveRefusal> {
+fn remove_all(request: &Request<'_>, entries: &mut Entries<'_>) -> Result<Outcome, SaveRefusal> {
     if request.expires != Expires::Seconds(0) {
         return Err(SaveRefusal::new(400, "Contact * Without Expires 0"));
     }
-    for entry in &*bindings {
-        let fields = entry.binding.fields();
+    for binding in &*entries.bindings {
+        let fields = binding.last_register();
         if fields.call_id == request.call_id && request.cseq <= fields.cseq {
             return Err(out_of_order());
         }
     }
-    let changed = !bindings.is_empty();
-    bindings.clear();
+    let changed = !entries.bindings.is_empty();
+    entries.bindings.clear();
+    entries.named.clear();
     Ok(Outcome { code: SaveCode::Deleted, changed, by_flow: false })
 }
 
@@ -111,23 +134,9 @@ fn out_of_order() -> SaveRefusal {
 }
 
 impl<'a> Contact<'a> {
-    fn read(
-        uri: &'a [u8],
-        params: Params<'a>,
-        input: &SaveInput<'_>,
-        request: &Request<'_>,
-    ) -> Result<Contact<'a>, SaveRefusal> {
-        // Reading a URI is a good part of what a refresh costs, and this one was read when it was
-        // bound first.
-        let mut known = input.current.into_iter().flat_map(|set| &*set.bindings);
-        if !known.any(|binding| binding.contact() == uri) {
-            acceptable(&Uri::parse(uri).map_err(bad_contact)?, input)?;
-        }
-        let limit = usize::from(input.registrar.max_contact_bytes);
-        if uri.len() > limit {
-            return Err(SaveRefusal::new(400, "Contact Too Long"));
-        }
-        let mut contact = Contact {
+    /// A contact that has no parameters.
+    fn new(uri: &'a [u8], input: &SaveInput<'_>, request: &Request<'_>) -> Contact<'a> {
+        Contact {
             uri,
             params: SmallVec::new(),
             instance: b"",
@@ -139,19 +148,34 @@ impl<'a> Contact<'a> {
                 Expires::Malformed => MALFORMED_EXPIRES_S,
                 Expires::Seconds(seconds) => seconds,
             },
-        };
-        for param in params.all() {
-            contact.take_param(param.name, param.value, param.text)?;
         }
-        // What is given back is bounded like the URI itself; a usual set is under 300 bytes.
-        if contact.params.len() > limit.max(1024) {
+    }
+
+    /// Checks the URI, and reads the parameters into it.
+    fn read(&mut self, params: Params<'a>, input: &SaveInput<'_>) -> Result<(), SaveRefusal> {
+        let uri = self.uri;
+        // Reading a URI is a good part of what a refresh costs, and this one was read when it was
+        // bound first.
+        let mut known = input.current.into_iter().flat_map(|set| &*set.bindings);
+        if !known.any(|binding| binding.contact() == uri) {
+            acceptable(&Uri::parse(uri).map_err(bad_contact)?, input)?;
+        }
+        let limit = usize::from(input.registrar.max_contact_bytes);
+        if uri.len() > limit {
             return Err(SaveRefusal::new(400, "Contact Too Long"));
         }
-        contact.expires_s = match &input.granted {
-            Some(response) => expiry::granted_s(*response, contact.uri),
-            None => bounded_expires_s(contact.expires_s, input)?,
+        for param in params.all() {
+            self.take_param(param.name, param.value, param.text)?;
+        }
+        // What is given back is bounded like the URI itself; a usual set is under 300 bytes.
+        if self.params.len() > limit.max(1024) {
+            return Err(SaveRefusal::new(400, "Contact Too Long"));
+        }
+        self.expires_s = match &input.granted {
+            Some(response) => expiry::granted_s(*response, uri),
+            None => bounded_expires_s(self.expires_s, input)?,
         };
-        Ok(contact)
+        Ok(())
     }
 
     fn take_param(
@@ -238,18 +262,32 @@ fn q_milli(value: &[u8]) -> Option<u16> {
 }
 
 /// The bindings while the contacts are applied one after another.
-struct Sheet<'a> {
+struct Sheet<'a, 'e> {
     input: &'a SaveInput<'a>,
     request: &'a Request<'a>,
-    bindings: &'a mut Entries,
+    entries: &'a mut Entries<'e>,
     counts: Counts,
     outbound: Outbound,
 }
 
-impl<'a> Sheet<'a> {
+impl<'a> Sheet<'a, '_> {
+    /// Applies all Contact values; of a REGISTER that was forwarded the first alone.
+    fn take_all(mut self, values: header::Values<'a>) -> Result<Outcome, SaveRefusal> {
+        let most = if self.input.granted.is_some() { 1 } else { usize::MAX };
+        for (index, value) in values.take(most).enumerate() {
+            if index >= MAX_CONTACT_VALUES {
+                return Err(SaveRefusal::new(400, "Too Many Contact Values"));
+            }
+            let address = NameAddr::parse(value.bytes).map_err(bad_contact)?;
+            self.take(address.uri, address.params)?;
+        }
+        self.finish()
+    }
+
     /// Reads one Contact value and applies it.
     fn take(&mut self, uri: &'a [u8], params: Params<'a>) -> Result<(), SaveRefusal> {
-        let mut contact = Contact::read(uri, params, self.input, self.request)?;
+        let mut contact = Contact::new(uri, self.input, self.request);
+        contact.read(params, self.input)?;
         let wanted = if contact.instance.is_empty() { 0 } else { contact.reg_id };
         let bound = contact.expires_s > 0;
         contact.reg_id = self.outbound.key(wanted, bound, self.input, &self.request.path)?;
@@ -257,55 +295,49 @@ impl<'a> Sheet<'a> {
     }
 
     fn apply(&mut self, contact: &Contact<'_>) -> Result<(), SaveRefusal> {
-        let found = self.bindings.iter().position(|entry| self.matches(entry, contact));
+        let found = self.entries.bindings.iter().position(|bound| self.matches(bound, contact));
         let Some(index) = found else {
             if contact.expires_s > 0 {
-                let binding = self.pack(contact, None);
-                self.bindings.push(Entry { binding, named: true });
+                let fields = Sheet::fields(self.input, self.request, &self.outbound, contact);
+                self.entries.push(Binding::pack(&fields));
                 self.counts.inserted += 1;
             }
             return Ok(());
         };
         if !self.is_newer(index)? {
             self.counts.repeated += 1;
-            self.name(index);
+            self.entries.name(index);
             return Ok(());
         }
         if contact.expires_s == 0 {
-            self.bindings.remove(index);
+            self.entries.remove(index);
             self.counts.removed += 1;
             return Ok(());
         }
-        let binding = self.pack(contact, self.bindings.get(index).map(|entry| &entry.binding));
-        if let Some(entry) = self.bindings.get_mut(index) {
-            *entry = Entry { binding, named: true };
+        if let Some(binding) = self.entries.bindings.get_mut(index) {
+            binding.refresh(&Sheet::fields(self.input, self.request, &self.outbound, contact));
+            self.entries.name(index);
             self.counts.updated += 1;
         }
         Ok(())
     }
 
-    fn name(&mut self, index: usize) {
-        if let Some(entry) = self.bindings.get_mut(index) {
-            entry.named = true;
-        }
-    }
-
-    fn matches(&self, entry: &Entry, contact: &Contact<'_>) -> bool {
-        let bound = entry.binding.contact();
+    fn matches(&self, binding: &Binding, contact: &Contact<'_>) -> bool {
+        let bound = binding.contact();
         if contact.reg_id != 0 {
             // RFC 5626 6: instance and reg-id are the key, the URI is not compared.
-            let fields = entry.binding.fields();
+            let fields = binding.fields();
             return fields.instance == contact.instance && fields.reg_id == contact.reg_id;
         }
         let as_texts = self.input.registrar.match_texts; // R-U1
         let same =
             || if as_texts { bound == contact.uri } else { uri::equivalent(bound, contact.uri) };
-        match &self.request.matching {
-            Matching::Contact => same(),
-            Matching::ContactAndCallId => {
-                entry.binding.fields().call_id == self.request.call_id && same()
+        match &self.input.flags.matching {
+            None | Some(Matching::Contact) => same(),
+            Some(Matching::ContactAndCallId) => {
+                binding.last_register().call_id == self.request.call_id && same()
             }
-            Matching::Param(name) => {
+            Some(Matching::Param(name)) => {
                 let value = |text| {
                     let uri = Uri::parse(text).ok()?;
                     uri.param(name.as_bytes()).map(Option::unwrap_or_default)
@@ -321,10 +353,10 @@ impl<'a> Sheet<'a> {
     /// May this REGISTER change the binding? `false`: it is a retransmission, leave the binding
     /// alone. A higher CSeq is needed for the same Call-ID only.
     fn is_newer(&self, index: usize) -> Result<bool, SaveRefusal> {
-        let Some(entry) = self.bindings.get(index) else { return Ok(true) };
-        let fields = entry.binding.fields();
+        let Some((binding, named)) = self.entries.iter().nth(index) else { return Ok(true) };
+        let fields = binding.last_register();
         // Two values of one request that name one contact: the later counts.
-        if entry.named || fields.call_id != self.request.call_id {
+        if named || fields.call_id != self.request.call_id {
             return Ok(true);
         }
         let registrar = self.input.registrar;
@@ -339,10 +371,16 @@ impl<'a> Sheet<'a> {
         }
     }
 
-    fn pack(&self, contact: &Contact<'_>, earlier: Option<&Binding>) -> Binding {
-        let (request, now_ms) = (self.request, self.input.now.unix_ms);
-        let flow = self.outbound.received().filter(|_| contact.reg_id != 0);
-        let fields = BindingFields {
+    /// The binding the contact asks for.
+    fn fields<'f>(
+        input: &'f SaveInput<'_>,
+        request: &'f Request<'_>,
+        outbound: &'f Outbound,
+        contact: &'f Contact<'_>,
+    ) -> BindingFields<'f> {
+        let now_ms = input.now.unix_ms;
+        let flow = outbound.received().filter(|_| contact.reg_id != 0);
+        BindingFields {
             contact: contact.uri,
             contact_params: &contact.params,
             path: &request.path,
@@ -350,7 +388,7 @@ impl<'a> Sheet<'a> {
             call_id: request.call_id,
             user_agent: &request.user_agent,
             instance: contact.instance,
-            attributes: self.input.attributes,
+            attributes: input.attributes,
             cseq: request.cseq,
             q_milli: contact.q_milli,
             reg_id: contact.reg_id,
@@ -361,14 +399,13 @@ impl<'a> Sheet<'a> {
             local: request.local,
             conn: request.conn,
             nat: request.nat || flow.is_some(),
-        };
-        Binding::pack_from(&fields, earlier)
+        }
     }
 
-    fn finish(mut self) -> Result<Outcome, SaveRefusal> {
+    fn finish(&mut self) -> Result<Outcome, SaveRefusal> {
         self.outbound.check()?;
         self.enforce_limit()?;
-        let counts = self.counts;
+        let counts = &self.counts;
         let changed = counts.inserted + counts.updated + counts.removed > 0;
         let code = if counts.inserted > 0 {
             SaveCode::Inserted
@@ -389,13 +426,13 @@ impl<'a> Sheet<'a> {
         let registrar = self.input.registrar;
         let limit = self.input.flags.max_contacts.unwrap_or(registrar.max_contacts);
         let limit = if limit == 0 { MAX_CONTACTS } else { usize::from(limit).min(MAX_CONTACTS) };
-        while self.bindings.len() > limit {
+        while self.entries.bindings.len() > limit {
             // R-S7: the one longest not refreshed goes, never one this REGISTER names.
-            let others = self.bindings.iter().enumerate().filter(|(_, entry)| !entry.named);
-            let oldest = others.min_by_key(|(_, entry)| entry.binding.fields().modified_ms);
+            let others = self.entries.iter().enumerate().filter(|(_, (_, named))| !named);
+            let oldest = others.min_by_key(|(_, (binding, _))| binding.last_register().modified_ms);
             match oldest.map(|(index, _)| index) {
                 Some(index) if self.input.flags.force => {
-                    self.bindings.remove(index);
+                    self.entries.remove(index);
                     self.counts.removed += 1;
                 }
                 _ => return Err(too_many(registrar.retry_after_s)),

@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use smallvec::SmallVec;
-use viaduct_message::{Contacts, HeaderName, Method, NameAddr, Uri};
+use viaduct_message::{Fault, HeaderName, Message, Method, NameAddr, Uri};
 
+use super::apply::seconds;
 use super::{SaveInput, SaveRefusal};
 use crate::flow::{ConnId, Transport};
 use crate::path::{collect_path, first_value, parse_received, write_received};
 use crate::registrar::PathMode;
-use crate::registrar::flags::Matching;
 
 /// Longest Call-ID stored, bytes; longer ones are refused (sip-behaviour 2.1).
 const MAX_CALL_ID_BYTES: usize = 255;
@@ -30,7 +29,6 @@ pub(super) enum Expires {
 }
 
 pub(super) struct Request<'a> {
-    pub(super) contacts: Contacts<'a>,
     pub(super) call_id: &'a [u8],
     pub(super) cseq: u32,
     pub(super) expires: Expires,
@@ -40,48 +38,53 @@ pub(super) struct Request<'a> {
     pub(super) path_in_answer: bool,
     pub(super) user_agent: Cow<'a, [u8]>,
     pub(super) methods: Option<u32>,
-    pub(super) received: SmallVec<[u8; 64]>,
+    /// Empty where it does not matter.
+    pub(super) received: Vec<u8>,
     pub(super) nat: bool,
     pub(super) transport: Transport,
     pub(super) local: SocketAddr,
     pub(super) conn: ConnId,
-    pub(super) matching: Matching,
 }
 
 impl<'a> Request<'a> {
-    /// Reads the REGISTER; refuses it where it cannot stand as a whole.
-    pub(super) fn read(input: &SaveInput<'a>) -> Result<Request<'a>, SaveRefusal> {
-        let message = input.message;
-        super::outbound::check_required(input)?;
-        let (path, path_in_answer) = read_path(input)?;
-        let cseq = message.cseq().map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?.number;
-        let call_id = message.call_id().map_err(|_| SaveRefusal::new(400, "Bad Call-ID"))?;
-        if call_id.len() > MAX_CALL_ID_BYTES {
-            return Err(SaveRefusal::new(400, "Call-ID Too Long"));
-        }
-        let expires = match message.expires_s() {
-            Ok(None) => Expires::Absent,
-            Ok(Some(seconds)) => Expires::Seconds(seconds),
-            Err(_) => Expires::Malformed,
-        };
-        let mut request = Request {
-            contacts: message.contacts(),
-            call_id,
-            cseq,
-            expires,
-            path,
-            path_in_answer,
-            user_agent: user_agent(message.value(HeaderName::UserAgent)),
-            methods: methods(message),
-            received: SmallVec::new(),
+    /// Of a REGISTER that says nothing yet.
+    pub(super) fn new(input: &SaveInput<'_>) -> Request<'a> {
+        Request {
+            call_id: b"",
+            cseq: 0,
+            expires: Expires::Absent,
+            path: Vec::new(),
+            path_in_answer: false,
+            user_agent: Cow::Borrowed(b""),
+            methods: None,
+            received: Vec::new(),
             nat: false,
             transport: input.flow.transport,
             local: input.flow.local,
             conn: input.flow.conn,
-            matching: input.flags.matching.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Reads the REGISTER; refuses it where it cannot stand as a whole. In place: handed back as a
+    /// result it would be copied whole.
+    pub(super) fn read(&mut self, input: &SaveInput<'a>) -> Result<(), SaveRefusal> {
+        let message = input.message;
+        super::outbound::check_required(input)?;
+        self.path_in_answer = read_path(input, &mut self.path)?;
+        self.cseq = cseq(message).map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?;
+        self.call_id = message.call_id().map_err(|_| SaveRefusal::new(400, "Bad Call-ID"))?;
+        if self.call_id.len() > MAX_CALL_ID_BYTES {
+            return Err(SaveRefusal::new(400, "Call-ID Too Long"));
+        }
+        self.expires = match message.expires_s() {
+            Ok(None) => Expires::Absent,
+            Ok(Some(seconds)) => Expires::Seconds(seconds),
+            Err(_) => Expires::Malformed,
         };
-        request.read_source(input);
-        Ok(request)
+        self.user_agent = user_agent(message.value(HeaderName::UserAgent));
+        self.methods = methods(message);
+        self.read_source(input);
+        Ok(())
     }
 
     /// Where the request came from, and the socket it came to.
@@ -91,7 +94,7 @@ impl<'a> Request<'a> {
             true => path_received(&self.path),
             false => None,
         };
-        let flow = &input.flow;
+        let flow = input.flow;
         let source = match signalled {
             Some(source) => Some(source),
             // A stream's other end is needed to say which flow it was (RFC 5626 1).
@@ -102,9 +105,8 @@ impl<'a> Request<'a> {
         };
         self.nat = signalled.is_some() || input.fix_nat;
         if let Some((transport, addr)) = source {
-            let mut text = Vec::with_capacity(64);
-            write_received(transport, addr, &mut text);
-            self.received.extend_from_slice(&text);
+            self.received.reserve(64);
+            write_received(transport, addr, &mut self.received);
         }
         if input.flags.socket_header && input.trusted {
             self.read_socket_header(input);
@@ -125,8 +127,8 @@ impl<'a> Request<'a> {
     }
 }
 
-/// The Path of the REGISTER and whether the 200 repeats it (sip-behaviour 1.7.1).
-fn read_path(input: &SaveInput<'_>) -> Result<(Vec<u8>, bool), SaveRefusal> {
+/// Appends the Path of the REGISTER; whether the 200 repeats it (sip-behaviour 1.7.1).
+fn read_path(input: &SaveInput<'_>, path: &mut Vec<u8>) -> Result<bool, SaveRefusal> {
     let message = input.message;
     let refuse = || {
         let refusal = SaveRefusal::new(420, "Bad Extension").with_header("Unsupported", "path");
@@ -136,10 +138,10 @@ fn read_path(input: &SaveInput<'_>) -> Result<(Vec<u8>, bool), SaveRefusal> {
     let required = message.has_option(HeaderName::Require, b"path");
     if mode == PathMode::Ignore {
         // R-P13: Path handling is off, so the extension is not understood (RFC 3261 8.2.2.3).
-        return if required { Err(refuse()) } else { Ok((Vec::new(), false)) };
+        return if required { Err(refuse()) } else { Ok(false) };
     }
     if message.line(HeaderName::Path).is_none() {
-        return Ok((Vec::new(), false));
+        return Ok(false);
     }
     // R-P13: who requires it supports it.
     let supported = required || message.has_option(HeaderName::Supported, b"path");
@@ -149,15 +151,24 @@ fn read_path(input: &SaveInput<'_>) -> Result<(Vec<u8>, bool), SaveRefusal> {
     }
     let limits = input.registrar;
     let (values, bytes) = (limits.max_path_values.into(), limits.max_path_bytes.into());
-    let mut path = Vec::with_capacity(128);
-    collect_path(message, values, bytes, &mut path)
+    path.reserve(128);
+    collect_path(message, values, bytes, path)
         .map_err(|fault| SaveRefusal::new(400, fault.reason()))?;
-    let in_answer = match mode {
+    Ok(match mode {
         PathMode::Ignore | PathMode::Off => false,
         PathMode::Lazy => supported,
         PathMode::Strict => true,
-    };
-    Ok((path, in_answer))
+    })
+}
+
+/// The number in CSeq.
+fn cseq(message: Message<'_>) -> Result<u32, Fault> {
+    // `NUMBER REGISTER`, as nearly all write it, needs no parsing; nine digits are below 2^31.
+    let number = message.value(HeaderName::CSeq).and_then(|value| value.strip_suffix(b" REGISTER"));
+    match number.filter(|digits| digits.len() <= 9).and_then(seconds) {
+        Some(number) => Ok(number),
+        None => message.cseq().map(|cseq| cseq.number),
+    }
 }
 
 /// `received` of the topmost Path value, or of its twin where that is one of a pair (1.7.2).
@@ -201,10 +212,25 @@ pub(super) fn unfold(text: &[u8]) -> Cow<'_, [u8]> {
 }
 
 /// Methods in Allow, one bit each; `None` without Allow.
-fn methods(message: viaduct_message::Message<'_>) -> Option<u32> {
-    message.line(HeaderName::Allow)?;
-    let tokens = message.tokens(HeaderName::Allow);
-    Some(tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token))))
+fn methods(message: Message<'_>) -> Option<u32> {
+    let value = message.value(HeaderName::Allow)?;
+    let plain = if message.is_repeated(HeaderName::Allow) { None } else { plain_methods(value) };
+    Some(plain.unwrap_or_else(|| {
+        let tokens = message.tokens(HeaderName::Allow);
+        tokens.fold(0, |bits, token| bits | method_bit(Method::from_token(token)))
+    }))
+}
+
+/// The bits of a list written as nearly all write it: methods we know, at most one blank before
+/// each. `None` for any other.
+fn plain_methods(list: &[u8]) -> Option<u32> {
+    list.split(|byte| *byte == b',').try_fold(0, |bits, token| {
+        let token = token.strip_prefix(b" ").unwrap_or(token);
+        match method_bit(Method::from_token(token)) {
+            0 => None,
+            bit => Some(bits | bit),
+        }
+    })
 }
 
 /// The bit of a method; none for methods we do not know.

@@ -113,7 +113,7 @@ impl Desk {
         let input = SaveInput {
             message,
             contact: None,
-            flow: self.flow,
+            flow: &self.flow,
             trusted: self.trusted,
             fix_nat: self.fix_nat,
             attributes: self.attributes,

@@ -1,7 +1,10 @@
 //! Order, atomicity, limits, matching, what is stored and what is answered.
 
+use viaduct_message::Method;
+
 use super::*;
 use crate::registrar::SaveCode;
+use crate::registrar::save::method_bit;
 
 #[test]
 fn r_s4_save_says_inserted_updated_deleted() {
@@ -322,4 +325,28 @@ fn a_default_q_and_the_source_are_shown_where_configured() {
     let answer = desk.register("c", 1, &["Contact: <sip:1@h>;expires=60"]).unwrap();
     let expected = "<sip:1@h>;received=\"sip:198.51.100.7:40000\";q=0.250;expires=60";
     assert_eq!(lines_of(&answer.headers, "Contact"), [expected]);
+}
+
+#[test]
+fn allow_means_the_same_however_it_is_written() {
+    let methods = |allow: &[&str]| {
+        let mut desk = Desk::new();
+        let lines: Vec<&str> = [&["Contact: <sip:1@h>"], allow].concat();
+        desk.register("c", 1, &lines).unwrap();
+        desk.set.as_ref().unwrap().bindings[0].fields().methods
+    };
+    let both = methods(&["Allow: INVITE, BYE"]);
+    assert_eq!(both, Some(method_bit(Method::Invite) | method_bit(Method::Bye)));
+    for spelling in [
+        &["Allow: INVITE,BYE"][..],
+        &["Allow: INVITE ,\t BYE"],
+        &["Allow: INVITE, X-NEW, , BYE"],
+        &["Allow: INVITE,\r\n BYE"],
+        &["Allow: INVITE", "Allow: BYE"],
+    ] {
+        assert_eq!(methods(spelling), both, "{spelling:?}");
+    }
+    assert_eq!(methods(&["Allow: X-NEW"]), Some(0));
+    assert_eq!(methods(&["Allow:"]), Some(0));
+    assert_eq!(methods(&[]), None);
 }
