@@ -25,7 +25,7 @@ struct Told {
 fn asking(settings: Settings) -> (World, Arc<Mutex<Vec<Told>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&told);
-    let phases = [Phase::Request, Phase::Branch, Phase::Reply];
+    let phases = [Phase::Request, Phase::Branch, Phase::Reply, Phase::Failure];
     let world = World::with(settings, &phases, move |phase, run: &mut Run| {
         let names = "diff-ip-src-via,diff-ip-src-contact";
         notes.lock().unwrap().push(Told {
@@ -86,6 +86,21 @@ fn that_nobody_is_asked_for_credentials_is_said_exactly_where_it_is_so() {
         let told = told.lock().unwrap();
         assert_eq!((told[0].traits.auth_off, told[0].auth_off), (off, off));
     }
+}
+
+/// A request is under way, and from now on credentials are asked for.
+#[test]
+fn new_settings_say_for_later_phases_whether_credentials_are_asked_for() {
+    let (mut world, told) = asking(settings());
+    let sent = world.udp(ALICE, &request("OPTIONS", "sip:bob@example.com", ALICE, "opt", ""));
+    let sent = sent.iter().find(|s| s.method() == "OPTIONS").unwrap();
+    world.engine.reconfigure(Arc::new(Settings { auth: Some(auth()), ..settings() }));
+    world.udp(BOB, &sent.answer(480, "Away", ""));
+    let told = told.lock().unwrap();
+    assert!(told[0].traits.auth_off && told[0].auth_off, "{told:?}");
+    let last = told.last().unwrap();
+    assert_eq!((last.phase, last.traits.auth_off), (Phase::Failure, false));
+    assert!(!last.auth_off, "{last:?}");
 }
 
 /// Runs are used again, this one after the branch's: the facts of a request are not those of a response.
