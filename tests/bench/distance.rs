@@ -1,7 +1,7 @@
 //! How far the server's core is from the generator's. All they tell each other travels as cache lines, and
-//! on a virtual machine nobody says whether the two cores are neighbours: a line there and back has taken
-//! 80 ns on one day and 380 on another, and the same router a sixth more for each answer. Kamailio pays as
-//! much for the way and less in proportion, so a ratio is only comparable at one distance.
+//! on a virtual machine nobody says whether two cores are neighbours, nor for how long: a line there and
+//! back has taken 80 ns and, minutes later, 380, and the same router a sixth more for each answer. Kamailio
+//! pays as much for the way and less in proportion, so ratios are comparable at one distance only.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;

@@ -111,8 +111,8 @@ impl Table {
 /// How far apart the two cores were, before and after.
 pub(crate) fn distance(before: Duration, after: Duration) -> String {
     format!(
-        "cores: a cache line takes {} ns there and back before the measurements, {} ns after them; from\n\
-         one distance to another the ratios differ.\n",
+        "cores: a cache line takes {} ns there and back before the measurements, {} ns after them; ratios\n\
+         are comparable at one distance only.\n",
         before.as_nanos(),
         after.as_nanos()
     )
