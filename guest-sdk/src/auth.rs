@@ -28,15 +28,14 @@
 //! is seen here, but for the time that passes. It works in `on_request` only.
 
 use crate::bindings::viaduct::policy::auth as host;
-use crate::bindings::viaduct::policy::types::Traits;
-use crate::{Verdict, reply, request};
+use crate::{Verdict, reply};
 
 pub use host::{AuthError, Identity, Role};
 
 /// Who sends this request? The realm is the configured one, or the domain of To (REGISTER) or From.
 /// Proxy-Authorization that was right is not forwarded.
 pub fn check(role: Role) -> Result<Identity, AuthError> {
-    ask(role, None)
+    host::check(role, None)
 }
 
 /// The user, `None` where the router has no users, or the challenge to answer with.
@@ -50,15 +49,7 @@ pub fn demand(role: Role) -> Result<Option<Identity>, Verdict> {
 
 /// [`check`] for another realm.
 pub fn check_in(role: Role, realm: &str) -> Result<Identity, AuthError> {
-    ask(role, Some(realm))
-}
-
-/// The router has said with the call whether there is anything to ask.
-fn ask(role: Role, realm: Option<&str>) -> Result<Identity, AuthError> {
-    if request::is_known(Traits::AUTH_OFF) {
-        return Err(AuthError::Off);
-    }
-    host::check(role, realm)
+    host::check(role, Some(realm))
 }
 
 /// 401 or 407 with a challenge; `error` is what [`check`] said. 500 where there is nothing to

@@ -15,22 +15,22 @@ pub struct Component<P>(PhantomData<P>);
 
 impl<P: Policy> handler::Guest for Component<P> {
     fn on_request(request: types::Request) -> types::Verdict {
-        begin_run(&request);
+        begin_run();
         P::on_request(&Request::new(request))
     }
 
     fn on_branch(request: types::Request) -> types::BranchVerdict {
-        begin_run(&request);
+        begin_run();
         P::on_branch(&Request::new(request))
     }
 
     fn on_reply(request: types::Request, status: u16) -> types::ReplyVerdict {
-        begin_run(&request);
+        begin_run();
         P::on_reply(&Response::new(request, status))
     }
 
     fn on_failure(request: types::Request, status: u16) -> types::FailureVerdict {
-        begin_run(&request);
+        begin_run();
         P::on_failure(&Request::new(request), status)
     }
 }
@@ -40,9 +40,8 @@ pub fn keep<P: Policy>() {
     let _ = (P::on_request, P::on_branch, P::on_reply, P::on_failure);
 }
 
-fn begin_run(facts: &types::Request) {
+fn begin_run() {
     crate::allocator::begin_run();
-    crate::request::begin_run(facts);
     install_panic_hook(log_panic);
 }
 

@@ -2,9 +2,8 @@
 //! and `routing`.
 
 use crate::bindings::viaduct::policy::nat as host;
-use crate::bindings::viaduct::policy::types::Traits;
 use crate::message::{EditError, Field, Message};
-use crate::{Request, Response, Transport, alias, request, routing};
+use crate::{Request, Response, Transport, alias, routing};
 
 /// Answer to the port the request came from, whether asked by `rport` or not (RFC 3581).
 pub fn force_rport() {
@@ -19,10 +18,7 @@ pub fn fix_register() {
 
 /// Does the topmost Via, or the Contact, name another address than the one the request came from?
 pub fn is_behind_nat() -> bool {
-    if request::is_known(Traits::NOT_BEHIND_NAT) {
-        return false;
-    }
-    request::is_known(Traits::BEHIND_NAT) || host::is_behind_nat()
+    host::is_behind_nat()
 }
 
 /// Is one of the named tests true? Names as in OpenSIPS' `nat_uac_test`, with commas:

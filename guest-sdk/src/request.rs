@@ -1,6 +1,5 @@
 //! A request, and a response, as a policy sees them.
 
-use core::cell::Cell;
 use core::ops::Deref;
 
 use crate::bindings::viaduct::policy::types::{Request as Facts, Traits};
@@ -15,20 +14,6 @@ impl Method {
         use Method::{Invite, Notify, Other, Refer, Subscribe};
         matches!(self, Invite | Subscribe | Notify | Refer | Other)
     }
-}
-
-thread_local! {
-    /// What came with the call of this run: a question it answers is not asked of the router.
-    static TRAITS: Cell<Traits> = const { Cell::new(Traits::empty()) };
-}
-
-pub(crate) fn begin_run(facts: &Facts) {
-    TRAITS.set(facts.traits);
-}
-
-/// Has the router said this of the request of the run?
-pub(crate) fn is_known(which: Traits) -> bool {
-    TRAITS.get().contains(which)
 }
 
 /// A request. What it says is read by the functions of [`Message`]; what the router has found out

@@ -1,16 +1,15 @@
 //! The facts that travel to a policy with the call: what it would be told if it asked.
 
 // A test stops at what it did not expect.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod world;
 
 use std::sync::{Arc, Mutex};
 
-use viaduct_engine::auth::{AuthFault, Role};
 use viaduct_engine::run::Traits;
-use viaduct_engine::{Phase, Run, Settings, Verdict};
-use world::{ALICE, BOB, World, auth, request, settings};
+use viaduct_engine::{Phase, Run, Verdict};
+use world::{ALICE, BOB, World, request, settings};
 
 /// What one run was told, and what it is told where it asks.
 #[derive(Clone, Copy, Debug)]
@@ -18,22 +17,17 @@ struct Told {
     phase: Phase,
     traits: Traits,
     behind_nat: bool,
-    auth_off: bool,
 }
 
 /// Forwards everything to [`BOB`].
-fn asking(settings: Settings) -> (World, Arc<Mutex<Vec<Told>>>) {
+fn asking() -> (World, Arc<Mutex<Vec<Told>>>) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let notes = Arc::clone(&told);
-    let phases = [Phase::Request, Phase::Branch, Phase::Reply, Phase::Failure];
-    let world = World::with(settings, &phases, move |phase, run: &mut Run| {
+    let phases = [Phase::Request, Phase::Branch, Phase::Reply];
+    let world = World::with(settings(), &phases, move |phase, run: &mut Run| {
         let names = "diff-ip-src-via,diff-ip-src-contact";
-        notes.lock().unwrap().push(Told {
-            phase,
-            traits: run.traits(),
-            behind_nat: run.nat_test(names).unwrap(),
-            auth_off: run.check_auth(Role::Registrar, None) == Err(AuthFault::Off),
-        });
+        let behind_nat = run.nat_test(names).unwrap();
+        notes.lock().unwrap().push(Told { phase, traits: run.traits(), behind_nat });
         if phase != Phase::Request {
             return Ok(Verdict::Continue);
         }
@@ -53,7 +47,7 @@ fn a_register_from_behind_nat_says_so_and_another_says_that_it_is_not() {
     for (sent_by, contact, behind) in
         [(here, here, false), (here, elsewhere, true), (elsewhere, here, true)]
     {
-        let (mut world, told) = asking(settings());
+        let (mut world, told) = asking();
         let message = register(&format!("Contact: <sip:alice@{contact}>\r\n")).replacen(
             &format!("UDP {ALICE}"),
             &format!("UDP {sent_by}"),
@@ -62,50 +56,24 @@ fn a_register_from_behind_nat_says_so_and_another_says_that_it_is_not() {
         world.udp(ALICE, &message);
         let told = told.lock().unwrap();
         assert_eq!(told[0].behind_nat, behind, "{sent_by} {contact}");
-        assert_eq!((told[0].traits.behind_nat, told[0].traits.not_behind_nat), (behind, !behind));
+        assert_eq!(told[0].traits.behind_nat, Some(behind));
     }
 }
 
 #[test]
-fn where_no_contact_was_read_neither_is_said() {
-    let (mut world, told) = asking(settings());
+fn where_no_contact_was_read_nothing_is_said_of_nat() {
+    let (mut world, told) = asking();
     world.udp(ALICE, &register(""));
     world.udp(ALICE, &request("OPTIONS", "sip:bob@example.com", ALICE, "opt", ""));
     let told = told.lock().unwrap();
     assert_eq!(told.iter().filter(|told| told.phase == Phase::Request).count(), 2);
-    for told in told.iter() {
-        assert!(!told.traits.behind_nat && !told.traits.not_behind_nat, "{told:?}");
-    }
-}
-
-#[test]
-fn that_nobody_is_asked_for_credentials_is_said_exactly_where_it_is_so() {
-    for (auth, off) in [(None, true), (Some(auth()), false)] {
-        let (mut world, told) = asking(Settings { auth, ..settings() });
-        world.udp(ALICE, &register(""));
-        let told = told.lock().unwrap();
-        assert_eq!((told[0].traits.auth_off, told[0].auth_off), (off, off));
-    }
-}
-
-/// A request is under way, and from now on credentials are asked for.
-#[test]
-fn new_settings_say_for_later_phases_whether_credentials_are_asked_for() {
-    let (mut world, told) = asking(settings());
-    let sent = world.udp(ALICE, &request("INVITE", "sip:bob@example.com", ALICE, "inv", ""));
-    let sent = sent.iter().find(|s| s.method() == "INVITE").unwrap();
-    world.engine.reconfigure(Arc::new(Settings { auth: Some(auth()), ..settings() }));
-    world.udp(BOB, &sent.answer(480, "Away", ""));
-    let told = told.lock().unwrap();
-    assert!(told[0].traits.auth_off && told[0].auth_off, "{told:?}");
-    let later = told.iter().find(|told| told.phase == Phase::Failure).expect("it has failed");
-    assert!(!later.traits.auth_off && !later.auth_off, "{told:?}");
+    assert!(told.iter().all(|told| told.traits.behind_nat.is_none()), "{told:?}");
 }
 
 /// Runs are used again, this one after the branch's: the facts of a request are not those of a response.
 #[test]
 fn a_reply_route_is_told_nothing_of_a_request() {
-    let (mut world, told) = asking(settings());
+    let (mut world, told) = asking();
     let sent = world.udp(ALICE, &register(&format!("Contact: <sip:alice@{ALICE}>\r\n")));
     let sent = sent.iter().find(|s| s.method() == "REGISTER").unwrap();
     world.udp(BOB, &sent.answer(200, "OK", ""));

@@ -129,9 +129,6 @@ fn traits(facts: viaduct_engine::run::Traits) -> Traits {
         (facts.supports_path, Traits::SUPPORTS_PATH),
         (facts.has_body, Traits::HAS_BODY),
         (facts.by_received, Traits::BY_RECEIVED),
-        (facts.behind_nat, Traits::BEHIND_NAT),
-        (facts.not_behind_nat, Traits::NOT_BEHIND_NAT),
-        (facts.auth_off, Traits::AUTH_OFF),
     ] {
         if is {
             traits |= bit;

@@ -166,11 +166,7 @@ impl<P: Policy> Engine<P> {
                 let facts = traits(message, read, settings, &routing, trusted);
                 let for_us = facts.uri_is_router && !facts.preloaded_route && !facts.in_dialog;
                 let allowed = if for_us { require(message, settings) } else { Ok(()) };
-                let traits = Traits {
-                    behind_nat: behind_nat == Some(true),
-                    not_behind_nat: behind_nat == Some(false),
-                    ..facts
-                };
+                let traits = Traits { behind_nat, ..facts };
                 let reading = reading(message, read);
                 Examined::New(incoming(routing), allowed.map(|()| Found { traits, reading }))
             }
@@ -246,8 +242,6 @@ pub(super) fn traits(
         supports_path: message.has_option(HeaderName::Supported, b"path"),
         has_body: !message.body().is_empty(),
         by_received: routing.is_known(),
-        behind_nat: false,
-        not_behind_nat: false,
-        auth_off: settings.auth.is_none(),
+        behind_nat: None,
     }
 }

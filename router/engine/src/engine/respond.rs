@@ -12,7 +12,6 @@ use super::server::{ServerEvent, ServerMachine};
 use crate::flow::{ConnId, Flow, Transport};
 use crate::hook::Policy;
 use crate::io::Token;
-use crate::run::Traits;
 use crate::settings::Settings;
 use crate::timer::Letter;
 use crate::transaction::invite_server::State;
@@ -172,8 +171,7 @@ impl<P: Policy> Engine<P> {
         run.bytes.extend_from_slice(&server.request);
         run.flow = server.flow;
         run.now = self.now;
-        // Whether credentials are asked for is for the settings of now to say.
-        run.traits = Traits { auth_off: self.settings.auth.is_none(), ..server.traits };
+        run.traits = server.traits;
         run.vars.clone_from(&server.vars);
         if run.head.scan(&run.bytes, &limits).is_err() {
             // It was read once, so this is a transaction that has given its request back.

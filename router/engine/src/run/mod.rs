@@ -67,12 +67,8 @@ pub struct Traits {
     /// The removed Route of ours carried a genuine `received`, or the token of another flow than
     /// the request came by: the next hop is set from it.
     pub by_received: bool,
-    /// A REGISTER of which it was found out on the way that [`Run::is_behind_nat`] is true.
-    pub behind_nat: bool,
-    /// One of which it was found out that it is false. Of other requests neither is known.
-    pub not_behind_nat: bool,
-    /// No authentication is configured: [`Run::check_auth`] says so whatever it is asked.
-    pub auth_off: bool,
+    /// What [`Run::is_behind_nat`] says, where it was found out on the way: of a REGISTER.
+    pub behind_nat: Option<bool>,
 }
 
 /// What reading a REGISTER has found and `save` needs, as places in the run's message.

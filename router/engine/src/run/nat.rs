@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use viaduct_message::{Contacts, HeaderName, Host, NameAddr, Span, Uri};
 
-use super::{EditFault, HeaderEdit, Run, Traits};
+use super::{EditFault, HeaderEdit, Run};
 use crate::flow::Transport;
 use crate::settings::Network;
 
@@ -55,9 +55,8 @@ impl Run {
     /// Is the sender behind NAT: does the topmost Via, or the Contact, name another address than
     /// the one the message came from?
     pub fn is_behind_nat(&self) -> bool {
-        let Traits { behind_nat, not_behind_nat, .. } = self.traits;
-        if (behind_nat || not_behind_nat) && self.message().is_request() {
-            return behind_nat;
+        if let Some(found) = self.traits.behind_nat.filter(|_| self.message().is_request()) {
+            return found;
         }
         let source = Some(self.source_ip());
         self.via().is_none_or(|(ip, _)| ip != source)

@@ -291,7 +291,7 @@ pub struct DestinationFact {
 
 type Trait = (&'static str, fn(&mut Traits) -> &mut bool);
 
-const TRAITS: [Trait; 15] = [
+const TRAITS: [Trait; 12] = [
     ("in-dialog", |t| &mut t.in_dialog),
     ("loose-routed", |t| &mut t.loose_routed),
     ("preloaded-route", |t| &mut t.preloaded_route),
@@ -304,9 +304,6 @@ const TRAITS: [Trait; 15] = [
     ("supports-path", |t| &mut t.supports_path),
     ("has-body", |t| &mut t.has_body),
     ("by-received", |t| &mut t.by_received),
-    ("behind-nat", |t| &mut t.behind_nat),
-    ("not-behind-nat", |t| &mut t.not_behind_nat),
-    ("auth-off", |t| &mut t.auth_off),
 ];
 
 const PHASES: [(&str, Phase); 4] = [
