@@ -8,7 +8,7 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 use smallvec::SmallVec;
 use viaduct_engine::registrar::BindingSet;
-use viaduct_engine::{AorKey, Change, Snapshot};
+use viaduct_engine::{AorKey, Snapshot};
 
 use crate::merge::{are_stored_alike, merge};
 use crate::store::Record;
@@ -314,36 +314,6 @@ impl Shard {
             slot.set_committed(set);
             slot.version = version;
         })
-    }
-
-    /// [`Shard::base`] and [`Shard::publish_now`] in one look, for what nearly every REGISTER does
-    /// where there is no store: as many bindings take the place of those the AoR has. `false`:
-    /// nothing was done, it is something else, or not based on what is there.
-    pub(crate) fn refresh(
-        &mut self,
-        hash: u64,
-        change: &Change,
-        fresh_version: impl FnOnce() -> u64,
-    ) -> bool {
-        let (tables, AorKey { table, aor }) = (&self.tables, &change.key);
-        let found = self.slots.find_mut(hash, |slot| {
-            *slot.aor == **aor && tables.get(usize::from(slot.table)).is_some_and(|t| *t == *table)
-        });
-        let Some(slot) = found.filter(|slot| slot.version == change.based_on) else { return false };
-        // What waits for a store, or has none of it yet, is not for here.
-        let is_plain = slot.pending.is_none() && slot.unsaved.is_none();
-        let Some(committed) = slot.committed.as_mut().filter(|_| is_plain) else { return false };
-        if committed.is_empty() || committed.len() != change.set.len() {
-            return false;
-        }
-        let (before, after) = (committed.memory_bytes(), change.set.memory_bytes());
-        *committed = Arc::clone(&change.set);
-        slot.version = fresh_version();
-        let (old_due_s, new_due_s) = (slot.due_s, slot.wanted_due_s());
-        slot.due_s = new_due_s;
-        self.memory_bytes = self.memory_bytes.saturating_sub(before) + after;
-        self.move_due(hash, old_due_s, new_due_s);
-        true
     }
 
     /// The newest revision known of an AoR, be it of its removal.

@@ -115,11 +115,6 @@ impl Table {
         let AorKey { table, aor } = &change.key;
         let hash = self.hash(table, aor);
         let mut shard = self.shard(hash).ok_or(CommitFault::Conflict)?.write();
-        if change.set.len() <= self.limits.bindings_per_aor
-            && shard.refresh(hash, change, || self.fresh_version())
-        {
-            return Ok(());
-        }
         let (version, before) = shard.base(hash, &change.key).unwrap_or((0, 0));
         if version != change.based_on {
             return Err(CommitFault::Conflict);

@@ -339,7 +339,7 @@ pub(crate) fn leading_decimal(text: &[u8]) -> Option<(u32, &[u8])> {
             let (digits, rest) = split(text, digits);
             return Some((decimal(digits)?, rest));
         }
-        number = number.wrapping_mul(10).wrapping_add(digit.into()); // nine digits fit
+        number = number * 10 + u32::from(digit); // nine digits fit
         length += 1;
     }
     if length == 0 { None } else { text.split_at_checked(length).map(|(_, rest)| (number, rest)) }

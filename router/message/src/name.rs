@@ -25,85 +25,35 @@ macro_rules! header_name_text {
 }
 pub(crate) use header_name_text;
 
-/// A header field by its meaning; compact and full forms are the same header (RFC 3261 7.3.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-#[allow(missing_docs)] // each variant is the header of that name
-pub enum HeaderName {
-    Via,
-    From,
-    To,
-    CallId,
-    CSeq,
-    MaxForwards,
-    Contact,
-    Route,
-    RecordRoute,
-    Path,
-    ServiceRoute,
-    Expires,
-    MinExpires,
-    ContentLength,
-    ContentType,
-    Require,
-    ProxyRequire,
-    Supported,
-    Unsupported,
-    Authorization,
-    ProxyAuthorization,
-    WwwAuthenticate,
-    ProxyAuthenticate,
-    Allow,
-    UserAgent,
-    Date,
-    RetryAfter,
-    Reason,
-    Event,
-    MaxBreadth,
-    Other,
+/// The type, and all of its values.
+macro_rules! header_names {
+    ($(#[$attribute:meta])* $($name:ident)*) => {
+        $(#[$attribute])*
+        pub enum HeaderName {
+            $($name,)*
+        }
+
+        impl HeaderName {
+            /// All, in order of their numbers.
+            pub(crate) const ALL: [HeaderName; HeaderName::COUNT] = [$(HeaderName::$name,)*];
+        }
+    };
+}
+
+header_names! {
+    /// A header field by its meaning; compact and full forms are the same header (RFC 3261 7.3.3).
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+    #[repr(u8)]
+    #[allow(missing_docs)] // each variant is the header of that name
+    Via From To CallId CSeq MaxForwards Contact Route RecordRoute Path ServiceRoute Expires
+    MinExpires ContentLength ContentType Require ProxyRequire Supported Unsupported Authorization
+    ProxyAuthorization WwwAuthenticate ProxyAuthenticate Allow UserAgent Date RetryAfter Reason
+    Event MaxBreadth Other
 }
 
 impl HeaderName {
     /// How many names there are, `Other` included.
     pub const COUNT: usize = HeaderName::Other as usize + 1;
-
-    /// All, in order of their numbers.
-    pub(crate) const ALL: [HeaderName; HeaderName::COUNT] = {
-        use HeaderName::*;
-        [
-            Via,
-            From,
-            To,
-            CallId,
-            CSeq,
-            MaxForwards,
-            Contact,
-            Route,
-            RecordRoute,
-            Path,
-            ServiceRoute,
-            Expires,
-            MinExpires,
-            ContentLength,
-            ContentType,
-            Require,
-            ProxyRequire,
-            Supported,
-            Unsupported,
-            Authorization,
-            ProxyAuthorization,
-            WwwAuthenticate,
-            ProxyAuthenticate,
-            Allow,
-            UserAgent,
-            Date,
-            RetryAfter,
-            Reason,
-            Event,
-            MaxBreadth,
-            Other,
-        ]
-    };
 
     /// The header a label names, in any case, in the full or the compact form.
     #[inline]

@@ -179,23 +179,42 @@ impl Binding {
     /// usual refresh changes times and CSeq only. The ping latency stays in any case. In place,
     /// since to copy a binding costs more than to change one.
     pub(crate) fn refresh(&mut self, fields: &BindingFields<'_>) {
-        if !self.has_texts_of(fields) {
+        let kept = self.has_texts_of(fields);
+        // All by name, so that a field added later is not forgotten here.
+        let Binding {
+            text,
+            home,
+            local,
+            conn,
+            expires_ms,
+            modified_ms,
+            cseq,
+            reg_id,
+            methods,
+            ping_us: _,
+            ends,
+            instance,
+            q_milli,
+            transport,
+            nat,
+        } = self;
+        if !kept {
             let mut joined = SmallVec::new();
-            let Layout { ends, instance } = lay_out(fields, &mut joined);
-            (self.ends, self.instance) = (ends, instance);
-            self.text = Arc::from(joined.as_slice());
+            let layout = lay_out(fields, &mut joined);
+            (*ends, *instance) = (layout.ends, layout.instance);
+            *text = Arc::from(joined.as_slice());
         }
-        self.home = None;
-        self.local = fields.local;
-        self.conn = fields.conn;
-        self.expires_ms = fields.expires_ms;
-        self.modified_ms = fields.modified_ms;
-        self.cseq = fields.cseq;
-        self.reg_id = fields.reg_id;
-        self.methods = fields.methods.unwrap_or(ALL_METHODS);
-        self.q_milli = fields.q_milli.unwrap_or(NO_Q);
-        self.transport = fields.transport;
-        self.nat = fields.nat;
+        *home = None;
+        *local = fields.local;
+        *conn = fields.conn;
+        *expires_ms = fields.expires_ms;
+        *modified_ms = fields.modified_ms;
+        *cseq = fields.cseq;
+        *reg_id = fields.reg_id;
+        *methods = fields.methods.unwrap_or(ALL_METHODS);
+        *q_milli = fields.q_milli.unwrap_or(NO_Q);
+        *transport = fields.transport;
+        *nat = fields.nat;
     }
 
     fn has_texts_of(&self, fields: &BindingFields<'_>) -> bool {

@@ -3,9 +3,8 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
-use viaduct_message::{Fault, HeaderName, Message, Method, NameAddr, Uri};
+use viaduct_message::{HeaderName, Message, Method, NameAddr, Uri};
 
-use super::apply::seconds;
 use super::{SaveInput, SaveRefusal};
 use crate::flow::{ConnId, Transport};
 use crate::path::{collect_path, first_value, parse_received, write_received};
@@ -71,7 +70,7 @@ impl<'a> Request<'a> {
         let message = input.message;
         super::outbound::check_required(input)?;
         self.path_in_answer = read_path(input, &mut self.path)?;
-        self.cseq = cseq(message).map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?;
+        self.cseq = message.cseq().map_err(|_| SaveRefusal::new(400, "Bad CSeq"))?.number;
         self.call_id = message.call_id().map_err(|_| SaveRefusal::new(400, "Bad Call-ID"))?;
         if self.call_id.len() > MAX_CALL_ID_BYTES {
             return Err(SaveRefusal::new(400, "Call-ID Too Long"));
@@ -159,16 +158,6 @@ fn read_path(input: &SaveInput<'_>, path: &mut Vec<u8>) -> Result<bool, SaveRefu
         PathMode::Lazy => supported,
         PathMode::Strict => true,
     })
-}
-
-/// The number in CSeq.
-fn cseq(message: Message<'_>) -> Result<u32, Fault> {
-    // `NUMBER REGISTER`, as nearly all write it, needs no parsing; nine digits are below 2^31.
-    let number = message.value(HeaderName::CSeq).and_then(|value| value.strip_suffix(b" REGISTER"));
-    match number.filter(|digits| digits.len() <= 9).and_then(seconds) {
-        Some(number) => Ok(number),
-        None => message.cseq().map(|cseq| cseq.number),
-    }
 }
 
 /// `received` of the topmost Path value, or of its twin where that is one of a pair (1.7.2).
