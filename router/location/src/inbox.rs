@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::store::{Record, Watcher};
+use crate::store::{AsOf, Record, Watcher};
 use crate::table::Table;
 
 /// The table as a store's [`Watcher`].
@@ -17,7 +17,7 @@ pub(crate) struct Inbox {
 /// A list of everything, on its way.
 #[derive(Default)]
 struct List {
-    revision: u64,
+    as_of: AsOf,
     hashes: HashSet<u64>,
 }
 
@@ -36,18 +36,18 @@ impl Watcher for Inbox {
         self.table.forget_removals(revision);
     }
 
-    fn list_begins(&self, revision: u64) {
-        *self.list.lock() = List { revision, hashes: HashSet::new() };
+    fn list_begins(&self, as_of: AsOf) {
+        *self.list.lock() = List { as_of, hashes: HashSet::new() };
     }
 
     fn listed(&self, record: Record) {
         let mut list = self.list.lock();
         list.hashes.insert(self.table.hash(&record.key.table, &record.key.aor));
-        self.table.adopt(record, Some(list.revision));
+        self.table.adopt(record, Some(list.as_of));
     }
 
     fn list_ends(&self) {
         let list = std::mem::take(&mut *self.list.lock());
-        self.table.keep_only(&list.hashes, list.revision);
+        self.table.keep_only(&list.hashes, list.as_of);
     }
 }

@@ -42,4 +42,4 @@ pub use record::{RecordError, decode, encode};
 pub use redb_file::{FileFault, RedbFile};
 pub use redb_store::{RedbStore, Repaired, Verified, repair, verify};
 pub use service::{Backend, Config, Counts, LocationService, Mode, OpenError};
-pub use store::{Pipeline, Record, Store, StoreError, Watcher, Write, Written};
+pub use store::{AsOf, Pipeline, Record, Store, StoreError, Watcher, Write, Written};

@@ -11,7 +11,7 @@ use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Snapshot};
 
 use crate::merge::{are_stored_alike, merge};
-use crate::store::Record;
+use crate::store::{AsOf, Record};
 
 /// Tables one shard can tell apart; policies name one or two.
 const MAX_TABLES: usize = 256;
@@ -80,13 +80,17 @@ impl Slot {
         self.committed.clone().unwrap_or_default()
     }
 
-    /// What a change of it builds on.
-    fn basis(&self) -> Basis {
-        let stored = || match &self.unsaved {
+    /// What the store has, as far as is known.
+    fn stored_set(&self) -> Arc<BindingSet> {
+        match &self.unsaved {
             Some(unsaved) => Arc::clone(&unsaved.stored),
             None => self.committed_set(),
-        };
-        let base = (self.exact && self.revision > 0).then(stored);
+        }
+    }
+
+    /// What a change of it builds on.
+    fn basis(&self) -> Basis {
+        let base = (self.exact && self.revision > 0).then(|| self.stored_set());
         // What it has nothing of it may have deleted, revision and all.
         let has_none = base.as_ref().is_some_and(|base| base.is_empty());
         Basis { revision: if has_none { 0 } else { self.revision }, base }
@@ -434,20 +438,23 @@ impl Shard {
 
     /// Takes what the store has of an AoR, written by another router; nothing happens where that is
     /// known. What the store does not have yet stays, on top of it; changes under way that were
-    /// computed without it are broken. With `as_of`, the store had this at that revision, whatever
-    /// it says itself.
+    /// computed without it are broken. With `as_of`, it is of a list of everything there was then,
+    /// whatever its own number says.
     pub(crate) fn adopt(
         &mut self,
         hash: u64,
         record: Record,
-        as_of: Option<u64>,
+        as_of: Option<AsOf>,
         fresh_version: impl FnOnce() -> u64,
     ) -> Delta {
         let Record { key, set, revision, exact } = record;
         let known = self.known_revision(hash, &key);
         let is_news = match as_of {
             None => known < revision,
-            Some(as_of) => known <= as_of && known != revision,
+            Some(as_of) => {
+                let is_another = || as_of.renumbered && !self.has_stored(hash, &key, &set);
+                known <= as_of.revision && (known != revision || is_another())
+            }
         };
         // A removal of what is not there needs no slot.
         if !is_news || !self.has_table_room(&key.table) {
@@ -470,6 +477,12 @@ impl Shard {
         });
         self.note_removal(hash, &key, revision);
         delta
+    }
+
+    /// Is this what the store has of an AoR, as far as is known here?
+    fn has_stored(&self, hash: u64, key: &AorKey, set: &BindingSet) -> bool {
+        self.find(hash, &key.table, &key.aor)
+            .is_some_and(|slot| are_stored_alike(&slot.stored_set(), set))
     }
 
     /// AoRs the store had at `revision` or before, but for those of these hashes.

@@ -108,6 +108,16 @@ pub trait Pipeline {
     fn end(&mut self) -> Result<Written, StoreError>;
 }
 
+/// What a list of everything says of its numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AsOf {
+    /// The store had all of it at this revision.
+    pub revision: u64,
+    /// The numbers have gone back since, or are another server's: a record with the number of one that
+    /// is known may be another.
+    pub renumbered: bool,
+}
+
 /// Who is told what other routers change. Called by one thread at a time.
 pub trait Watcher: Send + Sync {
     /// A record has changed, possibly one told before.
@@ -117,9 +127,8 @@ pub trait Watcher: Send + Sync {
     /// is not sure of.
     fn told(&self, revision: u64);
 
-    /// Everything there is follows, as of this revision, because some changes cannot be told one by
-    /// one any more.
-    fn list_begins(&self, revision: u64);
+    /// Everything there is follows, because some changes cannot be told one by one any more.
+    fn list_begins(&self, as_of: AsOf);
 
     /// One record of the list.
     fn listed(&self, record: Record);

@@ -14,7 +14,7 @@ use viaduct_engine::registrar::BindingSet;
 use viaduct_engine::{AorKey, Change, CommitFault, Snapshot};
 
 use crate::shard::{Basis, Delta, Lapsed, Shard, Staged, hash_of};
-use crate::store::{Record, Write};
+use crate::store::{AsOf, Record, Write};
 
 /// Shards: far more than workers, so that two rarely meet in one.
 pub(crate) const SHARDS: usize = 256;
@@ -200,20 +200,21 @@ impl Table {
     }
 
     /// See [`Shard::adopt`].
-    pub(crate) fn adopt(&self, record: Record, as_of: Option<u64>) {
+    pub(crate) fn adopt(&self, record: Record, as_of: Option<AsOf>) {
         let hash = self.hash(&record.key.table, &record.key.aor);
         let version = || self.fresh_version();
         let delta = self.with_shard(hash, |shard| shard.adopt(hash, record, as_of, version));
         self.count(delta);
     }
 
-    /// Removes what the store had at `revision` or before and what is not among these hashes.
-    pub(crate) fn keep_only(&self, listed: &HashSet<u64>, revision: u64) {
+    /// Removes what the store had at that revision or before and what is not among these hashes.
+    pub(crate) fn keep_only(&self, listed: &HashSet<u64>, as_of: AsOf) {
+        let revision = as_of.revision;
         for shard in &self.shards {
             let gone = shard.read().stored_but(listed, revision);
             for (_, key) in gone {
                 let gone = Record { key, set: BindingSet::default(), revision, exact: true };
-                self.adopt(gone, Some(revision));
+                self.adopt(gone, Some(as_of));
             }
         }
     }

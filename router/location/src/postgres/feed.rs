@@ -12,7 +12,7 @@ use super::rows::Records;
 use super::session::{Clock, Link, connect, read_all};
 use super::{Pause, Shared, statements, unix_ms};
 use crate::nodes::MOST_NODES;
-use crate::store::Watcher;
+use crate::store::{AsOf, Watcher};
 
 /// After a notification: more often come together.
 const GATHER: Duration = Duration::from_millis(10);
@@ -26,6 +26,9 @@ const BEATS: u32 = 5;
 const PLANS: &str = "SET jit = off; SET plan_cache_mode = force_custom_plan; \
                      SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; \
                      SET idle_in_transaction_session_timeout = '10s'";
+/// No era is this one.
+const UNKNOWN_ERA: i64 = i64::MIN;
+
 /// Where the feed is.
 struct Feed {
     shared: Arc<Shared>,
@@ -39,8 +42,8 @@ struct Feed {
 
 /// Tells the watcher of changes after what is `loaded` for as long as the runtime lives.
 pub(super) async fn run(shared: Arc<Shared>, watcher: Arc<dyn Watcher>, loaded: Option<Clock>) {
-    // Where nothing is loaded, no era is the one we know: everything is listed.
-    let (told, era) = loaded.map_or((0, i64::MIN), |clock| (clock.revision, clock.era));
+    // Where nothing is loaded everything is listed.
+    let (told, era) = loaded.map_or((0, UNKNOWN_ERA), |clock| (clock.revision, clock.era));
     let mut feed = Feed { shared, watcher, told, at: Instant::now(), era };
     let (mut pause, mut last) = (Pause::default(), String::new());
     loop {
@@ -138,8 +141,11 @@ impl Feed {
         if let Some(server) = &server {
             client.execute(statements::TAKE_OVER, &[server]).await?;
         }
-        // Who may not ask which server it is takes no chances.
         let stale = self.at.elapsed() > self.shared.config.keep_removed / 2;
+        if server.is_none() {
+            // Who may not ask which server it is takes no chances: its numbers may be another's.
+            self.era = UNKNOWN_ERA;
+        }
         if stale || server.is_none() {
             self.list(client).await?;
         }
@@ -151,7 +157,11 @@ impl Feed {
         let newest = self.told.max(self.shared.newest.load(Ordering::Acquire));
         client.execute(statements::ADVANCE, &[&newest.cast_signed()]).await?;
         let watcher = &self.watcher;
-        let begins = &mut |revision| watcher.list_begins(revision);
+        let known = self.era;
+        let begins = &mut |clock: Clock| {
+            let renumbered = clock.era != known;
+            watcher.list_begins(AsOf { revision: clock.revision, renumbered });
+        };
         let each = &mut |record| watcher.listed(record);
         let clock = read_all(client, &self.shared.reader, begins, each).await?;
         let Clock { revision, era, .. } = clock;

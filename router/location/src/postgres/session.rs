@@ -225,11 +225,11 @@ impl Clock {
     }
 }
 
-/// Calls `begins` with the number of the last change, then `each` with every record there was then.
+/// Calls `begins` with where the numbering is, then `each` with every record there was then.
 pub(super) async fn read_all(
     client: &mut Client,
     reader: &Reader,
-    begins: &mut (dyn FnMut(u64) + Send),
+    begins: &mut (dyn FnMut(Clock) + Send),
     each: &mut (dyn FnMut(Record) + Send),
 ) -> Result<Clock, tokio_postgres::Error> {
     let transaction = client
@@ -239,7 +239,7 @@ pub(super) async fn read_all(
         .start()
         .await?;
     let clock = Clock::read(&transaction).await?;
-    begins(clock.revision);
+    begins(clock);
     let rows = transaction.query_raw(statements::all().as_str(), std::iter::empty::<i64>()).await?;
     pin_mut!(rows);
     let mut records = Records::new(reader);
