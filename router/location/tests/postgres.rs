@@ -427,6 +427,44 @@ fn a_router_alone_does_not_tell_itself_of_its_own_changes() {
     assert_eq!(heard.recv().unwrap(), "");
 }
 
+/// The server itself waits for the moment: seen from here it would be over.
+#[test]
+fn who_was_alone_hears_of_a_second_router_while_it_gathers_what_it_was_told() {
+    let Some(server) = server() else { return };
+    let a = drowsy(&server, "a");
+    eventually("a knows that it is alone", || a.counts().nodes == 1);
+    let note_when_a_was_seen =
+        "SELECT set_config('test.seen', (SELECT seen::text FROM location_node), false)";
+    let come_once_it_is_seen_again = "DO $$ DECLARE \
+             seen_before timestamptz := current_setting('test.seen'); \
+         BEGIN \
+             FOR _ IN 1..200 LOOP \
+                 PERFORM pg_sleep(0.0005); \
+                 IF (SELECT seen FROM location_node) > seen_before THEN \
+                     PERFORM pg_sleep(0.003); \
+                     INSERT INTO location_node (node, boot, seen) VALUES ('b', 1, now()); \
+                     NOTIFY viaduct_location; \
+                     EXIT; \
+                 END IF; \
+             END LOOP; \
+         END $$";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) =
+            tokio_postgres::connect(&server.connection(), tokio_postgres::NoTls).await.unwrap();
+        tokio::spawn(connection);
+        // What a is told while it gathers what it told itself passes as well.
+        while client.query("SELECT FROM location_node", &[]).await.unwrap().len() == 1 {
+            for statement in
+                [note_when_a_was_seen, "NOTIFY viaduct_location", come_once_it_is_seen_again]
+            {
+                client.batch_execute(statement).await.unwrap();
+            }
+        }
+    });
+    eventually("a knows b", || a.counts().nodes == 2);
+}
+
 /// What routers tell each other, in the order of the commits.
 fn listen(server: &Postgres) -> std::sync::mpsc::Receiver<String> {
     let (tell, heard) = std::sync::mpsc::channel();

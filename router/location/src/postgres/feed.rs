@@ -112,12 +112,12 @@ impl Feed {
                 }
             });
             if let Ok(Some(_)) = waited.await {
-                if self.shared.nodes.is_alone() {
-                    // Perhaps not any more: who comes says so.
-                    self.beat(&client).await?;
-                }
                 tokio::time::sleep(GATHER).await;
                 while notes.try_recv().is_ok() {}
+                if self.shared.nodes.is_alone() {
+                    // Perhaps not any more: who comes says so, perhaps in one of these.
+                    self.beat(&client).await?;
+                }
             }
         }
     }
