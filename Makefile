@@ -53,7 +53,7 @@ export CARGO_TERM_COLOR ?= auto
 help:
 	@echo 'make run      a router on loopback, ready for two phones'
 	@echo 'make test     every test; what the CI runs'
-	@echo 'make optimised  the router for operation, cheaper by a third: built, put under load, built again'
+	@echo 'make optimised  the router for operation, cheaper by a sixth to a third: built, put under load, built again'
 	@echo 'make bench    requests per CPU-second, beside Kamailio; what policies and relayed packets cost (needs a quiet machine)'
 	@echo 'make swap-soak  another version of a policy each second, SWAPS=$(SWAPS) times, under full load'
 	@echo 'make soak     a router under load and faults for DURATION=$(DURATION) seconds; slopes and a plot'
